@@ -1,0 +1,103 @@
+//! The history of what was sent.
+
+use serde::{Serialize, Serializer};
+
+use crate::id::{DeliveryId, EventId, TriggerId, WebhookId};
+use crate::time::Timestamp;
+
+/// How much of an answer's body an attempt keeps, in bytes.
+pub const MAX_RECORDED_BODY_BYTES: usize = 4_096;
+
+/// Where a delivery stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Not tried yet.
+    Pending,
+    /// Tried, and to be tried again.
+    Retrying,
+    /// Arrived.
+    Success,
+    /// Given up: a dead letter.
+    Failed,
+    /// Its webhook was deleted or switched off before it went out.
+    Cancelled,
+}
+
+/// An event on its way to one webhook.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Delivery {
+    /// Its id.
+    pub id: DeliveryId,
+    /// What the webhook is told of.
+    pub event_id: EventId,
+    /// The event's type.
+    pub event_type: String,
+    /// The webhook.
+    pub webhook_id: WebhookId,
+    /// The trigger that fired, if it was one.
+    pub trigger_id: Option<TriggerId>,
+    /// Where it is sent, as of the latest attempt.
+    pub url: String,
+    /// Where it stands.
+    pub status: Status,
+    /// How often it was tried.
+    pub attempt_count: u32,
+    /// The status code of the latest answer.
+    pub response_code: Option<u16>,
+    /// How long the latest attempt took, in milliseconds.
+    pub response_time_ms: Option<u32>,
+    /// Why the latest attempt failed.
+    pub error: Option<String>,
+    /// When it is tried next.
+    pub next_attempt_at: Option<Timestamp>,
+    /// When it came to be.
+    pub created_at: Timestamp,
+    /// When it was done, given up or cancelled.
+    pub completed_at: Option<Timestamp>,
+    /// Whether somebody asked for it to test the webhook.
+    pub test: bool,
+}
+
+/// One try to send a delivery.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Attempt {
+    /// Counted from 1.
+    pub number: u32,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u32,
+    /// The status code of the answer.
+    pub response_code: Option<u16>,
+    /// The beginning of the answer's body, at most 4,096 bytes.
+    pub response_body: Option<String>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+impl Status {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Retrying, Self::Success, Self::Failed, Self::Cancelled];
+
+    /// Its name in the API and in the tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Retrying => "retrying",
+            Self::Success => "success",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The status of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.name() == name)
+    }
+}
+
+impl Serialize for Status {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}

@@ -1,0 +1,440 @@
+//! What one site's events set off: goals completed, triggers fired.
+//!
+//! A [`Rules`] is what a site's configuration says, compiled once; a [`Detector`] is what has happened on the site so far. The
+//! detector never knows about storage: what it holds is forgotten when the process ends, except when triggers last fired.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::event::Event;
+use crate::goal::{Goal, GoalKind};
+use crate::id::{SiteId, TriggerId, WebhookId};
+use crate::payload::{Data, GoalCompleted, VisitorsSpiked};
+use crate::time::Second;
+use crate::traffic::{Traffic, Visit};
+use crate::trigger::{Arming, CompletionCount, GoalCompletion, Rule, Trigger, VisitorSpike, change_percent};
+
+/// A clock set back by less than this, in seconds, is taken for events that come out of order; by more, counting starts anew.
+const MAX_STEP_BACK_SECONDS: u32 = 60;
+
+/// What a site's configuration asks to be told of, ready for use.
+#[derive(Debug)]
+pub struct Rules {
+    /// The site.
+    pub site_id: SiteId,
+    /// Its domain.
+    pub domain: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    goals: Vec<Goal>,
+    completions: Vec<(Target, GoalCompletion)>,
+    spikes: Vec<(Target, VisitorSpike)>,
+}
+
+/// Where a firing goes, and on whose account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The webhook.
+    pub webhook_id: WebhookId,
+    /// Its trigger.
+    pub trigger_id: TriggerId,
+}
+
+/// Something that happened and that webhooks are to be told of: one event, and at most one delivery a webhook.
+#[derive(Debug)]
+pub struct Firing {
+    /// What happened.
+    pub data: Data,
+    /// Who is told; each webhook once.
+    pub targets: Vec<Target>,
+}
+
+/// What an event did on a site.
+#[derive(Debug)]
+pub enum Detection {
+    /// It counted; mostly nothing fires.
+    Counted(Vec<Firing>),
+    /// It was engagement without a session, and is dropped.
+    Dropped,
+}
+
+/// What has happened on one site.
+#[derive(Debug)]
+pub struct Detector {
+    traffic: Traffic,
+    completions: HashMap<TriggerId, CompletionCount>,
+    armings: HashMap<TriggerId, Arming>,
+}
+
+impl Rules {
+    /// Compiles a site's goals and the triggers of its webhooks, those that are switched on.
+    pub fn new<'a>(
+        (site_id, domain, name): (SiteId, Arc<str>, Arc<str>),
+        goals: Vec<Goal>,
+        webhooks: impl IntoIterator<Item = (WebhookId, &'a [Trigger])>,
+    ) -> Self {
+        let (mut completions, mut spikes) = (Vec::new(), Vec::new());
+        for (webhook_id, triggers) in webhooks {
+            for trigger in triggers {
+                let target = Target { webhook_id, trigger_id: trigger.id };
+                match trigger.rule {
+                    Rule::GoalCompletion(rule) => completions.push((target, rule)),
+                    Rule::VisitorSpike(rule) => spikes.push((target, rule)),
+                }
+            }
+        }
+        Self { site_id, domain, name, goals, completions, spikes }
+    }
+}
+
+impl Detector {
+    /// A detector for a site that is watched since the second `watched_from`. `fired` says when the site's triggers last fired
+    /// before this process began.
+    pub fn new(rules: &Rules, watched_from: Second, now: Second, fired: impl Fn(TriggerId) -> Option<Second>) -> Self {
+        let mut traffic = Traffic::new(watched_from, now);
+        traffic.keep_windows(&window_lengths(rules));
+        let arming = |(target, _): &(Target, VisitorSpike)| {
+            fired(target.trigger_id).map(|fired_at| (target.trigger_id, Arming::after_restart(fired_at)))
+        };
+        Self { traffic, completions: HashMap::new(), armings: rules.spikes.iter().filter_map(arming).collect() }
+    }
+
+    /// Takes over changed rules: what is counted for triggers that stay is kept.
+    pub fn adapt(&mut self, rules: &Rules) {
+        self.traffic.keep_windows(&window_lengths(rules));
+        self.completions.retain(|id, _| rules.completions.iter().any(|(target, _)| target.trigger_id == *id));
+        self.armings.retain(|id, _| rules.spikes.iter().any(|(target, _)| target.trigger_id == *id));
+    }
+
+    /// Takes an event in, at the time `now`, of the visitor behind `visit`.
+    pub fn observe(&mut self, rules: &Rules, event: &Event, visit: &Visit<'_>, now: Second) -> Detection {
+        if now.saturating_add(MAX_STEP_BACK_SECONDS) < self.traffic.now() {
+            *self = Self { armings: HashMap::new(), ..Self::new(rules, now, now, |_| None) };
+        }
+        let now = self.traffic.advance(now);
+        let mut firings = Vec::new();
+        if event.is_engagement() {
+            if !self.traffic.extend_session(visit) {
+                return Detection::Dropped;
+            }
+        } else {
+            self.observe_spikes(rules, now, &mut firings);
+            self.traffic.record_visit(visit);
+            self.observe_spikes(rules, now, &mut firings);
+        }
+        for goal in rules.goals.iter().filter(|goal| goal.is_completed_by(event)) {
+            self.complete(rules, goal, event, visit, now, &mut firings);
+        }
+        Detection::Counted(firings)
+    }
+
+    /// Distinct visitors of the last five minutes.
+    pub fn current_visitors(&mut self, now: Second) -> u32 {
+        self.traffic.advance(now);
+        self.traffic.counts(crate::traffic::CURRENT_VISITORS_WINDOW_SECONDS).current
+    }
+
+    /// Whether nothing is held at `now` that a new detector would lack.
+    pub fn is_over(&self, now: Second) -> bool {
+        let cooling = self.armings.values().any(|arming| *arming != Arming::default());
+        self.traffic.is_over(now) && !cooling
+    }
+
+    /// The condition is looked at before an event counts, since it may have become false while nothing came, and after.
+    fn observe_spikes(&mut self, rules: &Rules, now: Second, firings: &mut Vec<Firing>) {
+        for (target, spike) in &rules.spikes {
+            let condition = spike.is_exceeded_by(&self.traffic.counts(spike.window_seconds));
+            let arming = self.armings.entry(target.trigger_id).or_default();
+            if arming.observe(condition, spike.cooldown_seconds, now) {
+                let data = Data::VisitorSpike(self.spiked(spike));
+                fire(firings, data, *target);
+            }
+        }
+    }
+
+    fn spiked(&self, spike: &VisitorSpike) -> VisitorsSpiked {
+        let counts = self.traffic.counts(spike.window_seconds);
+        VisitorsSpiked {
+            current_visitors: counts.current,
+            previous_visitors: counts.previous,
+            change_percent: change_percent(counts.current, counts.previous),
+            threshold: spike.threshold,
+            unit: spike.unit,
+            window_seconds: spike.window_seconds,
+            top_sources: self.traffic.top_sources(spike.window_seconds),
+            top_pages: self.traffic.top_pages(spike.window_seconds),
+        }
+    }
+
+    fn complete(&mut self, rules: &Rules, goal: &Goal, event: &Event, visit: &Visit<'_>, now: Second, firings: &mut Vec<Firing>) {
+        let wanted = |rule: &GoalCompletion| rule.goal_id.is_none_or(|id| id == goal.id);
+        for (target, rule) in rules.completions.iter().filter(|(_, rule)| wanted(rule)) {
+            let reached = match rule.window_seconds {
+                None => true,
+                Some(window) => self.completions.entry(target.trigger_id).or_default().complete(rule.threshold, window, now),
+            };
+            if reached {
+                let data = Data::GoalCompletion(self.completed(goal, event, visit, rule.threshold));
+                fire(firings, data, *target);
+            }
+        }
+    }
+
+    fn completed(&self, goal: &Goal, event: &Event, visit: &Visit<'_>, count: u32) -> GoalCompleted {
+        let counts_revenue = matches!(&goal.spec.kind, GoalKind::Event { currency: Some(_), .. });
+        GoalCompleted {
+            goal_id: goal.id,
+            goal_name: goal.spec.display_name.clone(),
+            goal_type: goal.spec.kind.name(),
+            path: event.pathname.clone(),
+            count,
+            source: self.traffic.source_of(visit.visitor),
+            props: event.props.clone(),
+            revenue: event.revenue.clone().filter(|_| counts_revenue),
+        }
+    }
+}
+
+/// Adds a target to the firing that says the same, or a new firing.
+fn fire(firings: &mut Vec<Firing>, data: Data, target: Target) {
+    match firings.iter_mut().find(|firing| firing.data == data) {
+        Some(firing) if firing.targets.iter().any(|known| known.webhook_id == target.webhook_id) => {}
+        Some(firing) => firing.targets.push(target),
+        None => firings.push(Firing { data, targets: vec![target] }),
+    }
+}
+
+fn window_lengths(rules: &Rules) -> Vec<u32> {
+    rules.spikes.iter().map(|(_, spike)| spike.window_seconds).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::ambient::{Ambient, Clock, Random};
+    use crate::goal::GoalSpec;
+    use crate::id::GoalId;
+    use crate::time::Timestamp;
+    use crate::visitor::VisitorId;
+
+    const START: Second = 1_000_000;
+
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_micros(i64::from(START) * 1_000_000)
+        }
+    }
+
+    struct Counting(std::sync::atomic::AtomicU64);
+
+    impl Random for Counting {
+        fn fill(&self, bytes: &mut [u8]) {
+            let number = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            bytes.iter_mut().zip(number.to_be_bytes().iter().rev().cycle()).for_each(|(byte, value)| *byte = *value);
+        }
+    }
+
+    pub(crate) fn ambient() -> Ambient {
+        Ambient { clock: Arc::new(Still), random: Arc::new(Counting(1.into())) }
+    }
+
+    struct Site {
+        rules: Rules,
+        detector: Detector,
+        visitors: u64,
+    }
+
+    /// A site with these goals, and a webhook for each list of triggers. `"goal": 0` stands for the first goal.
+    fn site(goals: &[Value], webhooks: &[Value]) -> Site {
+        let ambient = ambient();
+        let goals: Vec<Goal> = goals
+            .iter()
+            .map(|spec| Goal {
+                id: GoalId::new(&ambient),
+                spec: GoalSpec::read(spec).expect("a goal"),
+                created_at: ambient.now(),
+            })
+            .collect();
+        let trigger = |value: &Value| {
+            let mut value = value.clone();
+            if let Some(index) = value.get("goal").and_then(Value::as_u64) {
+                value["goal_id"] = json!(goals[usize::try_from(index).expect("an index")].id);
+                value.as_object_mut().expect("an object").remove("goal");
+            }
+            Trigger { id: TriggerId::new(&ambient), rule: Rule::read(&value, None).expect("a trigger") }
+        };
+        let webhooks: Vec<(WebhookId, Vec<Trigger>)> = webhooks
+            .iter()
+            .map(|list| (WebhookId::new(&ambient), list.as_array().expect("a list").iter().map(trigger).collect()))
+            .collect();
+        let identity = (SiteId::new(&ambient), Arc::from("example.com"), Arc::from("Example"));
+        let rules = Rules::new(identity, goals, webhooks.iter().map(|(id, triggers)| (*id, triggers.as_slice())));
+        let detector = Detector::new(&rules, START, START, |_| None);
+        Site { rules, detector, visitors: 1_000 }
+    }
+
+    impl Site {
+        fn event(&mut self, second: Second, visitor: u64, event: Value) -> Vec<Firing> {
+            let mut event = event;
+            event["u"] = json!(format!("https://example.com{}", event["path"].as_str().unwrap_or("/")));
+            let event = Event::parse(event.to_string().as_bytes()).expect("an event");
+            let visit = Visit { visitor: VisitorId(visitor), previous: None, source: Some("Google"), page: &event.pathname };
+            match self.detector.observe(&self.rules, &event, &visit, START + second) {
+                Detection::Counted(firings) => firings,
+                Detection::Dropped => Vec::new(),
+            }
+        }
+
+        fn pageview(&mut self, second: Second, visitor: u64) -> Vec<Firing> {
+            self.event(second, visitor, json!({"n": "pageview"}))
+        }
+
+        /// The seconds of `seconds` whose pageview, each of a new visitor, fires.
+        fn fired(&mut self, seconds: impl IntoIterator<Item = Second>) -> Vec<Second> {
+            let fires = |second: &Second| {
+                self.visitors += 1;
+                !self.pageview(*second, self.visitors).is_empty()
+            };
+            seconds.into_iter().filter(fires).collect()
+        }
+    }
+
+    fn names(firings: &[Firing]) -> Vec<(String, u32, usize)> {
+        let name = |firing: &Firing| match &firing.data {
+            Data::GoalCompletion(data) => (data.goal_name.clone(), data.count, firing.targets.len()),
+            Data::VisitorSpike(_) => ("spike".to_owned(), 1, firing.targets.len()),
+        };
+        firings.iter().map(name).collect()
+    }
+
+    #[test]
+    fn selected_goals_fire_and_others_do_not() {
+        let goals = [json!({"event_name": "Signup"}), json!({"page_path": "/thanks"}), json!({"event_name": "Buy"})];
+        let mut site = site(&goals, &[json!([{"type": "goal_completion", "goal": 0}]), json!(["goal_completion"])]);
+        assert_eq!(names(&site.event(0, 1, json!({"n": "Signup"}))), [("Signup".to_owned(), 1, 2)]);
+        assert_eq!(names(&site.event(1, 1, json!({"n": "Buy"}))), [("Buy".to_owned(), 1, 1)]);
+        assert_eq!(names(&site.event(2, 1, json!({"n": "pageview", "path": "/thanks"}))), [("Visit /thanks".to_owned(), 1, 1)]);
+        assert!(site.event(3, 1, json!({"n": "Other"})).is_empty());
+    }
+
+    #[test]
+    fn one_event_that_completes_two_goals_fires_twice_and_a_webhook_hears_of_each_once() {
+        let goals = [json!({"page_path": "/a"}), json!({"page_path": "/*"})];
+        let mut site = site(&goals, &[json!(["goal_completion", {"type": "goal_completion", "goal": 0}])]);
+        let firings = site.event(0, 1, json!({"n": "pageview", "path": "/a"}));
+        assert_eq!(names(&firings), [("Visit /a".to_owned(), 1, 1), ("Visit /*".to_owned(), 1, 1)]);
+    }
+
+    #[test]
+    fn a_threshold_of_completions_fires_when_it_is_full_and_counts_anew() {
+        let mut site =
+            site(&[json!({"event_name": "Buy"})], &[json!([{"type": "goal_completion", "threshold": 3, "window_seconds": 60}])]);
+        let fired: Vec<_> = [0, 1, 2, 3, 4, 63, 64, 65]
+            .into_iter()
+            .filter(|second| !site.event(*second, 1, json!({"n": "Buy"})).is_empty())
+            .collect();
+        assert_eq!(fired, [2, 65]);
+    }
+
+    #[test]
+    fn scroll_goals_need_a_session() {
+        let mut site = site(&[json!({"page_path": "/a", "scroll_threshold": 50})], &[json!(["goal_completion"])]);
+        let scroll = json!({"n": "engagement", "sd": 60, "path": "/a"});
+        assert!(site.event(0, 1, scroll.clone()).is_empty());
+        site.event(1, 1, json!({"n": "pageview", "path": "/a"}));
+        assert_eq!(names(&site.event(2, 1, scroll)), [("Scroll 50% on /a".to_owned(), 1, 1)]);
+    }
+
+    #[test]
+    fn revenue_is_told_only_where_it_counts() {
+        let goals = [json!({"event_name": "Buy", "currency": "EUR"}), json!({"event_name": "Buy", "custom_props": {"a": "b"}})];
+        let mut site = site(&goals, &[json!(["goal_completion"])]);
+        let firings = site.event(0, 1, json!({"n": "Buy", "p": {"a": "b"}, "$": {"amount": "5.00", "currency": "USD"}}));
+        let revenue: Vec<_> = firings
+            .iter()
+            .map(|firing| match &firing.data {
+                Data::GoalCompletion(data) => data.revenue.as_ref().map(|revenue| revenue.amount.clone()),
+                Data::VisitorSpike(_) => None,
+            })
+            .collect();
+        assert_eq!(revenue, [Some("5.00".to_owned()), None]);
+    }
+
+    #[test]
+    fn a_spike_in_visitors_fires_on_the_event_that_crosses_and_once() {
+        let spike =
+            json!([{"type": "visitor_spike", "unit": "visitors", "threshold": 3, "window_seconds": 10, "cooldown_seconds": 0}]);
+        let mut site = site(&[], &[spike]);
+        assert!(site.pageview(0, 1).is_empty() && site.pageview(0, 1).is_empty() && site.pageview(1, 2).is_empty());
+        let firings = site.pageview(2, 3);
+        let Data::VisitorSpike(data) = &firings[0].data else { panic!("{firings:?}") };
+        assert_eq!((data.current_visitors, data.previous_visitors, data.change_percent), (3, 0, None));
+        assert_eq!((data.top_sources[0].visitors, data.top_pages[0].visitors), (3, 3));
+        assert_eq!(site.fired([3, 4, 30, 31, 32, 33]), [32]);
+    }
+
+    #[test]
+    fn a_crossing_after_silence_is_a_new_one() {
+        let spike =
+            json!([{"type": "visitor_spike", "unit": "visitors", "threshold": 1, "window_seconds": 10, "cooldown_seconds": 60}]);
+        let mut site = site(&[], &[spike]);
+        assert_eq!(site.fired([0, 5, 30, 59, 60, 61, 200]), [0, 60, 200]);
+    }
+
+    #[test]
+    fn percent_fires_only_above_the_threshold_and_after_two_windows() {
+        let spike = json!([{"type": "visitor_spike", "threshold": 50, "window_seconds": 10, "min_visitors": 4}]);
+        let mut site = site(&[], &[spike]);
+        // Eight at the start are no spike; four a window are usual; six are 50 % more; seven are a spike.
+        assert_eq!(site.fired([0; 8]), [0; 0]);
+        assert_eq!(site.fired([14; 4]), [0; 0]);
+        assert_eq!(site.fired([24; 6]), [0; 0]);
+        assert_eq!(site.fired([24]), [24]);
+    }
+
+    #[test]
+    fn no_visitors_before_need_the_least_number() {
+        let spike = json!([{"type": "visitor_spike", "window_seconds": 10, "min_visitors": 3}]);
+        let mut site = site(&[], &[spike]);
+        assert_eq!(site.fired([50, 51, 52, 53]), [52]);
+    }
+
+    #[test]
+    fn the_same_crossing_is_one_event_for_all_webhooks() {
+        let spike = json!([{"type": "visitor_spike", "unit": "visitors", "threshold": 2}]);
+        let mut site = site(&[], &[spike.clone(), spike, json!([{"type": "visitor_spike", "unit": "visitors", "threshold": 1}])]);
+        assert_eq!(names(&site.pageview(0, 1)), [("spike".to_owned(), 1, 1)]);
+        assert_eq!(names(&site.pageview(1, 2)), [("spike".to_owned(), 1, 2)]);
+    }
+
+    #[test]
+    fn a_restart_does_not_fire_again_within_the_cooldown() {
+        let spike = json!([{"type": "visitor_spike", "unit": "visitors", "threshold": 1, "cooldown_seconds": 100}]);
+        let mut site = site(&[], &[spike]);
+        site.detector = Detector::new(&site.rules, START, START, |_| Some(START - 50));
+        assert_eq!(site.fired([0, 49, 50, 51]), [50]);
+    }
+
+    #[test]
+    fn changed_rules_keep_what_was_counted() {
+        let buy = json!([{"type": "goal_completion", "threshold": 2}]);
+        let mut site = site(&[json!({"event_name": "Buy"})], &[buy]);
+        assert!(site.event(0, 1, json!({"n": "Buy"})).is_empty());
+        site.detector.adapt(&site.rules);
+        assert_eq!(site.event(1, 1, json!({"n": "Buy"})).len(), 1);
+    }
+
+    #[test]
+    fn a_clock_set_back_starts_anew_instead_of_standing_still() {
+        let spike = json!([{"type": "visitor_spike", "unit": "visitors", "threshold": 2, "window_seconds": 10}]);
+        let mut site = site(&[], &[spike]);
+        site.detector.traffic.advance(START + 7_200);
+        assert_eq!(site.fired([3_600, 3_620, 3_640]), [0; 0]);
+        assert_eq!(site.detector.current_visitors(START + 3_640), 3);
+        assert_eq!(site.fired([3_641]), [3_641]);
+    }
+}

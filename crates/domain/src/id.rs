@@ -1,0 +1,87 @@
+//! Names of things: UUIDs of version 7, which sort by the time they were made.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+use crate::ambient::Ambient;
+
+/// A text is no id.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is not an id")]
+pub struct NotAnId;
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// A new one, made of the time now and randomness.
+            pub fn new(ambient: &Ambient) -> Self {
+                let millis = u64::try_from(ambient.now().as_millis()).unwrap_or(0);
+                Self(uuid::Builder::from_unix_timestamp_millis(millis, &ambient.bytes()).into_uuid())
+            }
+
+            /// From its 16 bytes, as stored.
+            pub fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
+
+            /// Its 16 bytes.
+            pub fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self.0.as_hyphenated(), f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NotAnId;
+
+            fn from_str(text: &str) -> Result<Self, NotAnId> {
+                Uuid::try_parse(text).map(Self).map_err(|_| NotAnId)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// A site.
+    SiteId
+    /// A goal of a site.
+    GoalId
+    /// A webhook of a site.
+    WebhookId
+    /// A trigger of a webhook.
+    TriggerId
+    /// Something that fired: what one or more webhooks are told of.
+    EventId
+    /// An event on its way to one webhook.
+    DeliveryId
+    /// An API key.
+    KeyId
+    /// A person who signs in.
+    UserId
+    /// A running process that holds deliveries.
+    OwnerId
+}

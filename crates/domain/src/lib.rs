@@ -1,0 +1,31 @@
+//! What is true whatever the storage or the network.
+//!
+//! An [`event`] comes in from a [`client`]; a [`visitor`] is behind it, who came from a [`source`]; [`traffic`] counts
+//! visitors in sliding [`window`]s; a [`goal`] may be completed and a [`trigger`] may fire; the [`detector`] of a site puts
+//! these together and answers with firings. A firing becomes a [`payload`] with a [`signature`], sent to an [`endpoint`] and
+//! tried again as [`retry`] decides.
+//!
+//! Everything here is pure: no SQL, no HTTP, no tasks. The time and randomness are arguments, or come through
+//! [`ambient`]'s two traits.
+
+pub mod ambient;
+pub mod bot;
+pub mod client;
+pub mod delivery;
+pub mod detector;
+pub mod endpoint;
+pub mod event;
+pub mod fields;
+pub mod goal;
+pub mod id;
+pub mod payload;
+pub mod retry;
+pub mod signature;
+pub mod site;
+pub mod source;
+pub mod time;
+pub mod traffic;
+pub mod trigger;
+pub mod visitor;
+pub mod webhook;
+pub mod window;

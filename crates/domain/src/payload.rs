@@ -1,0 +1,182 @@
+//! The body of a webhook, as the documentation describes it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer, ser::SerializeStruct};
+
+use crate::event::Revenue;
+use crate::id::{EventId, GoalId, SiteId};
+use crate::time::Timestamp;
+use crate::traffic::Share;
+use crate::trigger::{EventType, Unit};
+
+/// What a webhook's body says.
+#[derive(Debug, Serialize)]
+pub struct Payload<'a> {
+    /// The event's id: the same in every delivery and every retry.
+    pub event_id: EventId,
+    /// The type of `data`.
+    pub event_type: &'static str,
+    /// The site's id.
+    pub site_id: SiteId,
+    /// The site's domain.
+    pub site_domain: &'a str,
+    /// The site's name.
+    pub site_name: &'a str,
+    /// When it happened.
+    pub timestamp: Timestamp,
+    /// What happened.
+    pub data: &'a Data,
+}
+
+/// What happened, by type.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Data {
+    /// A goal was completed.
+    GoalCompletion(GoalCompleted),
+    /// Visitors rushed in.
+    VisitorSpike(VisitorsSpiked),
+}
+
+/// A goal was completed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GoalCompleted {
+    /// The goal.
+    pub goal_id: GoalId,
+    /// Its name.
+    pub goal_name: String,
+    /// `event`, `page` or `scroll`.
+    pub goal_type: &'static str,
+    /// The page it happened on.
+    pub path: String,
+    /// How many completions this is about: the trigger's threshold.
+    pub count: u32,
+    /// Where the visit came from; null when direct.
+    pub source: Option<Arc<str>>,
+    /// The event's custom properties.
+    pub props: BTreeMap<String, String>,
+    /// What was paid, where the goal counts revenue.
+    pub revenue: Option<Revenue>,
+}
+
+/// Visitors rushed in.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VisitorsSpiked {
+    /// Distinct visitors of the window.
+    pub current_visitors: u32,
+    /// Distinct visitors of the window before.
+    pub previous_visitors: u32,
+    /// How many percent more; null when there were none before.
+    pub change_percent: Option<f64>,
+    /// The trigger's threshold.
+    pub threshold: u32,
+    /// What the threshold counts.
+    pub unit: Unit,
+    /// The window's length.
+    pub window_seconds: u32,
+    /// The sources of most visitors, three at most.
+    #[serde(serialize_with = "sources")]
+    pub top_sources: Vec<Share>,
+    /// The pages of most visitors, three at most.
+    #[serde(serialize_with = "pages")]
+    pub top_pages: Vec<Share>,
+}
+
+impl Data {
+    /// The type of event.
+    pub fn event_type(&self) -> EventType {
+        match self {
+            Self::GoalCompletion(_) => EventType::GoalCompletion,
+            Self::VisitorSpike(_) => EventType::VisitorSpike,
+        }
+    }
+}
+
+impl Payload<'_> {
+    /// The payload as JSON.
+    pub fn to_body(&self) -> String {
+        #[expect(clippy::expect_used, reason = "the types above have string keys only and serialise without errors")]
+        serde_json::to_string(self).expect("a payload")
+    }
+}
+
+fn sources<S: Serializer>(shares: &[Share], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(shares.iter().map(|share| Named("source", share)))
+}
+
+fn pages<S: Serializer>(shares: &[Share], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(shares.iter().map(|share| Named("page", share)))
+}
+
+struct Named<'a>(&'static str, &'a Share);
+
+impl Serialize for Named<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut share = serializer.serialize_struct("Share", 2)?;
+        share.serialize_field(self.0, &self.1.name)?;
+        share.serialize_field("visitors", &self.1.visitors)?;
+        share.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(data: &Data) -> String {
+        let payload = Payload {
+            event_id: EventId::from_bytes([1; 16]),
+            event_type: data.event_type().name(),
+            site_id: SiteId::from_bytes([2; 16]),
+            site_domain: "example.com",
+            site_name: "Example",
+            timestamp: Timestamp::from_micros(1_772_029_800_123_456),
+            data,
+        };
+        payload.to_body()
+    }
+
+    #[test]
+    fn a_goal_completion() {
+        let data = Data::GoalCompletion(GoalCompleted {
+            goal_id: GoalId::from_bytes([3; 16]),
+            goal_name: "Purchase".to_owned(),
+            goal_type: "event",
+            path: "/checkout".to_owned(),
+            count: 1,
+            source: Some(Arc::from("Google")),
+            props: BTreeMap::from([("plan".to_owned(), "pro".to_owned())]),
+            revenue: Some(Revenue { amount: "29.90".to_owned(), currency: "EUR".to_owned() }),
+        });
+        let expected = concat!(
+            r#"{"event_id":"01010101-0101-0101-0101-010101010101","event_type":"goal_completion","#,
+            r#""site_id":"02020202-0202-0202-0202-020202020202","site_domain":"example.com","site_name":"Example","#,
+            r#""timestamp":"2026-02-25T14:30:00.123Z","data":{"goal_id":"03030303-0303-0303-0303-030303030303","#,
+            r#""goal_name":"Purchase","goal_type":"event","path":"/checkout","count":1,"source":"Google","#,
+            r#""props":{"plan":"pro"},"revenue":{"amount":"29.90","currency":"EUR"}}}"#,
+        );
+        assert_eq!(body(&data), expected);
+    }
+
+    #[test]
+    fn a_visitor_spike() {
+        let share = |name: &str| vec![Share { name: Arc::from(name), visitors: 7 }];
+        let data = Data::VisitorSpike(VisitorsSpiked {
+            current_visitors: 16,
+            previous_visitors: 0,
+            change_percent: None,
+            threshold: 50,
+            unit: Unit::Percent,
+            window_seconds: 300,
+            top_sources: share("Hacker News"),
+            top_pages: share("/"),
+        });
+        let expected = concat!(
+            r#""data":{"current_visitors":16,"previous_visitors":0,"change_percent":null,"threshold":50,"unit":"percent","#,
+            r#""window_seconds":300,"top_sources":[{"source":"Hacker News","visitors":7}],"top_pages":[{"page":"/","visitors":7}]}}"#,
+        );
+        assert!(body(&data).ends_with(expected), "{}", body(&data));
+    }
+}
