@@ -26,7 +26,7 @@ pub struct Rules {
     pub domain: Arc<str>,
     /// Its name.
     pub name: Arc<str>,
-    goals: Vec<Goal>,
+    goals: Arc<[Goal]>,
     completions: Vec<(Target, GoalCompletion)>,
     spikes: Vec<(Target, VisitorSpike)>,
 }
@@ -70,7 +70,7 @@ impl Rules {
     /// Compiles a site's goals and the triggers of its webhooks, those that are switched on.
     pub fn new<'a>(
         (site_id, domain, name): (SiteId, Arc<str>, Arc<str>),
-        goals: Vec<Goal>,
+        goals: Arc<[Goal]>,
         webhooks: impl IntoIterator<Item = (WebhookId, &'a [Trigger])>,
     ) -> Self {
         let (mut completions, mut spikes) = (Vec::new(), Vec::new());
@@ -126,6 +126,19 @@ impl Detector {
             self.complete(rules, goal, event, visit, now, &mut firings);
         }
         Detection::Counted(firings)
+    }
+
+    /// Takes back what fired, where nobody could be told of it: the next event that reaches the same fires again.
+    pub fn take_back(&mut self, rules: &Rules, firings: &[Firing]) {
+        let fired = |target: &Target| firings.iter().any(|firing| firing.targets.contains(target));
+        for (target, _) in rules.spikes.iter().filter(|(target, _)| fired(target)) {
+            self.armings.remove(&target.trigger_id);
+        }
+        for (target, rule) in rules.completions.iter().filter(|(target, _)| fired(target)) {
+            if let Some(count) = self.completions.get_mut(&target.trigger_id) {
+                count.take_back(rule.threshold, self.traffic.now());
+            }
+        }
     }
 
     /// Distinct visitors of the last five minutes.
@@ -272,7 +285,7 @@ pub(crate) mod tests {
             .map(|list| (WebhookId::new(&ambient), list.as_array().expect("a list").iter().map(trigger).collect()))
             .collect();
         let identity = (SiteId::new(&ambient), Arc::from("example.com"), Arc::from("Example"));
-        let rules = Rules::new(identity, goals, webhooks.iter().map(|(id, triggers)| (*id, triggers.as_slice())));
+        let rules = Rules::new(identity, goals.into(), webhooks.iter().map(|(id, triggers)| (*id, triggers.as_slice())));
         let detector = Detector::new(&rules, START, START, |_| None);
         Site { rules, detector, visitors: 1_000 }
     }
@@ -417,6 +430,18 @@ pub(crate) mod tests {
         let mut site = site(&[], &[spike]);
         site.detector = Detector::new(&site.rules, START, START, |_| Some(START - 50));
         assert_eq!(site.fired([0, 49, 50, 51]), [50]);
+    }
+
+    #[test]
+    fn what_was_taken_back_fires_again() {
+        let spike = json!({"type": "visitor_spike", "unit": "visitors", "threshold": 2});
+        let buys = json!({"type": "goal_completion", "threshold": 2, "window_seconds": 60});
+        let mut site = site(&[json!({"event_name": "Buy"})], &[json!([spike, buys])]);
+        assert!(site.event(0, 1, json!({"n": "Buy"})).is_empty());
+        let firings = site.event(1, 2, json!({"n": "Buy"}));
+        assert_eq!(firings.len(), 2);
+        site.detector.take_back(&site.rules, &firings);
+        assert_eq!(site.event(2, 2, json!({"n": "Buy"})).len(), 2);
     }
 
     #[test]

@@ -239,6 +239,12 @@ impl CompletionCount {
         }
         reached
     }
+
+    /// Undoes that a threshold was reached at `now`: the next completion within the window reaches it again.
+    pub fn take_back(&mut self, threshold: u32, now: Second) {
+        self.recent.clear();
+        self.recent.extend((1..threshold).map(|_| now));
+    }
 }
 
 /// Whether a trigger may fire again.

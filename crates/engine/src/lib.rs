@@ -1,1 +1,134 @@
-//! x
+//! The work between an event and a webhook.
+//!
+//! [`detect`](Engine::ingest) takes events in and commits what fires to the outbox; the dispatcher takes deliveries out, sends
+//! them through the sender and settles them. The registry holds in memory what every event needs; [`manage`](Engine::create_site)
+//! changes the configuration, in the store first. The engine never knows about HTTP requests that come in.
+
+mod authorize;
+mod detect;
+mod dispatch;
+mod manage;
+mod registry;
+mod salts;
+mod seal;
+pub mod send;
+mod workers;
+
+use std::sync::Arc;
+
+use bellwether_domain::ambient::Ambient;
+use bellwether_domain::endpoint::EndpointPolicy;
+use bellwether_store::{Store, StoreError};
+use tokio::sync::Mutex;
+
+pub use authorize::{Caller, new_key};
+pub use detect::{Client, Ingested};
+pub use manage::{ManageError, NewWebhook};
+pub use registry::{ActiveSite, ActiveWebhook};
+pub use workers::Workers;
+
+use detect::BotVerdicts;
+use dispatch::Dispatcher;
+use registry::Registry;
+use salts::SaltKeeper;
+use seal::Sealer;
+use send::{Resolve, Sender, SenderError};
+
+/// What an operator sets.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where webhooks may be sent.
+    pub policy: EndpointPolicy,
+    /// PEM certificates trusted beside the system's.
+    pub extra_roots_pem: Option<Vec<u8>>,
+    /// How many webhooks a site may have.
+    pub max_webhooks_per_site: usize,
+    /// Encrypts the webhooks' secrets.
+    pub secret_key: [u8; 32],
+}
+
+/// Everything that runs, behind a handle that is cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    ambient: Ambient,
+    store: Store,
+    settings: Settings,
+    registry: Arc<Registry>,
+    salts: SaltKeeper,
+    bots: BotVerdicts,
+    sealer: Sealer,
+    dispatcher: Arc<Dispatcher>,
+    resolver: Arc<dyn Resolve>,
+    /// Held while the configuration changes, so that changes follow each other.
+    changing: Mutex<()>,
+}
+
+/// Why the engine could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A webhook's secret cannot be decrypted.
+    #[error("the secrets of webhooks cannot be decrypted: BELLWETHER_SECRET_KEY is not the key they were encrypted with")]
+    WrongKey,
+    /// The sender could not be made.
+    #[error(transparent)]
+    Sender(#[from] SenderError),
+}
+
+impl Engine {
+    /// Loads the configuration and starts the workers. The process must have the database for itself.
+    pub async fn start(
+        store: Store,
+        ambient: Ambient,
+        settings: Settings,
+        resolver: Arc<dyn Resolve>,
+        workers: &Workers,
+    ) -> Result<Self, StartError> {
+        let sealer = Sealer::new(&settings.secret_key);
+        let registry = Arc::new(Registry::load(&store, &sealer, ambient.now()).await?);
+        let salts = SaltKeeper::load(store.clone(), ambient.clone()).await?;
+        let sender = Sender::new(settings.policy.clone(), resolver.clone(), settings.extra_roots_pem.as_deref())?;
+        let dispatcher = Dispatcher::start(store.clone(), ambient.clone(), registry.clone(), sender, workers).await?;
+        let inner = Inner {
+            ambient,
+            store,
+            settings,
+            registry,
+            salts,
+            bots: BotVerdicts::default(),
+            sealer,
+            dispatcher,
+            resolver,
+            changing: Mutex::new(()),
+        };
+        let engine = Self { inner: Arc::new(inner) };
+        engine.start_upkeep(workers);
+        Ok(engine)
+    }
+
+    /// What is kept.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// The surroundings.
+    pub fn ambient(&self) -> &Ambient {
+        &self.inner.ambient
+    }
+
+    /// Looks once for deliveries that are due, as the dispatcher does by itself.
+    pub async fn dispatch_due(&self) -> Result<(), StoreError> {
+        self.inner.dispatcher.tick().await.map(|_| ())
+    }
+
+    /// Waits until no delivery is held in memory: all are settled or wait for a later time.
+    pub async fn drained(&self) {
+        self.inner.dispatcher.drained().await;
+    }
+}

@@ -1,1 +1,21 @@
-//! x
+//! Everything that is kept: all SQL, and the schema's migrations.
+//!
+//! A [`Store`] is opened once. Each method is one statement or one transaction, and says so. The store decides nothing: it
+//! never knows about HTTP, and what a delivery's outcome means is decided before it gets here.
+
+mod access;
+mod deliveries;
+mod error;
+mod goals;
+mod outbox;
+mod salts;
+mod sites;
+mod sqlite;
+mod webhooks;
+
+pub use access::{Key, NewKey, NewUser, Role};
+pub use deliveries::{DeliveryDetail, DeliveryFilter, DeliveryPage, RecordedAttempt};
+pub use error::StoreError;
+pub use outbox::{AttemptRecord, DueDelivery, NewDelivery, NewEvent, Settlement};
+pub use sqlite::{Migration, ProcessLock, Store};
+pub use webhooks::SealedWebhook;

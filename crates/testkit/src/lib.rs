@@ -1,1 +1,4 @@
-//! x
+//! What the tests share: a clock to turn by hand, temporary databases, and a receiver that can misbehave.
+
+pub mod ambient;
+pub mod database;

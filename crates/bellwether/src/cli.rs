@@ -1,0 +1,211 @@
+//! The command line: every command and flag, and what `--help` says about them.
+//!
+//! Nothing is done here. The flags that are settings are text, since the configuration reads them as it reads all settings.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use axum::http::StatusCode;
+use bellwether_domain::signature::Secret;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{self, Flags};
+
+/// Counts the visitors of your sites, and calls webhooks when they complete goals or rush in.
+#[derive(Debug, Parser)]
+#[command(version, after_long_help = config::help())]
+pub(crate) struct Cli {
+    /// Read settings from this TOML file; `bellwether --help` lists them
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server: events API, REST API, web interface and delivery workers
+    Serve(Serve),
+    /// Show it all on a throw-away database, with a site, a webhook, a receiver and made-up traffic
+    ///
+    /// Prints what happens and the address of the web interface, until Ctrl-C.
+    Demo(Demo),
+    /// Receive webhooks on this machine for development: print each and verify its signatures
+    Receive(Receive),
+    /// Bring the database's schema up to date, as serve does when it starts
+    Migrate,
+    /// Manage the people who sign in
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Manage API keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Read the configuration, connect to everything in it, and print what is wrong; exit 1 if anything is
+    Check,
+}
+
+/// `bellwether serve`.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The settings among the flags.
+    #[command(flatten)]
+    pub(crate) flags: Flags,
+    /// Leave the database's schema as it is
+    #[arg(long)]
+    pub(crate) no_migrate: bool,
+}
+
+/// `bellwether demo`.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Stop after so many seconds, and exit 0 only if every delivery was received and its signature verified
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) seconds: Option<u32>,
+    /// The address and port to listen on, such as 127.0.0.1:8090
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+}
+
+/// `bellwether receive`.
+#[derive(Debug, Args)]
+pub(crate) struct Receive {
+    /// The address and port to listen on
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
+    pub(crate) listen: SocketAddr,
+    /// The webhook's secret, to verify signatures with; without it they are not verified
+    #[arg(long, value_name = "SECRET", value_parser = Secret::parse)]
+    pub(crate) secret: Option<Secret>,
+    /// The status code to answer with, from 200 to 599
+    #[arg(long, value_name = "CODE", default_value = "200", value_parser = status)]
+    pub(crate) status: StatusCode,
+}
+
+/// `bellwether user`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Create an account to sign in with
+    Create(UserCreate),
+}
+
+/// `bellwether user create`.
+#[derive(Debug, Args)]
+pub(crate) struct UserCreate {
+    /// The e-mail address to sign in with
+    #[arg(long, value_name = "E-MAIL")]
+    pub(crate) email: String,
+    /// Read the password from standard input instead of asking for it
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// Let this person do everything on every site
+    #[arg(long)]
+    pub(crate) owner: bool,
+}
+
+/// `bellwether key`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Create an API key and print it, alone, on standard output; it cannot be shown again
+    Create(KeyCreate),
+}
+
+/// `bellwether key create`.
+#[derive(Debug, Args)]
+pub(crate) struct KeyCreate {
+    /// What to call the key
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// The domain of the one site that the key is for; without it the key is for all sites
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) site: Option<String>,
+    /// What the key allows
+    #[arg(long, value_enum, default_value_t = Role::Admin)]
+    pub(crate) role: Role,
+}
+
+/// What a key allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// To see and to change everything of a site
+    Admin,
+    /// To see everything of a site
+    Viewer,
+}
+
+/// Codes below 200 are no final answer.
+fn status(text: &str) -> Result<StatusCode, &'static str> {
+    let code = text.parse().ok().filter(|code| (200..600).contains(code));
+    code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or("must be a number from 200 to 599")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn consistent_and_explained() {
+        Cli::command().debug_assert();
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+            }
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            commands.extend(command.get_subcommands().cloned());
+        }
+    }
+
+    #[test]
+    fn understood() {
+        let lines = [
+            "bellwether serve --listen 127.0.0.1:0 --data-dir d --database-url sqlite:x --allow-http --no-migrate",
+            "bellwether demo --seconds 5 --listen 127.0.0.1:0",
+            "bellwether receive --secret whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw --status 503",
+            "bellwether --config a.toml migrate",
+            "bellwether migrate --config a.toml",
+            "bellwether user create --email a@example.com --password-stdin --owner",
+            "bellwether key create --name ci --site example.com --role viewer",
+            "bellwether check",
+        ];
+        for line in lines {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn refused_with_2() {
+        let lines = [
+            "bellwether",
+            "bellwether serve --colour",
+            "bellwether demo --seconds 0",
+            "bellwether receive --status 199",
+            "bellwether receive --status 600",
+            "bellwether receive --status ok",
+            "bellwether receive --listen nowhere",
+            "bellwether receive --secret short",
+            "bellwether user create",
+            "bellwether key create",
+            "bellwether key create --name ci --role owner",
+        ];
+        for line in lines {
+            assert_eq!(parse(line).map(|_| ()).expect_err(line).exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn defaults() {
+        let Ok(Command::Receive(receive)) = parse("bellwether receive").map(|cli| cli.command) else { panic!("not receive") };
+        assert_eq!(receive.listen.to_string(), "127.0.0.1:9000");
+        assert_eq!(receive.status, StatusCode::OK);
+        let create = parse("bellwether key create --name ci").map(|cli| cli.command);
+        let Ok(Command::Key(KeyCommand::Create(create))) = create else { panic!("not key create") };
+        assert_eq!((create.role, create.site), (Role::Admin, None));
+    }
+}

@@ -1,0 +1,616 @@
+//! The settings, from a TOML file, the environment and flags; the later wins.
+//!
+//! [`SETTINGS`] lists them for the help, [`Config::load`] reads each as what it is, and what is wrong with one is said in a
+//! line that names it as the user did. Nothing here looks whether what a setting points at is there: `check` does.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use figment::providers::{Format as _, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+use ipnet::IpNet;
+use url::Url;
+
+use crate::secret_key::SecretKey;
+
+const PREFIX: &str = "BELLWETHER_";
+const DATABASE_FILE: &str = "bellwether.db";
+const MAX_WEBHOOKS_PER_SITE: RangeInclusive<u32> = 1..=1_000;
+const RETENTION_DAYS: RangeInclusive<u32> = 1..=3_650;
+
+/// Everything that can be set.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Config {
+    /// The address and port to listen on; port 0 takes any that is free.
+    pub(crate) listen: SocketAddr,
+    /// Where people and their browsers reach this server. Its path ends with a slash, so that links can be joined to it.
+    pub(crate) base_url: Url,
+    /// The directory of the SQLite file and the generated key. It may not exist yet.
+    pub(crate) data_dir: PathBuf,
+    /// The SQLite file.
+    pub(crate) database_path: PathBuf,
+    /// What encrypts webhook secrets at rest; without it there is one in the data directory.
+    pub(crate) secret_key: Option<SecretKey>,
+    /// Webhooks may be sent to `http://` endpoints.
+    pub(crate) allow_http: bool,
+    /// Endpoints may live in these networks although they are private.
+    pub(crate) allow_networks: Vec<IpNet>,
+    /// PEM roots that endpoints are trusted by, beside the system's.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Proxies in these networks are believed when they say on whose behalf they ask.
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    /// How many webhooks a site may have.
+    pub(crate) max_webhooks_per_site: u32,
+    /// History older than this is pruned.
+    pub(crate) retention_days: u32,
+    /// What log lines look like.
+    pub(crate) log_format: LogFormat,
+}
+
+/// What log lines look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// An object a line, for machines.
+    Json,
+}
+
+/// The settings that `serve` takes as flags, in text.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Flags {
+    /// The address and port to listen on, such as 127.0.0.1:8090
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+    /// The directory of the SQLite file and the generated key
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) data_dir: Option<String>,
+    /// The database, such as sqlite:/var/lib/bellwether/bellwether.db
+    #[arg(long, value_name = "URL")]
+    pub(crate) database_url: Option<String>,
+    /// Let webhooks be sent to http:// endpoints
+    #[arg(long)]
+    pub(crate) allow_http: bool,
+}
+
+/// Why the settings cannot be used: one line that names the setting as the user did.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file of `--config` cannot be read.
+    #[error("--config {}: cannot be read: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// A setting is unknown or wrong.
+    #[error("{name}: {problem}")]
+    Setting {
+        /// What the user called it.
+        name: String,
+        /// A sentence that never shows a secret.
+        problem: String,
+    },
+}
+
+impl Config {
+    /// Reads the settings of `file`, those of `env` that begin with `BELLWETHER_`, and `flags`.
+    pub(crate) fn load(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+        flags: Flags,
+    ) -> Result<Self, ConfigError> {
+        let file = file.map(Layer::of_file).transpose()?.unwrap_or_default();
+        let layers = Figment::from(file).merge(Layer::of_environment(env)?).merge(Layer::of_flags(flags));
+        Self::read(&Settings(layers))
+    }
+
+    fn read(settings: &Settings) -> Result<Self, ConfigError> {
+        let listen = settings.read("listen", address)?.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8090)));
+        let data_dir = settings.read("data_dir", path)?.unwrap_or_else(|| PathBuf::from("./data"));
+        Ok(Self {
+            listen,
+            base_url: settings.read("base_url", base_url)?.unwrap_or_else(|| base_url_of(listen)),
+            database_path: settings.read("database_url", database)?.unwrap_or_else(|| data_dir.join(DATABASE_FILE)),
+            data_dir,
+            secret_key: settings.read("secret_key", secret_key)?,
+            allow_http: settings.read("allow_http", flag)?.unwrap_or(false),
+            allow_networks: settings.read("allow_networks", networks)?.unwrap_or_default(),
+            ca_file: settings.read("ca_file", path)?,
+            trusted_proxies: settings.read("trusted_proxies", networks)?.unwrap_or_default(),
+            max_webhooks_per_site: settings.read("max_webhooks_per_site", within(MAX_WEBHOOKS_PER_SITE))?.unwrap_or(10),
+            retention_days: settings.read("retention_days", within(RETENTION_DAYS))?.unwrap_or(30),
+            log_format: settings.read("log_format", log_format)?.unwrap_or_else(LogFormat::for_standard_error),
+        })
+    }
+}
+
+impl LogFormat {
+    fn for_standard_error() -> Self {
+        if io::stderr().is_terminal() { Self::Text } else { Self::Json }
+    }
+}
+
+/// The process's environment. What is not Unicode in it holds U+FFFD afterwards, which no setting may.
+pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
+    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
+}
+
+/// What a setting is called in the file, its default, and what it is.
+pub(crate) struct Setting {
+    key: &'static str,
+    default: &'static str,
+    help: &'static str,
+}
+
+/// Every setting there is.
+pub(crate) const SETTINGS: [Setting; 12] = [
+    Setting { key: "listen", default: "127.0.0.1:8090", help: "The address and port to listen on." },
+    Setting {
+        key: "base_url",
+        default: "http:// and what is listened on",
+        help: "Where people and their browsers reach this server; used in links and cookies.",
+    },
+    Setting { key: "data_dir", default: "./data", help: "The directory of the SQLite file and the generated key." },
+    Setting {
+        key: "database_url",
+        default: "sqlite: and bellwether.db in data_dir",
+        help: "The database: sqlite: and the path of a file, from the working directory.",
+    },
+    Setting {
+        key: "secret_key",
+        default: "generated: secret.key in data_dir",
+        help: "The base64 of 32 random bytes that encrypt webhook secrets at rest.",
+    },
+    Setting { key: "allow_http", default: "false", help: "Whether webhooks may be sent to http:// endpoints." },
+    Setting {
+        key: "allow_networks",
+        default: "none",
+        help: "A list of networks, such as 10.0.0.0/8, that endpoints may live in although they are private.",
+    },
+    Setting { key: "ca_file", default: "none", help: "A PEM file of roots that endpoints are trusted by, beside the system's." },
+    Setting {
+        key: "trusted_proxies",
+        default: "none",
+        help: "A list of the networks of proxies whose forwarding headers are believed.",
+    },
+    Setting { key: "max_webhooks_per_site", default: "10", help: "How many webhooks a site may have: 1 to 1000." },
+    Setting { key: "retention_days", default: "30", help: "After how many days history is pruned: 1 to 3650." },
+    Setting { key: "log_format", default: "text on a terminal, else json", help: "What log lines look like: text or json." },
+];
+
+/// What `--help` says about the settings.
+pub(crate) fn help() -> String {
+    let mut help = String::from("Settings, by their names in the TOML file of --config:\n");
+    for Setting { key, default, help: sentence } in &SETTINGS {
+        let _ = write!(help, "  {key}\n          {sentence} [default: {default}]\n");
+    }
+    help + "\nEach is also read from the environment: BELLWETHER_LISTEN is listen, and so on; there, lists are separated by commas.\n\
+            The environment wins over the file, and flags over both. RUST_LOG sets what is logged, such as info or debug."
+}
+
+/// The settings of all layers, the later over the earlier.
+struct Settings(Figment);
+
+impl Settings {
+    fn read<T>(&self, key: &str, parse: impl Fn(&Value) -> Result<T, String>) -> Result<Option<T>, ConfigError> {
+        let Ok(value) = self.0.find_value(key) else {
+            return Ok(None);
+        };
+        let name =
+            || self.0.get_metadata(value.tag()).map_or(key.to_owned(), |layer| layer.interpolate(self.0.profile(), &[key]));
+        parse(&value).map(Some).map_err(|problem| ConfigError::Setting { name: name(), problem })
+    }
+}
+
+/// The settings of one origin.
+#[derive(Default)]
+struct Layer {
+    origin: Origin,
+    values: Dict,
+}
+
+/// Where a setting was written, and so what the user calls it.
+#[derive(Clone, Default)]
+enum Origin {
+    #[default]
+    Flags,
+    Environment,
+    File(PathBuf),
+}
+
+impl Layer {
+    fn of_file(path: &Path) -> Result<Self, ConfigError> {
+        let path = path.to_owned();
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(source) => return Err(ConfigError::File { path, source }),
+        };
+        let values: Dict = Toml::from_str(&text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let name = format!("line {} of {}", before.matches('\n').count() + 1, path.display());
+            ConfigError::Setting { name, problem: error.message().replace('\n', ", ") }
+        })?;
+        let origin = Origin::File(path);
+        match values.keys().find(|key| SETTINGS.iter().all(|setting| setting.key != *key)) {
+            Some(unknown) => Err(no_such(origin.name(unknown))),
+            None => Ok(Self { origin, values }),
+        }
+    }
+
+    fn of_environment(env: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let origin = Origin::Environment;
+        let mut values = Dict::new();
+        for (name, value) in env {
+            let Some(suffix) = name.strip_prefix(PREFIX) else {
+                continue;
+            };
+            match SETTINGS.iter().find(|setting| setting.key.to_uppercase() == suffix) {
+                Some(setting) => values.insert(setting.key.to_owned(), Value::from(value)),
+                None => return Err(no_such(name)),
+            };
+        }
+        Ok(Self { origin, values })
+    }
+
+    fn of_flags(flags: Flags) -> Self {
+        let allow_http = flags.allow_http.then(|| "true".to_owned());
+        let flags = [
+            ("listen", flags.listen),
+            ("data_dir", flags.data_dir),
+            ("database_url", flags.database_url),
+            ("allow_http", allow_http),
+        ];
+        let values = flags.into_iter().filter_map(|(key, value)| Some((key.to_owned(), Value::from(value?)))).collect();
+        Self { origin: Origin::Flags, values }
+    }
+}
+
+impl Origin {
+    fn name(&self, key: &str) -> String {
+        match self {
+            Self::Flags => format!("--{}", key.replace('_', "-")),
+            Self::Environment => format!("{PREFIX}{}", key.to_uppercase()),
+            Self::File(path) => format!("{key} in {}", path.display()),
+        }
+    }
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        let origin = self.origin.clone();
+        Metadata::named("settings").interpolater(move |_, keys| origin.name(&keys.join(".")))
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Profile::Default.collect(self.values.clone()))
+    }
+}
+
+fn no_such(name: String) -> ConfigError {
+    ConfigError::Setting { name, problem: "there is no such setting".to_owned() }
+}
+
+/// A value as text, whatever TOML took it for: a key or a directory may look like a number.
+fn word(value: &Value) -> Result<String, String> {
+    let word = match value {
+        Value::String(_, text) => text.trim().to_owned(),
+        Value::Bool(_, flag) => flag.to_string(),
+        Value::Num(_, number) => number.to_i128().ok_or("must not be a fraction")?.to_string(),
+        _ => return Err("must be text, a whole number, true or false".to_owned()),
+    };
+    match word.as_str() {
+        "" => Err("must not be empty".to_owned()),
+        word if word.contains(char::REPLACEMENT_CHARACTER) => Err("must be Unicode".to_owned()),
+        _ => Ok(word),
+    }
+}
+
+fn parsed<T: FromStr>(word: &str, what: &str) -> Result<T, String> {
+    word.parse().map_err(|_| format!("{word:?} is not {what}"))
+}
+
+fn address(value: &Value) -> Result<SocketAddr, String> {
+    parsed(&word(value)?, "an address like 127.0.0.1:8090")
+}
+
+fn path(value: &Value) -> Result<PathBuf, String> {
+    word(value).map(PathBuf::from)
+}
+
+fn flag(value: &Value) -> Result<bool, String> {
+    parsed(&word(value)?, "true or false")
+}
+
+fn within(range: RangeInclusive<u32>) -> impl Fn(&Value) -> Result<u32, String> {
+    move |value| {
+        let what = format!("a whole number from {} to {}", range.start(), range.end());
+        let word = word(value)?;
+        parsed(&word, &what)
+            .and_then(|number| if range.contains(&number) { Ok(number) } else { Err(format!("{word:?} is not {what}")) })
+    }
+}
+
+fn log_format(value: &Value) -> Result<LogFormat, String> {
+    match word(value)?.as_str() {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        other => Err(format!("{other:?} is not text or json")),
+    }
+}
+
+/// A list in TOML, or words with commas between them.
+fn networks(value: &Value) -> Result<Vec<IpNet>, String> {
+    let words: Vec<String> = match value {
+        Value::Array(_, values) => values.iter().map(word).collect::<Result<_, _>>()?,
+        Value::String(_, text) => text.split(',').map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect(),
+        _ => return Err("must be a list of networks".to_owned()),
+    };
+    words.iter().map(|word| network(word)).collect()
+}
+
+/// A network, or an address for the network of itself alone.
+fn network(word: &str) -> Result<IpNet, String> {
+    let alone = word.parse::<IpAddr>().map(IpNet::from);
+    alone.or_else(|_| parsed(word, "a network like 10.0.0.0/8"))
+}
+
+fn base_url(value: &Value) -> Result<Url, String> {
+    let word = word(value)?;
+    let mut url: Url = parsed(&word, "a URL like https://stats.example.com")?;
+    let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
+    if !matches!(url.scheme(), "http" | "https") || !plain {
+        return Err("must be a URL that begins with http:// or https://, without user, query and fragment".to_owned());
+    }
+    if !url.path().ends_with('/') {
+        url.set_path(&format!("{}/", url.path()));
+    }
+    Ok(url)
+}
+
+#[expect(clippy::expect_used, reason = "an address with a port is a URL's host and port")]
+fn base_url_of(listen: SocketAddr) -> Url {
+    Url::parse(&format!("http://{listen}/")).expect("a URL")
+}
+
+/// The file behind `sqlite:`, with or without the two slashes that other programs want there.
+fn database(value: &Value) -> Result<PathBuf, String> {
+    let word = word(value)?;
+    if word.starts_with("postgres://") || word.starts_with("postgresql://") {
+        return Err("PostgreSQL is not supported yet by this version".to_owned());
+    }
+    let file = word.strip_prefix("sqlite:").ok_or("must begin with sqlite: and name a file, like sqlite:data/bellwether.db")?;
+    match file.strip_prefix("//").unwrap_or(file) {
+        "" | "/" | ":memory:" => Err("must name a file, like sqlite:data/bellwether.db".to_owned()),
+        file if file.contains('?') => Err("must name a file without parameters, like sqlite:data/bellwether.db".to_owned()),
+        file => Ok(PathBuf::from(file)),
+    }
+}
+
+fn secret_key(value: &Value) -> Result<SecretKey, String> {
+    SecretKey::parse(word(value)?.as_bytes()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+
+    /// Loads `toml`, if it is not empty, and the variables.
+    fn load(toml: &str, env: &[(&str, &str)], flags: Flags) -> Result<Config, String> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("bellwether.toml");
+        std::fs::write(&path, toml).expect("written");
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let loaded = Config::load((!toml.is_empty()).then_some(path.as_path()), env, flags);
+        loaded.map_err(|error| error.to_string().replace(path.to_str().expect("text"), "bellwether.toml"))
+    }
+
+    fn networks(texts: &[&str]) -> Vec<IpNet> {
+        texts.iter().map(|text| text.parse().expect("a network")).collect()
+    }
+
+    #[test]
+    fn defaults() {
+        let config = load("", &[("PATH", "/bin"), ("BELLWETHERLISTEN", "x")], Flags::default()).expect("the defaults");
+        let expected = Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8090)),
+            base_url: Url::parse("http://127.0.0.1:8090/").expect("a URL"),
+            data_dir: PathBuf::from("./data"),
+            database_path: PathBuf::from("./data/bellwether.db"),
+            secret_key: None,
+            allow_http: false,
+            allow_networks: Vec::new(),
+            ca_file: None,
+            trusted_proxies: Vec::new(),
+            max_webhooks_per_site: 10,
+            retention_days: 30,
+            log_format: LogFormat::for_standard_error(),
+        };
+        assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn everything_from_the_file() {
+        let toml = format!(
+            "listen = '[::1]:80'\nbase_url = 'https://stats.example.com/b'\ndata_dir = 'd'\ndatabase_url = 'sqlite:x/y.db'\n\
+             secret_key = '{KEY}'\nallow_http = true\nallow_networks = ['10.0.0.0/8', 'fd00::1']\nca_file = 'ca.pem'\n\
+             trusted_proxies = ['127.0.0.1']\nmax_webhooks_per_site = 1000\nretention_days = 1\nlog_format = 'json'\n"
+        );
+        let expected = Config {
+            listen: SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 80)),
+            base_url: Url::parse("https://stats.example.com/b/").expect("a URL"),
+            data_dir: PathBuf::from("d"),
+            database_path: PathBuf::from("x/y.db"),
+            secret_key: SecretKey::parse(KEY.as_bytes()).ok(),
+            allow_http: true,
+            allow_networks: networks(&["10.0.0.0/8", "fd00::1/128"]),
+            ca_file: Some(PathBuf::from("ca.pem")),
+            trusted_proxies: networks(&["127.0.0.1/32"]),
+            max_webhooks_per_site: 1_000,
+            retention_days: 1,
+            log_format: LogFormat::Json,
+        };
+        assert_eq!(load(&toml, &[], Flags::default()), Ok(expected.clone()));
+        assert!(!format!("{expected:?}").contains("AQEB"));
+    }
+
+    #[test]
+    fn everything_from_the_environment() {
+        let env = [
+            ("BELLWETHER_LISTEN", "0.0.0.0:0"),
+            ("BELLWETHER_BASE_URL", "http://localhost"),
+            ("BELLWETHER_DATA_DIR", "2026"),
+            ("BELLWETHER_DATABASE_URL", "sqlite:///x.db"),
+            ("BELLWETHER_SECRET_KEY", KEY),
+            ("BELLWETHER_ALLOW_HTTP", "true"),
+            ("BELLWETHER_ALLOW_NETWORKS", "10.0.0.0/8, ::1,"),
+            ("BELLWETHER_CA_FILE", "true"),
+            ("BELLWETHER_TRUSTED_PROXIES", ""),
+            ("BELLWETHER_MAX_WEBHOOKS_PER_SITE", "1"),
+            ("BELLWETHER_RETENTION_DAYS", "3650"),
+            ("BELLWETHER_LOG_FORMAT", "text"),
+        ];
+        assert_eq!(env.len(), SETTINGS.len());
+        let config = load("trusted_proxies = ['127.0.0.1']", &env, Flags::default()).expect("settings");
+        assert_eq!(config.listen.port(), 0);
+        assert_eq!(config.base_url.as_str(), "http://localhost/");
+        assert_eq!((config.data_dir, config.database_path), (PathBuf::from("2026"), PathBuf::from("/x.db")));
+        assert!(config.secret_key.is_some() && config.allow_http);
+        assert_eq!(config.allow_networks, networks(&["10.0.0.0/8", "::1/128"]));
+        assert_eq!((config.ca_file, config.trusted_proxies), (Some(PathBuf::from("true")), Vec::new()));
+        assert_eq!((config.max_webhooks_per_site, config.retention_days, config.log_format), (1, 3_650, LogFormat::Text));
+    }
+
+    #[test]
+    fn the_later_wins() {
+        let flags = || Flags { data_dir: Some("flag".to_owned()), allow_http: true, ..Flags::default() };
+        let env = [("BELLWETHER_DATA_DIR", "env"), ("BELLWETHER_RETENTION_DAYS", "7"), ("BELLWETHER_ALLOW_HTTP", "false")];
+        let toml = "data_dir = 'file'\nretention_days = 8\nmax_webhooks_per_site = 9";
+        let config = load(toml, &env, flags()).expect("settings");
+        assert_eq!(config.data_dir, PathBuf::from("flag"));
+        assert_eq!((config.allow_http, config.retention_days, config.max_webhooks_per_site), (true, 7, 9));
+        assert_eq!(load(toml, &env, Flags::default()).expect("settings").data_dir, PathBuf::from("env"));
+        assert!(load("retention_days = 'wrong'", &env, flags()).is_ok(), "what is not in force does not matter");
+    }
+
+    #[test]
+    fn what_is_wrong_in_the_environment() {
+        let address = "is not an address like 127.0.0.1:8090";
+        let url = "must be a URL that begins with http:// or https://, without user, query and fragment";
+        let cases = [
+            ("LISTEN", "nonsense", format!(r#""nonsense" {address}"#)),
+            ("LISTEN", "127.0.0.1", format!(r#""127.0.0.1" {address}"#)),
+            ("LISTEN", "two\nlines", format!(r#""two\nlines" {address}"#)),
+            ("LISTEN", " ", "must not be empty".to_owned()),
+            ("BASE_URL", "stats", r#""stats" is not a URL like https://stats.example.com"#.to_owned()),
+            ("BASE_URL", "ftp://example.com", url.to_owned()),
+            ("BASE_URL", "https://example.com/?a", url.to_owned()),
+            ("BASE_URL", "https://example.com/#a", url.to_owned()),
+            ("BASE_URL", "https://me:pw@example.com/", url.to_owned()),
+            ("DATA_DIR", "", "must not be empty".to_owned()),
+            ("DATA_DIR", "\u{fffd}", "must be Unicode".to_owned()),
+            ("DATABASE_URL", "postgres://me:pw@db/x", "PostgreSQL is not supported yet by this version".to_owned()),
+            ("DATABASE_URL", "postgresql://db/x", "PostgreSQL is not supported yet by this version".to_owned()),
+            ("DATABASE_URL", "x.db", "must begin with sqlite: and name a file, like sqlite:data/bellwether.db".to_owned()),
+            ("DATABASE_URL", "sqlite:", "must name a file, like sqlite:data/bellwether.db".to_owned()),
+            ("DATABASE_URL", "sqlite::memory:", "must name a file, like sqlite:data/bellwether.db".to_owned()),
+            (
+                "DATABASE_URL",
+                "sqlite:x?mode=ro",
+                "must name a file without parameters, like sqlite:data/bellwether.db".to_owned(),
+            ),
+            ("SECRET_KEY", "hunter2", "must be the base64 of 32 bytes, as `openssl rand -base64 32` prints it".to_owned()),
+            ("ALLOW_HTTP", "maybe", r#""maybe" is not true or false"#.to_owned()),
+            ("ALLOW_NETWORKS", "10.0.0.0/8,here", r#""here" is not a network like 10.0.0.0/8"#.to_owned()),
+            ("TRUSTED_PROXIES", "10.0.0.0/33", r#""10.0.0.0/33" is not a network like 10.0.0.0/8"#.to_owned()),
+            ("MAX_WEBHOOKS_PER_SITE", "0", r#""0" is not a whole number from 1 to 1000"#.to_owned()),
+            ("MAX_WEBHOOKS_PER_SITE", "1001", r#""1001" is not a whole number from 1 to 1000"#.to_owned()),
+            ("RETENTION_DAYS", "-1", r#""-1" is not a whole number from 1 to 3650"#.to_owned()),
+            ("RETENTION_DAYS", "3651", r#""3651" is not a whole number from 1 to 3650"#.to_owned()),
+            ("LOG_FORMAT", "xml", r#""xml" is not text or json"#.to_owned()),
+            ("LISTENN", "x", "there is no such setting".to_owned()),
+            ("listen", "x", "there is no such setting".to_owned()),
+            ("", "x", "there is no such setting".to_owned()),
+        ];
+        for (name, value, problem) in cases {
+            let name = format!("BELLWETHER_{name}");
+            let error = load("", &[(&name, value)], Flags::default()).expect_err(&name);
+            assert_eq!(error, format!("{name}: {problem}"));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_in_the_file() {
+        let cases = [
+            ("retention_days = 0", r#"retention_days in bellwether.toml: "0" is not a whole number from 1 to 3650"#),
+            ("retention_days = 1.5", "retention_days in bellwether.toml: must not be a fraction"),
+            ("listen = ['a']", "listen in bellwether.toml: must be text, a whole number, true or false"),
+            ("allow_networks = 10", "allow_networks in bellwether.toml: must be a list of networks"),
+            ("allow_networks = ['10.0.0.0/8', 7]", r#"allow_networks in bellwether.toml: "7" is not a network like 10.0.0.0/8"#),
+            ("LISTEN = 'x'", "LISTEN in bellwether.toml: there is no such setting"),
+            ("[clickhouse]\nurl = 'x'", "clickhouse in bellwether.toml: there is no such setting"),
+            ("data_dir = 'a'\ndata_dir = 'b'", "line 2 of bellwether.toml: duplicate key `data_dir` in document root"),
+        ];
+        for (toml, error) in cases {
+            assert_eq!(load(toml, &[], Flags::default()), Err(error.to_owned()));
+        }
+        let error = load("data_dir = 'a'\nsecret_key = 'hunter2", &[], Flags::default()).expect_err("an error");
+        assert!(
+            error.starts_with("line 2 of bellwether.toml: ") && !error.contains('\n') && !error.contains("hunter2"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_in_flags() {
+        let text = || Some("?".to_owned());
+        let cases = [
+            (Flags { listen: text(), ..Flags::default() }, "--listen: "),
+            (Flags { database_url: text(), ..Flags::default() }, "--database-url: "),
+            (Flags { data_dir: Some(String::new()), ..Flags::default() }, "--data-dir: "),
+        ];
+        for (flags, name) in cases {
+            let error = load("listen = '127.0.0.1:1'", &[("BELLWETHER_DATA_DIR", "x")], flags).expect_err(name);
+            assert!(error.starts_with(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_named_must_be_there() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("none.toml");
+        let error = Config::load(Some(&path), std::iter::empty(), Flags::default()).expect_err("no file").to_string();
+        assert!(error.starts_with(&format!("--config {}: cannot be read: ", path.display())), "{error}");
+    }
+
+    #[test]
+    fn database_files() {
+        let cases = [
+            ("sqlite:/var/lib/b.db", "/var/lib/b.db"),
+            ("sqlite:data/b.db", "data/b.db"),
+            ("sqlite://data/b.db", "data/b.db"),
+            ("sqlite:///var/lib/b.db", "/var/lib/b.db"),
+            ("sqlite:./b.db", "./b.db"),
+        ];
+        for (url, path) in cases {
+            assert_eq!(database(&Value::from(url)), Ok(PathBuf::from(path)), "{url}");
+        }
+    }
+
+    #[test]
+    fn the_help_has_every_setting() {
+        let help = help();
+        for setting in &SETTINGS {
+            assert!(help.contains(&format!("\n  {}\n", setting.key)), "{}", setting.key);
+        }
+    }
+}

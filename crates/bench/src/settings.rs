@@ -1,0 +1,130 @@
+//! What the user asks for, and how much of everything that means.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::failure::{Failure, Result};
+
+/// The command line of a run.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The server's binary
+    #[arg(long, value_name = "PATH", default_value = "target/release/bellwether")]
+    server: PathBuf,
+    /// Where the figures go as JSON
+    #[arg(long, value_name = "FILE", default_value = "target/bench.json")]
+    pub(crate) json: PathBuf,
+    /// What to measure; everything by default
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    only: Vec<Measurement>,
+    /// How many connections send events at a time
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    connections: u16,
+    /// Everything smaller: whether it works, not how well
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Exit with 1 when a figure misses what is required of it
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+/// A thing that is measured.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Measurement {
+    /// Events that fire nothing, by the second
+    Events,
+    /// Events that are delivered and recorded, by the second
+    Deliveries,
+    /// Time from an event to its webhook
+    Latency,
+    /// Memory at rest, with many sites, with many visitors
+    Memory,
+}
+
+/// What the measurements need to know.
+pub(crate) struct Settings {
+    /// The server's binary.
+    pub(crate) server: PathBuf,
+    /// This binary, which plays the bare programs too.
+    pub(crate) bench: PathBuf,
+    /// How many connections send events at a time.
+    pub(crate) connections: usize,
+    /// How much of everything.
+    pub(crate) scale: Scale,
+}
+
+/// How much of everything.
+pub(crate) struct Scale {
+    /// Pairs of rounds of events that fire nothing, and how long one takes.
+    pub(crate) event_rounds: usize,
+    /// See `event_rounds`.
+    pub(crate) event_round: Duration,
+    /// Pairs of rounds of deliveries.
+    pub(crate) delivery_rounds: usize,
+    /// Deliveries in a round.
+    pub(crate) deliveries: u64,
+    /// Pairs of rounds at a steady rate.
+    pub(crate) latency_rounds: usize,
+    /// Events in such a round.
+    pub(crate) latency_events: u64,
+    /// Sites that a server keeps in memory.
+    pub(crate) sites: u64,
+    /// Visitors that a server keeps in memory.
+    pub(crate) visitors: u64,
+}
+
+impl Options {
+    /// What to measure, each once, in the order in which it is documented.
+    pub(crate) fn measurements(&self) -> Vec<Measurement> {
+        let wanted = |measurement: &Measurement| self.only.is_empty() || self.only.contains(measurement);
+        Measurement::value_variants().iter().copied().filter(wanted).collect()
+    }
+}
+
+impl Measurement {
+    /// What the user calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Deliveries => "deliveries",
+            Self::Latency => "latency",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+impl Settings {
+    /// Follows `options`.
+    pub(crate) fn new(options: &Options) -> Result<Self> {
+        let server = options.server.canonicalize();
+        let server = server.map_err(|source| Failure::Start { program: options.server.display().to_string(), source })?;
+        let scale = if options.quick { Scale::QUICK } else { Scale::FULL };
+        Ok(Self { server, bench: std::env::current_exe()?, connections: options.connections.into(), scale })
+    }
+}
+
+impl Scale {
+    const FULL: Self = Self {
+        event_rounds: 10,
+        event_round: Duration::from_secs(2),
+        delivery_rounds: 5,
+        deliveries: 20_000,
+        latency_rounds: 3,
+        latency_events: 5_000,
+        sites: 100_000,
+        visitors: 1_000_000,
+    };
+
+    const QUICK: Self = Self {
+        event_rounds: 3,
+        event_round: Duration::from_millis(500),
+        delivery_rounds: 2,
+        deliveries: 2_000,
+        latency_rounds: 1,
+        latency_events: 1_000,
+        sites: 1_000,
+        visitors: 50_000,
+    };
+}

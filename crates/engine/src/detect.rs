@@ -1,0 +1,188 @@
+//! Events in, firings out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellwether_domain::bot;
+use bellwether_domain::delivery::Status;
+use bellwether_domain::detector::{Detection, Firing, Target};
+use bellwether_domain::event::Event;
+use bellwether_domain::id::{DeliveryId, EventId};
+use bellwether_domain::payload::{Data, Payload};
+use bellwether_domain::time::Timestamp;
+use bellwether_domain::traffic::Visit;
+use bellwether_domain::visitor::{Salts, Traits};
+use bellwether_store::{NewDelivery, NewEvent, StoreError};
+use foldhash::fast::RandomState;
+use tracing::{debug, error, info};
+
+use crate::registry::ActiveSite;
+use crate::workers::Workers;
+use crate::{Engine, Inner};
+
+const MAX_BOT_VERDICTS: usize = 50_000;
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Who sent an event. Nothing of it is kept or logged.
+#[derive(Clone, Copy)]
+pub struct Client<'a> {
+    /// The `User-Agent` header, empty without one.
+    pub user_agent: &'a str,
+    /// The address as text.
+    pub address: &'a str,
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ingested {
+    /// For how many of its domains it was dropped.
+    pub dropped: usize,
+}
+
+/// What fired on one site.
+struct Fired {
+    site: Arc<ActiveSite>,
+    firings: Vec<Firing>,
+}
+
+impl Engine {
+    /// Takes an event in. When this returns, every delivery that the event sets off is on disk; mostly there is none, and then
+    /// nothing is written. On an error nothing was set off, and what fired will fire again.
+    pub async fn ingest(&self, event: &Event, client: &Client<'_>) -> Result<Ingested, StoreError> {
+        let inner = &*self.inner;
+        if event.referrer_host.as_deref().is_some_and(bot::is_spam_referrer) || inner.bots.is_bot(client.user_agent) {
+            return Ok(Ingested { dropped: event.domains.len() });
+        }
+        let salts = inner.salts.current().await?;
+        let now = inner.ambient.now();
+        let (mut dropped, mut fired) = (0, Vec::new());
+        for domain in &event.domains {
+            match inner.detect(domain, event, client, &salts, now) {
+                Some(firings) if firings.firings.is_empty() => {}
+                Some(firings) => fired.push(firings),
+                None => dropped += 1,
+            }
+        }
+        if !fired.is_empty() {
+            inner.commit(&fired, now).await?;
+        }
+        Ok(Ingested { dropped })
+    }
+
+    pub(crate) fn start_upkeep(&self, workers: &Workers) {
+        let (engine, shutdown) = (self.clone(), workers.shutdown().clone());
+        workers.spawn("upkeep", async move {
+            while shutdown.run_until_cancelled(tokio::time::sleep(UPKEEP_INTERVAL)).await.is_some() {
+                engine.keep_up().await;
+            }
+        });
+    }
+
+    /// Changes the salts when a day begins, whether or not events come, and frees memory that idle sites held.
+    pub async fn keep_up(&self) {
+        let inner = &*self.inner;
+        if let Err(error) = inner.salts.current().await {
+            error!(%error, "the salts of the day cannot be kept");
+        }
+        inner.registry.forget_idle(inner.ambient.now().second());
+    }
+}
+
+impl Inner {
+    /// What fires on one of the event's sites; none if the event is dropped there.
+    fn detect(&self, domain: &str, event: &Event, client: &Client<'_>, salts: &Salts, now: Timestamp) -> Option<Fired> {
+        let site = self.registry.by_domain(domain)?;
+        let traits = Traits { user_agent: client.user_agent, address: client.address, domain, hostname: &event.hostname };
+        let visit = Visit {
+            visitor: traits.visitor(&salts.current),
+            previous: salts.previous.as_ref().map(|salt| traits.visitor(salt)),
+            source: event.source.as_deref(),
+            page: &event.pathname,
+        };
+        let observe = |detector: &mut bellwether_domain::detector::Detector| {
+            detector.observe(&site.rules, event, &visit, now.second())
+        };
+        match site.with_detector(&self.registry, now.second(), observe) {
+            Detection::Counted(firings) => Some(Fired { site, firings }),
+            Detection::Dropped => None,
+        }
+    }
+
+    async fn commit(&self, fired: &[Fired], now: Timestamp) -> Result<(), StoreError> {
+        let events: Vec<NewEvent> =
+            fired.iter().flat_map(|fired| fired.firings.iter().map(|firing| self.event(&fired.site, firing, now))).collect();
+        let logged: Vec<_> = events.iter().map(|event| (event.id, event.event_type, event.deliveries.len())).collect();
+        if let Err(error) = self.dispatcher.commit(events).await {
+            for Fired { site, firings } in fired {
+                site.with_detector(&self.registry, now.second(), |detector| detector.take_back(&site.rules, firings));
+            }
+            error!(%error, "events that fired could not be kept, and were refused");
+            return Err(error);
+        }
+        for (event, event_type, deliveries) in logged {
+            debug!(%event, event_type = event_type.name(), deliveries, status = Status::Pending.name(), "fired");
+        }
+        Ok(())
+    }
+
+    fn event(&self, site: &ActiveSite, firing: &Firing, now: Timestamp) -> NewEvent {
+        let id = EventId::new(&self.ambient);
+        let event_type = firing.data.event_type();
+        let payload = Payload {
+            event_id: id,
+            event_type: event_type.name(),
+            site_id: site.site.id,
+            site_domain: &site.site.domain,
+            site_name: &site.site.name,
+            timestamp: now,
+            data: &firing.data,
+        };
+        if let Data::VisitorSpike(spike) = &firing.data {
+            info!(site = %site.site.domain, event = %id, visitors = spike.current_visitors, "visitor spike");
+        }
+        let delivery = |target: &Target| {
+            let webhook = site.webhook(target.webhook_id)?;
+            Some(NewDelivery {
+                id: DeliveryId::new(&self.ambient),
+                webhook_id: target.webhook_id,
+                trigger_id: Some(target.trigger_id),
+                url: webhook.url.clone(),
+            })
+        };
+        let cooling = match &firing.data {
+            Data::VisitorSpike(_) => firing.targets.iter().map(|target| target.trigger_id).collect(),
+            Data::GoalCompletion(_) => Vec::new(),
+        };
+        NewEvent {
+            id,
+            site_id: site.site.id,
+            event_type,
+            payload: payload.to_body().into(),
+            created_at: now,
+            deliveries: firing.targets.iter().filter_map(delivery).collect(),
+            cooling,
+        }
+    }
+}
+
+/// Which user agents are bots, remembered, since few agents send most events and telling takes long.
+#[derive(Default)]
+pub(crate) struct BotVerdicts {
+    hasher: RandomState,
+    verdicts: papaya::HashMap<u64, bool, RandomState>,
+}
+
+impl BotVerdicts {
+    pub(crate) fn is_bot(&self, user_agent: &str) -> bool {
+        use std::hash::BuildHasher as _;
+        let key = self.hasher.hash_one(user_agent);
+        let verdicts = self.verdicts.pin();
+        if let Some(verdict) = verdicts.get(&key) {
+            return *verdict;
+        }
+        if verdicts.len() >= MAX_BOT_VERDICTS {
+            verdicts.clear();
+        }
+        *verdicts.get_or_insert_with(key, || bot::is_bot(user_agent))
+    }
+}

@@ -1,0 +1,276 @@
+//! Deliveries out, outcomes in.
+//!
+//! The tables are the truth: a tick claims what is due and belongs to nobody. What this process commits itself it owns from the
+//! start and sends without looking. At most [`MAX_HELD`] deliveries are in memory; what is above that waits in the table. Each
+//! endpoint has its own queue and its own few workers, so that a slow one costs only itself.
+
+mod queues;
+mod settle;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bellwether_domain::ambient::Ambient;
+use bellwether_domain::delivery::Status;
+use bellwether_domain::id::{OwnerId, WebhookId};
+use bellwether_domain::retry::Verdict;
+use bellwether_domain::time::Timestamp;
+use bellwether_store::{AttemptRecord, DueDelivery, NewEvent, Settlement, Store, StoreError};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tracing::{error, info, warn};
+
+use crate::registry::{ActiveWebhook, Registry};
+use crate::send::{Answer, Sender};
+use crate::workers::Workers;
+use queues::Queues;
+use settle::Settler;
+
+/// The most deliveries in memory: waiting, on their way, or to be recorded.
+const MAX_HELD: usize = 10_000;
+/// The most requests under way at a time.
+const MAX_IN_FLIGHT: usize = 1_000;
+const MAX_CLAIMED: usize = 1_000;
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// A process that has not said for this long that it is alive loses its deliveries.
+const LEASE: Duration = Duration::from_secs(30);
+const LEASE_RENEWAL: Duration = Duration::from_secs(10);
+
+pub(crate) struct Dispatcher {
+    owner: OwnerId,
+    store: Store,
+    ambient: Ambient,
+    registry: Arc<Registry>,
+    sender: Sender,
+    settler: Settler,
+    workers: Workers,
+    queues: Mutex<Queues<Held>>,
+    held: Arc<Semaphore>,
+    in_flight: Semaphore,
+    wake: Arc<Notify>,
+    renew_at: Mutex<Timestamp>,
+}
+
+/// A delivery in memory, which takes up one of the places for them.
+pub(crate) struct Held {
+    delivery: DueDelivery,
+    place: OwnedSemaphorePermit,
+}
+
+impl Dispatcher {
+    pub(crate) async fn start(
+        store: Store,
+        ambient: Ambient,
+        registry: Arc<Registry>,
+        sender: Sender,
+        workers: &Workers,
+    ) -> Result<Arc<Self>, StoreError> {
+        let owner = OwnerId::new(&ambient);
+        store.bury_other_owners(owner).await?;
+        let wake = Arc::new(Notify::new());
+        let settler = Settler::start(owner, store.clone(), wake.clone(), workers);
+        let dispatcher = Arc::new(Self {
+            owner,
+            renew_at: Mutex::new(ambient.now()),
+            store,
+            ambient,
+            registry,
+            sender,
+            settler,
+            workers: workers.clone(),
+            queues: Mutex::default(),
+            held: Arc::new(Semaphore::new(MAX_HELD)),
+            in_flight: Semaphore::new(MAX_IN_FLIGHT),
+            wake,
+        });
+        workers.spawn("dispatcher", dispatcher.clone().run());
+        Ok(dispatcher)
+    }
+
+    /// Keeps events and their deliveries, and sends these. Where there is no place for them in memory, they wait in the table.
+    pub(crate) async fn commit(self: &Arc<Self>, events: Vec<NewEvent>) -> Result<(), StoreError> {
+        let deliveries: usize = events.iter().map(|event| event.deliveries.len()).sum();
+        let places = self.places(deliveries);
+        let events: Arc<[NewEvent]> = events.into();
+        let owner = (places.len() == deliveries).then_some(self.owner);
+        self.store.add_events(events.clone(), owner).await?;
+        match owner {
+            Some(_) => self.enqueue(events.iter().flat_map(due_deliveries).zip(places)),
+            None => self.wake.notify_one(),
+        }
+        Ok(())
+    }
+
+    /// Says that this process is alive, when that is due, and claims what is due. Returns when more will be.
+    pub(crate) async fn tick(self: &Arc<Self>) -> Result<Option<Timestamp>, StoreError> {
+        let now = self.ambient.now();
+        self.renew_lease(now).await?;
+        let places = self.places(MAX_CLAIMED.min(self.held.available_permits()));
+        if places.is_empty() {
+            return Ok(None);
+        }
+        let (due, next) = self.store.claim(self.owner, now, places.len()).await?;
+        self.enqueue(due.into_iter().zip(places));
+        Ok(next)
+    }
+
+    /// Takes out of the queue what waits for a webhook that is switched off, and records that as cancelled.
+    pub(crate) async fn cancel_waiting(&self, webhook_id: WebhookId) {
+        let waiting = self.queues().drain(webhook_id);
+        for held in waiting {
+            let settlement = self.cancelled(&held.delivery);
+            self.settler.settle(settlement, held.place).await;
+        }
+    }
+
+    /// Waits until nothing is held in memory.
+    pub(crate) async fn drained(&self) {
+        let all = u32::try_from(MAX_HELD).unwrap_or(u32::MAX);
+        drop(self.held.acquire_many(all).await);
+    }
+
+    async fn run(self: Arc<Self>) {
+        let shutdown = self.workers.shutdown().clone();
+        let work = async {
+            loop {
+                let pause = match self.tick().await {
+                    Ok(next) => self.pause_until(next),
+                    Err(error) => {
+                        error!(%error, "deliveries that are due cannot be claimed");
+                        POLL_INTERVAL
+                    }
+                };
+                let _ = tokio::time::timeout(pause, self.wake.notified()).await;
+            }
+        };
+        shutdown.run_until_cancelled(work).await;
+        self.stop().await;
+    }
+
+    /// Lets what is on its way arrive, and gives the rest back to the table.
+    async fn stop(&self) {
+        let waiting = self.queues().drain_all();
+        drop(waiting);
+        self.drained().await;
+        if let Err(error) = self.store.give_back(self.owner).await {
+            warn!(%error, "deliveries cannot be given back; they are taken over when the lease ends");
+        }
+    }
+
+    fn pause_until(&self, next: Option<Timestamp>) -> Duration {
+        next.map_or(POLL_INTERVAL, |next| next.since(self.ambient.now()).min(POLL_INTERVAL))
+    }
+
+    async fn renew_lease(&self, now: Timestamp) -> Result<(), StoreError> {
+        if *self.renew_at.lock().unwrap_or_else(PoisonError::into_inner) <= now {
+            self.store.keep_alive(self.owner, now, now + LEASE, MAX_HELD).await?;
+            *self.renew_at.lock().unwrap_or_else(PoisonError::into_inner) = now + LEASE_RENEWAL;
+        }
+        Ok(())
+    }
+
+    /// Up to `wanted` places in memory.
+    fn places(&self, wanted: usize) -> Vec<OwnedSemaphorePermit> {
+        std::iter::from_fn(|| self.held.clone().try_acquire_owned().ok()).take(wanted).collect()
+    }
+
+    fn queues(&self) -> std::sync::MutexGuard<'_, Queues<Held>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enqueue(self: &Arc<Self>, deliveries: impl Iterator<Item = (DueDelivery, OwnedSemaphorePermit)>) {
+        for (delivery, place) in deliveries {
+            let webhook_id = delivery.webhook_id;
+            if self.queues().push(webhook_id, Held { delivery, place }) {
+                self.workers.spawn_task(self.clone().work_off(webhook_id));
+            }
+        }
+    }
+
+    /// One of an endpoint's workers: sends what waits there, one after the other, until nothing does.
+    async fn work_off(self: Arc<Self>, webhook_id: WebhookId) {
+        loop {
+            let Some(held) = self.queues().next(webhook_id) else {
+                return;
+            };
+            let Ok(_under_way) = self.in_flight.acquire().await else {
+                return;
+            };
+            let settlement = self.deliver(&held.delivery).await;
+            self.settler.settle(settlement, held.place).await;
+        }
+    }
+
+    async fn deliver(&self, delivery: &DueDelivery) -> Settlement {
+        let Some(webhook) = self.registry.webhook_that_is_on(delivery.webhook_id) else {
+            return self.cancelled(delivery);
+        };
+        let started_at = self.ambient.now();
+        let number = delivery.attempt_count.saturating_add(1);
+        let answer = self.sender.send(&webhook, delivery, started_at).await;
+        let settled_at = self.ambient.now();
+        let verdict = webhook.schedule().decide(number, &answer.outcome, settled_at, self.ambient.fraction());
+        let is_on = self.registry.webhook_that_is_on(delivery.webhook_id).is_some();
+        let (status, next_attempt_at) = match verdict {
+            Verdict::Done => (Status::Success, None),
+            Verdict::RetryAt(at) if is_on => (Status::Retrying, Some(at)),
+            Verdict::RetryAt(_) => (Status::Cancelled, None),
+            Verdict::GiveUp => (Status::Failed, None),
+        };
+        log_attempt(&webhook, delivery, number, status, &answer);
+        let attempt = record(number, started_at, answer);
+        let (delivery_id, webhook_id, url) = (delivery.id, delivery.webhook_id, Some(webhook.url.clone()));
+        Settlement { delivery_id, webhook_id, url, status, attempt: Some(attempt), next_attempt_at, settled_at }
+    }
+
+    fn cancelled(&self, delivery: &DueDelivery) -> Settlement {
+        Settlement {
+            delivery_id: delivery.id,
+            webhook_id: delivery.webhook_id,
+            url: None,
+            status: Status::Cancelled,
+            attempt: None,
+            next_attempt_at: None,
+            settled_at: self.ambient.now(),
+        }
+    }
+}
+
+fn due_deliveries(event: &NewEvent) -> impl Iterator<Item = DueDelivery> {
+    event.deliveries.iter().map(|delivery| DueDelivery {
+        id: delivery.id,
+        webhook_id: delivery.webhook_id,
+        event_id: event.id,
+        event_type: event.event_type,
+        payload: event.payload.clone(),
+        attempt_count: 0,
+    })
+}
+
+fn record(number: u32, started_at: Timestamp, answer: Answer) -> AttemptRecord {
+    AttemptRecord {
+        number,
+        started_at,
+        duration_ms: answer.duration_ms,
+        response_code: answer.code(),
+        request_headers: answer.request_headers,
+        response_body: answer.body,
+        error: answer.error,
+    }
+}
+
+/// The one line for each attempt.
+fn log_attempt(webhook: &ActiveWebhook, delivery: &DueDelivery, number: u32, status: Status, answer: &Answer) {
+    info!(
+        site = %webhook.webhook.site_id,
+        webhook = %delivery.webhook_id,
+        delivery = %delivery.id,
+        event = %delivery.event_id,
+        event_type = delivery.event_type.name(),
+        attempt = number,
+        status = status.name(),
+        response_code = answer.code(),
+        duration_ms = answer.duration_ms,
+        error = answer.error,
+        "attempt"
+    );
+}

@@ -1,0 +1,317 @@
+//! Changes of the configuration: checked, stored, then in force.
+//!
+//! One change at a time. What people wrote is parsed before it gets here; here it is checked against what else there is.
+
+use std::sync::Arc;
+
+use bellwether_domain::endpoint::EndpointUrl;
+use bellwether_domain::fields::Invalid;
+use bellwether_domain::goal::{Goal, GoalSpec};
+use bellwether_domain::id::{GoalId, SiteId, TriggerId, WebhookId};
+use bellwether_domain::signature::Secret;
+use bellwether_domain::site::{Site, SiteChange};
+use bellwether_domain::trigger::{MAX_TRIGGERS_PER_WEBHOOK, Rule, Trigger};
+use bellwether_domain::webhook::{Webhook, WebhookChange};
+use bellwether_store::{SealedWebhook, StoreError};
+use serde_json::Value;
+
+use crate::Engine;
+use crate::registry::{ActiveSite, ActiveWebhook, SiteParts};
+
+const CANCELLED_PER_WRITE: usize = 1_000;
+
+/// Why a change was not made. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ManageError {
+    /// What was written is wrong.
+    #[error(transparent)]
+    Invalid(Invalid),
+    /// It is there already, in the words of the sentence.
+    #[error("{0}")]
+    Exists(&'static str),
+    /// There is nothing of that name.
+    #[error("there is nothing here")]
+    NotFound,
+    /// The database failed.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+/// A webhook that was just made, with its secret, which is shown this one time.
+#[derive(Debug)]
+pub struct NewWebhook {
+    /// The webhook.
+    pub webhook: Webhook,
+    /// The secret.
+    pub secret: Secret,
+}
+
+impl From<Invalid> for ManageError {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(invalid)
+    }
+}
+
+type Result<T> = std::result::Result<T, ManageError>;
+
+impl Engine {
+    /// All sites, by domain.
+    pub fn sites(&self) -> Vec<Arc<ActiveSite>> {
+        self.inner.registry.sites()
+    }
+
+    /// A site by its id or its domain.
+    pub fn find_site(&self, id_or_domain: &str) -> Option<Arc<ActiveSite>> {
+        match id_or_domain.parse::<SiteId>() {
+            Ok(id) => self.inner.registry.by_id(id),
+            Err(_) => self.inner.registry.by_domain(id_or_domain),
+        }
+    }
+
+    /// Distinct visitors of a site in the last five minutes.
+    pub fn current_visitors(&self, site: &ActiveSite) -> u32 {
+        site.current_visitors(self.inner.ambient.now().second())
+    }
+
+    /// Adds a site.
+    pub async fn create_site(&self, change: &Value) -> Result<Site> {
+        let _changing = self.inner.changing.lock().await;
+        let now = self.inner.ambient.now();
+        let site = SiteChange::read(change)?.create(SiteId::new(&self.inner.ambient), now)?;
+        self.inner.store.add_site(site.clone()).await.map_err(|error| exists(error, "there is a site with this domain already"))?;
+        self.inner.registry.put(SiteParts { site: site.clone(), goals: Vec::new(), webhooks: Vec::new() }, now);
+        Ok(site)
+    }
+
+    /// Changes a site.
+    pub async fn update_site(&self, id: SiteId, change: &Value) -> Result<Site> {
+        let _changing = self.inner.changing.lock().await;
+        let (active, now) = (self.site(id)?, self.inner.ambient.now());
+        let site = SiteChange::read(change)?.apply(active.site.clone(), now);
+        self.inner.store.update_site(site.clone()).await.map_err(|error| exists(error, "there is a site with this domain already"))?;
+        self.inner.registry.put(SiteParts { site: site.clone(), ..active.parts() }, now);
+        Ok(site)
+    }
+
+    /// Deletes a site with its webhooks; what has not gone out is cancelled.
+    pub async fn delete_site(&self, id: SiteId) -> Result<()> {
+        let _changing = self.inner.changing.lock().await;
+        let active = self.site(id)?;
+        self.inner.store.delete_site(id, self.inner.ambient.now()).await?;
+        self.inner.registry.remove(&active);
+        for webhook in &active.webhooks {
+            self.cancel_open(webhook.webhook.id).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds a goal to a site.
+    pub async fn create_goal(&self, site_id: SiteId, spec: &Value) -> Result<Goal> {
+        let _changing = self.inner.changing.lock().await;
+        let (active, now) = (self.site(site_id)?, self.inner.ambient.now());
+        let goal = Goal { id: GoalId::new(&self.inner.ambient), spec: GoalSpec::read(spec)?, created_at: now };
+        let added = self.inner.store.add_goal(site_id, goal.clone()).await;
+        added.map_err(|error| match error {
+            StoreError::TooMany(most) => Invalid::field("goals", format!("must be at most {most} a site")).into(),
+            error => exists(error, "the site has a goal with this name, or completed by the same events, already"),
+        })?;
+        let mut parts = active.parts();
+        parts.goals.push(goal.clone());
+        self.inner.registry.put(parts, now);
+        Ok(goal)
+    }
+
+    /// Removes a goal, and the triggers that wait for it.
+    pub async fn delete_goal(&self, site_id: SiteId, id: GoalId) -> Result<()> {
+        let _changing = self.inner.changing.lock().await;
+        let active = self.site(site_id)?;
+        self.inner.store.delete_goal(site_id, id).await.map_err(not_found)?;
+        let mut parts = active.parts();
+        parts.goals.retain(|goal| goal.id != id);
+        for webhook in &mut parts.webhooks {
+            if webhook.webhook.triggers.iter().any(|trigger| waits_for(&trigger.rule, id)) {
+                Arc::make_mut(webhook).webhook.triggers.retain(|trigger| !waits_for(&trigger.rule, id));
+            }
+        }
+        self.inner.registry.put(parts, self.inner.ambient.now());
+        Ok(())
+    }
+
+    /// Adds a webhook to a site.
+    pub async fn create_webhook(&self, site_id: SiteId, change: &Value) -> Result<NewWebhook> {
+        let change = WebhookChange::read_new(change, &self.inner.settings.policy)?;
+        let url = change.url.as_ref().ok_or_else(|| Invalid::field("url", "is required"))?;
+        self.check_host(url).await?;
+        let _changing = self.inner.changing.lock().await;
+        let (active, now) = (self.site(site_id)?, self.inner.ambient.now());
+        let ambient = &self.inner.ambient;
+        let webhook = Webhook {
+            id: WebhookId::new(ambient),
+            site_id,
+            name: change.name.unwrap_or_else(|| url.host().to_owned()),
+            url: url.as_str().to_owned(),
+            enabled: change.enabled.unwrap_or(true),
+            disabled_reason: None,
+            triggers: self.triggers(&active, &[], change.triggers.unwrap_or_default())?,
+            retry_schedule: change.retry_schedule.flatten(),
+            created_at: now,
+            updated_at: now,
+        };
+        let secret = change.secret.unwrap_or_else(|| Secret::generate(ambient));
+        let sealed = self.inner.sealer.seal(&secret, webhook.id, ambient);
+        let sealed = SealedWebhook { webhook: webhook.clone(), secret: sealed, deleted_at: None };
+        let added = self.inner.store.add_webhook(sealed, self.inner.settings.max_webhooks_per_site).await;
+        added.map_err(|error| match error {
+            StoreError::TooMany(most) => Invalid::field("webhooks", format!("must be at most {most} a site")).into(),
+            error => exists(error, "the same trigger stands twice"),
+        })?;
+        let mut parts = active.parts();
+        parts.webhooks.push(Arc::new(ActiveWebhook::new(webhook.clone(), secret.clone(), None)));
+        self.inner.registry.put(parts, now);
+        Ok(NewWebhook { webhook, secret })
+    }
+
+    /// Changes a webhook. Switching it off cancels what has not gone out.
+    pub async fn update_webhook(&self, site_id: SiteId, id: WebhookId, change: &Value) -> Result<Webhook> {
+        let change = WebhookChange::read(change, &self.inner.settings.policy)?;
+        if let Some(url) = &change.url {
+            self.check_host(url).await?;
+        }
+        let _changing = self.inner.changing.lock().await;
+        let active = self.site(site_id)?;
+        let current = webhook_of(&active, id)?;
+        let mut webhook = current.webhook.clone();
+        if let Some(rules) = change.triggers {
+            webhook.triggers = self.triggers(&active, &webhook.triggers, rules)?;
+        }
+        webhook.url = change.url.map_or(webhook.url, |url| url.as_str().to_owned());
+        webhook.name = change.name.unwrap_or(webhook.name);
+        webhook.retry_schedule = change.retry_schedule.unwrap_or(webhook.retry_schedule);
+        webhook.enabled = change.enabled.unwrap_or(webhook.enabled);
+        webhook.disabled_reason = webhook.disabled_reason.filter(|_| !webhook.enabled);
+        self.replace(&active, webhook).await
+    }
+
+    /// Adds a trigger to a webhook.
+    pub async fn create_trigger(&self, site_id: SiteId, webhook_id: WebhookId, rule: &Value) -> Result<Trigger> {
+        let rule = Rule::read(rule, None)?;
+        let _changing = self.inner.changing.lock().await;
+        let active = self.site(site_id)?;
+        let mut webhook = webhook_of(&active, webhook_id)?.webhook.clone();
+        if webhook.triggers.len() >= MAX_TRIGGERS_PER_WEBHOOK {
+            return Err(Invalid::field("triggers", format!("must be at most {MAX_TRIGGERS_PER_WEBHOOK} a webhook")).into());
+        }
+        let rules = webhook.triggers.iter().map(|trigger| trigger.rule).chain([rule]).collect();
+        webhook.triggers = self.triggers(&active, &webhook.triggers, rules)?;
+        let webhook = self.replace(&active, webhook).await?;
+        let added = webhook.triggers.into_iter().find(|trigger| trigger.rule == rule);
+        added.ok_or(ManageError::NotFound)
+    }
+
+    /// Removes a trigger from a webhook.
+    pub async fn delete_trigger(&self, site_id: SiteId, webhook_id: WebhookId, id: TriggerId) -> Result<()> {
+        let _changing = self.inner.changing.lock().await;
+        let active = self.site(site_id)?;
+        let mut webhook = webhook_of(&active, webhook_id)?.webhook.clone();
+        let before = webhook.triggers.len();
+        webhook.triggers.retain(|trigger| trigger.id != id);
+        if webhook.triggers.len() == before {
+            return Err(ManageError::NotFound);
+        }
+        self.replace(&active, webhook).await.map(|_| ())
+    }
+
+    /// Deletes a webhook: nothing is sent any more, its history stays.
+    pub async fn delete_webhook(&self, site_id: SiteId, id: WebhookId) -> Result<()> {
+        let _changing = self.inner.changing.lock().await;
+        let (active, now) = (self.site(site_id)?, self.inner.ambient.now());
+        webhook_of(&active, id)?;
+        self.inner.store.delete_webhook(id, now).await.map_err(not_found)?;
+        let mut parts = active.parts();
+        for webhook in parts.webhooks.iter_mut().filter(|webhook| webhook.webhook.id == id) {
+            Arc::make_mut(webhook).deleted_at = Some(now);
+        }
+        self.inner.registry.put(parts, now);
+        self.cancel_open(id).await
+    }
+
+    fn site(&self, id: SiteId) -> Result<Arc<ActiveSite>> {
+        self.inner.registry.by_id(id).ok_or(ManageError::NotFound)
+    }
+
+    /// Stores a changed webhook and puts it in force.
+    async fn replace(&self, active: &ActiveSite, webhook: Webhook) -> Result<Webhook> {
+        let now = self.inner.ambient.now();
+        let webhook = Webhook { updated_at: now, ..webhook };
+        let updated = self.inner.store.update_webhook(webhook.clone()).await;
+        updated.map_err(|error| exists(error, "the webhook has this trigger already"))?;
+        let mut parts = active.parts();
+        for current in parts.webhooks.iter_mut().filter(|current| current.webhook.id == webhook.id) {
+            *current = Arc::new(ActiveWebhook::new(webhook.clone(), current.secret.clone(), None));
+        }
+        self.inner.registry.put(parts, now);
+        if !webhook.enabled {
+            self.cancel_open(webhook.id).await?;
+        }
+        Ok(webhook)
+    }
+
+    /// Triggers for rules: those that were there keep their ids, and with them what was counted.
+    fn triggers(&self, active: &ActiveSite, before: &[Trigger], rules: Vec<Rule>) -> Result<Vec<Trigger>> {
+        let mut invalid = Invalid::default();
+        for (index, rule) in rules.iter().enumerate() {
+            if let Rule::GoalCompletion(rule) = rule
+                && rule.goal_id.is_some_and(|id| !active.goals.iter().any(|goal| goal.id == id))
+            {
+                invalid.add(&format!("triggers[{index}].goal_id"), "must be the id of a goal of the site");
+            }
+        }
+        let trigger = |rule: Rule| {
+            let kept = before.iter().find(|trigger| trigger.rule == rule);
+            kept.copied().unwrap_or_else(|| Trigger { id: TriggerId::new(&self.inner.ambient), rule })
+        };
+        Ok(invalid.or(rules.into_iter().map(trigger).collect())?)
+    }
+
+    /// A host that resolves to an address that is refused is refused at once. One that does not resolve yet may do so later, and
+    /// is checked then.
+    async fn check_host(&self, url: &EndpointUrl) -> Result<()> {
+        if url.address().is_some() {
+            return Ok(());
+        }
+        let addresses = crate::send::resolve(&*self.inner.resolver, url.host()).await.unwrap_or_default();
+        for address in addresses {
+            self.inner.settings.policy.check(address).map_err(|refused| Invalid::field("url", refused.to_string()))?;
+        }
+        Ok(())
+    }
+
+    async fn cancel_open(&self, webhook_id: WebhookId) -> Result<()> {
+        let now = self.inner.ambient.now();
+        self.inner.dispatcher.cancel_waiting(webhook_id).await;
+        while self.inner.store.cancel_open(webhook_id, now, CANCELLED_PER_WRITE).await? == CANCELLED_PER_WRITE {}
+        Ok(())
+    }
+}
+
+fn webhook_of(active: &ActiveSite, id: WebhookId) -> Result<&Arc<ActiveWebhook>> {
+    active.webhook(id).filter(|webhook| webhook.deleted_at.is_none()).ok_or(ManageError::NotFound)
+}
+
+fn waits_for(rule: &Rule, id: GoalId) -> bool {
+    matches!(rule, Rule::GoalCompletion(rule) if rule.goal_id == Some(id))
+}
+
+fn exists(error: StoreError, sentence: &'static str) -> ManageError {
+    match error {
+        StoreError::Exists => ManageError::Exists(sentence),
+        error => not_found(error),
+    }
+}
+
+fn not_found(error: StoreError) -> ManageError {
+    match error {
+        StoreError::Gone => ManageError::NotFound,
+        error => ManageError::Store(error),
+    }
+}

@@ -1,0 +1,221 @@
+//! What every event needs, in memory: the sites, their compiled rules, their webhooks, and what has happened on them.
+//!
+//! A site's entry is immutable and swapped whole when its configuration changes; what has happened on it lives on in the new
+//! entry. The tables are the truth: an entry changes after they did.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bellwether_domain::detector::{Detector, Rules};
+use bellwether_domain::goal::Goal;
+use bellwether_domain::id::{SiteId, TriggerId, WebhookId};
+use bellwether_domain::retry::Schedule;
+use bellwether_domain::signature::Secret;
+use bellwether_domain::site::Site;
+use bellwether_domain::time::{Second, Timestamp};
+use bellwether_domain::webhook::Webhook;
+use bellwether_store::{Store, StoreError};
+use foldhash::fast::RandomState;
+use papaya::HashMap as ConcurrentMap;
+
+use crate::StartError;
+use crate::seal::Sealer;
+
+/// A site with everything that is configured for it.
+pub struct ActiveSite {
+    /// The site.
+    pub site: Site,
+    /// Its goals, in the order they were made.
+    pub goals: Arc<[Goal]>,
+    /// Its webhooks, in the order they were made, those that were deleted among them.
+    pub webhooks: Vec<Arc<ActiveWebhook>>,
+    pub(crate) rules: Rules,
+    live: Arc<Live>,
+}
+
+/// A webhook, ready to be sent to.
+#[derive(Clone)]
+pub struct ActiveWebhook {
+    /// The webhook.
+    pub webhook: Webhook,
+    /// When it was deleted.
+    pub deleted_at: Option<Timestamp>,
+    pub(crate) url: Arc<str>,
+    pub(crate) secret: Secret,
+}
+
+/// What has happened on a site, from one entry to the next.
+struct Live {
+    watched_from: Second,
+    detector: Mutex<Option<Box<Detector>>>,
+}
+
+/// The parts of an entry that configuration changes.
+#[derive(Clone)]
+pub(crate) struct SiteParts {
+    pub(crate) site: Site,
+    pub(crate) goals: Vec<Goal>,
+    pub(crate) webhooks: Vec<Arc<ActiveWebhook>>,
+}
+
+type Map<K, V> = ConcurrentMap<K, V, RandomState>;
+
+pub(crate) struct Registry {
+    by_domain: Map<Arc<str>, Arc<ActiveSite>>,
+    by_id: Map<SiteId, Arc<ActiveSite>>,
+    webhooks: Map<WebhookId, Arc<ActiveWebhook>>,
+    /// When triggers fired before this process began.
+    crossings: HashMap<TriggerId, Second>,
+}
+
+impl ActiveWebhook {
+    pub(crate) fn new(webhook: Webhook, secret: Secret, deleted_at: Option<Timestamp>) -> Self {
+        Self { url: Arc::from(webhook.url.as_str()), webhook, secret, deleted_at }
+    }
+
+    /// Whether anything is sent to it.
+    pub fn is_on(&self) -> bool {
+        self.webhook.enabled && self.deleted_at.is_none()
+    }
+
+    pub(crate) fn schedule(&self) -> Schedule {
+        self.webhook.schedule()
+    }
+}
+
+impl ActiveSite {
+    fn new(parts: SiteParts, live: Arc<Live>) -> Self {
+        let SiteParts { site, goals, webhooks } = parts;
+        let goals: Arc<[Goal]> = goals.into();
+        let identity = (site.id, site.domain.clone(), site.name.clone());
+        let on = webhooks.iter().filter(|webhook| webhook.is_on());
+        let rules = Rules::new(identity, goals.clone(), on.map(|webhook| (webhook.webhook.id, &webhook.webhook.triggers[..])));
+        Self { site, goals, webhooks, rules, live }
+    }
+
+    pub(crate) fn parts(&self) -> SiteParts {
+        SiteParts { site: self.site.clone(), goals: self.goals.to_vec(), webhooks: self.webhooks.clone() }
+    }
+
+    /// A webhook of the site, be it deleted.
+    pub fn webhook(&self, id: WebhookId) -> Option<&Arc<ActiveWebhook>> {
+        self.webhooks.iter().find(|webhook| webhook.webhook.id == id)
+    }
+
+    /// Lets `work` see what has happened on the site. Short: it holds a lock.
+    pub(crate) fn with_detector<T>(&self, registry: &Registry, now: Second, work: impl FnOnce(&mut Detector) -> T) -> T {
+        let mut detector = self.live.detector.lock().unwrap_or_else(PoisonError::into_inner);
+        let fired = |id: TriggerId| registry.crossings.get(&id).copied();
+        let new = || Box::new(Detector::new(&self.rules, self.live.watched_from.min(now), now, fired));
+        work(detector.get_or_insert_with(new))
+    }
+
+    /// Distinct visitors of the last five minutes.
+    pub(crate) fn current_visitors(&self, now: Second) -> u32 {
+        let mut detector = self.live.detector.lock().unwrap_or_else(PoisonError::into_inner);
+        detector.as_mut().map_or(0, |detector| detector.current_visitors(now))
+    }
+
+    fn forget_if_over(&self, now: Second) {
+        let mut detector = self.live.detector.lock().unwrap_or_else(PoisonError::into_inner);
+        if detector.as_ref().is_some_and(|detector| detector.is_over(now)) {
+            *detector = None;
+        }
+    }
+}
+
+impl Registry {
+    /// Everything that is configured, from the store. The sites are watched from `now` on.
+    pub(crate) async fn load(store: &Store, sealer: &Sealer, now: Timestamp) -> Result<Self, StartError> {
+        let crossings = store.crossings().await?;
+        let crossings = crossings.into_iter().map(|(id, fired_at)| (id, fired_at.second())).collect();
+        let registry = Self { by_domain: Map::default(), by_id: Map::default(), webhooks: Map::default(), crossings };
+        let mut goals: HashMap<SiteId, Vec<Goal>> = HashMap::new();
+        for (site_id, goal) in store.goals().await? {
+            goals.entry(site_id).or_default().push(goal);
+        }
+        let mut webhooks: HashMap<SiteId, Vec<Arc<ActiveWebhook>>> = HashMap::new();
+        for sealed in store.webhooks().await? {
+            let secret = sealer.open(&sealed.secret, sealed.webhook.id).ok_or(StartError::WrongKey)?;
+            let site_id = sealed.webhook.site_id;
+            let webhook = ActiveWebhook::new(sealed.webhook, secret, sealed.deleted_at);
+            webhooks.entry(site_id).or_default().push(Arc::new(webhook));
+        }
+        for site in store.sites().await? {
+            let goals = goals.remove(&site.id).unwrap_or_default();
+            let webhooks = webhooks.remove(&site.id).unwrap_or_default();
+            registry.put(SiteParts { site, goals, webhooks }, now);
+        }
+        Ok(registry)
+    }
+
+    /// Puts a site's entry in place of the one before, with what has happened so far.
+    pub(crate) fn put(&self, parts: SiteParts, now: Timestamp) -> Arc<ActiveSite> {
+        let before = self.by_id.pin().get(&parts.site.id).cloned();
+        let live = match &before {
+            Some(before) => before.live.clone(),
+            None => Arc::new(Live { watched_from: now.second(), detector: Mutex::new(None) }),
+        };
+        let active = Arc::new(ActiveSite::new(parts, live));
+        for webhook in &active.webhooks {
+            self.webhooks.pin().insert(webhook.webhook.id, webhook.clone());
+        }
+        self.by_id.pin().insert(active.site.id, active.clone());
+        self.by_domain.pin().insert(active.site.domain.clone(), active.clone());
+        if let Some(before) = before {
+            self.settle_in(&before, &active);
+        }
+        active
+    }
+
+    /// Events hold the lock of what has happened while they look at the rules, so from here on they see the new ones.
+    fn settle_in(&self, before: &ActiveSite, active: &ActiveSite) {
+        if before.site.domain != active.site.domain {
+            self.by_domain.pin().remove(&before.site.domain);
+        }
+        let mut detector = active.live.detector.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(detector) = detector.as_mut() {
+            detector.adapt(&active.rules);
+        }
+    }
+
+    /// Takes a site out, with its webhooks.
+    pub(crate) fn remove(&self, site: &ActiveSite) {
+        self.by_domain.pin().remove(&site.site.domain);
+        self.by_id.pin().remove(&site.site.id);
+        for webhook in &site.webhooks {
+            self.webhooks.pin().remove(&webhook.webhook.id);
+        }
+    }
+
+    pub(crate) fn by_domain(&self, domain: &str) -> Option<Arc<ActiveSite>> {
+        self.by_domain.pin().get(domain).cloned()
+    }
+
+    pub(crate) fn by_id(&self, id: SiteId) -> Option<Arc<ActiveSite>> {
+        self.by_id.pin().get(&id).cloned()
+    }
+
+    /// The webhook, if anything is to be sent to it.
+    pub(crate) fn webhook_that_is_on(&self, id: WebhookId) -> Option<Arc<ActiveWebhook>> {
+        self.webhooks.pin().get(&id).filter(|webhook| webhook.is_on()).cloned()
+    }
+
+    /// All sites, by domain.
+    pub(crate) fn sites(&self) -> Vec<Arc<ActiveSite>> {
+        let mut sites: Vec<_> = self.by_id.pin().values().cloned().collect();
+        sites.sort_by(|a, b| a.site.domain.cmp(&b.site.domain));
+        sites
+    }
+
+    /// Frees the memory of sites where nothing has happened for long.
+    pub(crate) fn forget_idle(&self, now: Second) {
+        self.by_id.pin().values().for_each(|site| site.forget_if_over(now));
+    }
+}
+
+impl From<StoreError> for crate::manage::ManageError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}

@@ -1,0 +1,205 @@
+//! One HTTP request to one endpoint: signed, bounded in time and size, to an address that was checked.
+//!
+//! Whatever the endpoint does, an [`Answer`] comes back that can be recorded. Redirects are not followed. Nothing here knows about
+//! retries or tables.
+
+mod connect;
+mod resolver;
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellwether_domain::delivery::MAX_RECORDED_BODY_BYTES;
+use bellwether_domain::endpoint::EndpointPolicy;
+use bellwether_domain::retry::{Outcome, parse_retry_after};
+use bellwether_domain::time::Timestamp;
+use bellwether_store::DueDelivery;
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::{Client, Error};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::Instant;
+
+use crate::registry::ActiveWebhook;
+use connect::{ConnectError, Guard, TimeLimit};
+
+pub(crate) use resolver::resolve;
+pub use resolver::{Resolve, SystemResolver};
+
+const TOTAL_TIME_LIMIT: Duration = Duration::from_secs(15);
+const IDLE_CONNECTION_LIMIT: Duration = Duration::from_secs(30);
+const MAX_IDLE_CONNECTIONS_PER_HOST: usize = 8;
+const MAX_RESPONSE_BODY_BYTES: usize = 64 * 1024;
+const MAX_RESPONSE_HEADERS: usize = 100;
+const AGENT: &str = concat!("Bellwether/", env!("CARGO_PKG_VERSION"));
+
+/// Sends requests, over connections that are used again.
+pub(crate) struct Sender {
+    client: Client<TimeLimit<HttpsConnector<Guard>>, Full<Bytes>>,
+}
+
+/// How a request ended.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// What it means.
+    pub(crate) outcome: Outcome,
+    /// The beginning of the body.
+    pub(crate) body: Option<String>,
+    /// Why it failed, in plain words.
+    pub(crate) error: Option<String>,
+    /// How long it took.
+    pub(crate) duration_ms: u32,
+    /// A JSON object of the headers that were sent.
+    pub(crate) request_headers: String,
+}
+
+/// Why no sender can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SenderError {
+    /// The file of extra certificates cannot be read.
+    #[error("BELLWETHER_CA_FILE holds no readable PEM certificates: {0}")]
+    ExtraRoots(String),
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+impl Answer {
+    /// The status code, if one came.
+    pub(crate) fn code(&self) -> Option<u16> {
+        match self.outcome {
+            Outcome::Answered { code, .. } => Some(code),
+            Outcome::Unreachable | Outcome::Refused => None,
+        }
+    }
+}
+
+impl Sender {
+    pub(crate) fn new(
+        policy: EndpointPolicy,
+        resolver: Arc<dyn Resolve>,
+        extra_roots_pem: Option<&[u8]>,
+    ) -> Result<Self, SenderError> {
+        let connector = TimeLimit::new(connect::https(Guard::new(policy, resolver), extra_roots_pem)?);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_CONNECTION_LIMIT)
+            .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS_PER_HOST)
+            .http1_max_headers(MAX_RESPONSE_HEADERS)
+            .build(connector);
+        Ok(Self { client })
+    }
+
+    /// Sends a delivery. `now` is the time of this attempt, which is signed.
+    pub(crate) async fn send(&self, webhook: &ActiveWebhook, delivery: &DueDelivery, now: Timestamp) -> Answer {
+        let begun = Instant::now();
+        let headers = headers(webhook, delivery, now);
+        let request_headers = to_json(&headers);
+        let (outcome, body, error) = match request(webhook, delivery, headers) {
+            Ok(request) => match tokio::time::timeout(TOTAL_TIME_LIMIT, self.exchange(request, now)).await {
+                Ok(ended) => ended,
+                Err(_) => failed(format!("no complete answer within {} s", TOTAL_TIME_LIMIT.as_secs())),
+            },
+            Err(error) => (Outcome::Refused, None, Some(format!("the URL cannot be requested: {error}"))),
+        };
+        let duration_ms = u32::try_from(begun.elapsed().as_millis()).unwrap_or(u32::MAX);
+        Answer { outcome, body, error, duration_ms, request_headers }
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>, now: Timestamp) -> Ended {
+        let response = match self.client.request(request).await {
+            Ok(response) => response,
+            Err(error) => return explain(&error),
+        };
+        let code = response.status().as_u16();
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| parse_retry_after(value.to_str().ok()?, now));
+        let outcome = Outcome::Answered { code, retry_after };
+        let body = read_beginning(response).await;
+        let error = (!outcome.is_success()).then(|| explain_status(code));
+        (outcome, body, error)
+    }
+}
+
+/// Outcome, beginning of the body, and why it failed.
+type Ended = (Outcome, Option<String>, Option<String>);
+
+fn failed(error: String) -> Ended {
+    (Outcome::Unreachable, None, Some(error))
+}
+
+fn explain_status(code: u16) -> String {
+    match code {
+        300..=399 => format!("the endpoint answered {code}; redirects are not followed"),
+        410 => "the endpoint answered 410: it is gone".to_owned(),
+        _ => format!("the endpoint answered {code}"),
+    }
+}
+
+/// What went wrong with a request, in plain words: the connector's own, or the innermost cause.
+fn explain(error: &Error) -> Ended {
+    let mut cause = error.source();
+    let mut innermost = None;
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<ConnectError>() {
+            let outcome = if error.is_refusal() { Outcome::Refused } else { Outcome::Unreachable };
+            return (outcome, None, Some(error.to_string()));
+        }
+        innermost = Some(error);
+        cause = error.source();
+    }
+    let what = if error.is_connect() { "connecting failed" } else { "the request failed" };
+    failed(innermost.map_or_else(|| format!("{what}: {error}"), |cause| format!("{what}: {cause}")))
+}
+
+/// Reads a body up to its limit, and returns the beginning as text. What a broken body said so far counts.
+async fn read_beginning(response: Response<Incoming>) -> Option<String> {
+    let (mut body, mut read, mut beginning) = (response.into_body(), 0, BytesMut::new());
+    while let Some(Ok(frame)) = body.frame().await {
+        let Some(data) = frame.data_ref() else { continue };
+        let room = MAX_RECORDED_BODY_BYTES - beginning.len();
+        beginning.extend_from_slice(&data[..data.len().min(room)]);
+        read += data.len();
+        if read >= MAX_RESPONSE_BODY_BYTES {
+            break;
+        }
+    }
+    // Tables of text do not hold NUL characters everywhere.
+    let text = String::from_utf8_lossy(&beginning).replace('\0', "\u{fffd}");
+    (!text.is_empty()).then_some(text)
+}
+
+fn request(webhook: &ActiveWebhook, delivery: &DueDelivery, headers: HeaderMap) -> Result<Request<Full<Bytes>>, http::Error> {
+    let body = Full::new(Bytes::copy_from_slice(delivery.payload.as_bytes()));
+    let mut request = Request::post(webhook.url.as_ref()).body(body)?;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+fn headers(webhook: &ActiveWebhook, delivery: &DueDelivery, now: Timestamp) -> HeaderMap {
+    let (secret, body) = (&webhook.secret, delivery.payload.as_bytes());
+    let (id, timestamp) = (delivery.event_id.to_string(), now.as_seconds());
+    let standard = secret.sign_standard(&id, timestamp, body);
+    let entries = [
+        (CONTENT_TYPE, "application/json".to_owned()),
+        (USER_AGENT, AGENT.to_owned()),
+        (HeaderName::from_static("x-webhook-event"), delivery.event_type.name().to_owned()),
+        (HeaderName::from_static("x-webhook-event-id"), id.clone()),
+        (HeaderName::from_static("x-signature"), secret.sign_body(body)),
+        (HeaderName::from_static("webhook-id"), id),
+        (HeaderName::from_static("webhook-timestamp"), timestamp.to_string()),
+        (HeaderName::from_static("webhook-signature"), standard),
+    ];
+    let valid = |(name, value): (HeaderName, String)| Some((name, HeaderValue::try_from(value).ok()?));
+    entries.into_iter().filter_map(valid).collect()
+}
+
+fn to_json(headers: &HeaderMap) -> String {
+    let pairs = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap_or_default()));
+    let object: serde_json::Map<String, serde_json::Value> = pairs.map(|(name, value)| (name.to_owned(), value.into())).collect();
+    serde_json::Value::Object(object).to_string()
+}

@@ -1,0 +1,314 @@
+//! The outbox: what fired and who is to be told, whose work that is, and how it went.
+//!
+//! A delivery is open until it is completed. An open delivery is owned by the process that has it in memory, or by nobody; the
+//! tables are the truth, and only the owner may settle it.
+
+use std::sync::Arc;
+
+use bellwether_domain::delivery::Status;
+use bellwether_domain::id::{DeliveryId, EventId, OwnerId, SiteId, TriggerId, WebhookId};
+use bellwether_domain::time::Timestamp;
+use bellwether_domain::trigger::EventType;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use crate::{Store, StoreError};
+
+/// Something that fired, with its deliveries.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// Its id.
+    pub id: EventId,
+    /// The site it happened on.
+    pub site_id: SiteId,
+    /// Its type.
+    pub event_type: EventType,
+    /// The body of every delivery.
+    pub payload: Arc<str>,
+    /// When it happened.
+    pub created_at: Timestamp,
+    /// One for each webhook.
+    pub deliveries: Vec<NewDelivery>,
+    /// Triggers whose cooldown begins.
+    pub cooling: Vec<TriggerId>,
+}
+
+/// One webhook to be told.
+#[derive(Clone, Debug)]
+pub struct NewDelivery {
+    /// Its id.
+    pub id: DeliveryId,
+    /// The webhook.
+    pub webhook_id: WebhookId,
+    /// The trigger that fired.
+    pub trigger_id: Option<TriggerId>,
+    /// Where it will be sent.
+    pub url: Arc<str>,
+}
+
+/// A delivery to be sent now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DueDelivery {
+    /// Its id.
+    pub id: DeliveryId,
+    /// The webhook.
+    pub webhook_id: WebhookId,
+    /// The event's id.
+    pub event_id: EventId,
+    /// The event's type.
+    pub event_type: EventType,
+    /// The body.
+    pub payload: Arc<str>,
+    /// How often it was tried.
+    pub attempt_count: u32,
+}
+
+/// What became of an owned delivery.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// The delivery.
+    pub delivery_id: DeliveryId,
+    /// Its webhook.
+    pub webhook_id: WebhookId,
+    /// Where it was sent, if it was.
+    pub url: Option<Arc<str>>,
+    /// Where it stands now.
+    pub status: Status,
+    /// The attempt; none when it was cancelled before.
+    pub attempt: Option<AttemptRecord>,
+    /// When it is due again; none when it is completed.
+    pub next_attempt_at: Option<Timestamp>,
+    /// When this was decided.
+    pub settled_at: Timestamp,
+}
+
+/// One attempt, to be recorded.
+#[derive(Clone, Debug)]
+pub struct AttemptRecord {
+    /// Counted from 1.
+    pub number: u32,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// How long it took.
+    pub duration_ms: u32,
+    /// A JSON object of the request's headers.
+    pub request_headers: String,
+    /// The status code of the answer.
+    pub response_code: Option<u16>,
+    /// The beginning of the answer's body.
+    pub response_body: Option<String>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+impl Store {
+    /// Keeps events with their deliveries, which belong to `owner`, or to nobody without one; one transaction.
+    pub async fn add_events(&self, events: Arc<[NewEvent]>, owner: Option<OwnerId>) -> Result<(), StoreError> {
+        let add = move |connection: &Connection| events.iter().try_for_each(|event| insert_event(connection, event, owner));
+        self.write(add).await
+    }
+
+    /// Makes up to `limit` deliveries that are due at `now` and belong to nobody the work of `owner`, the longest due first; one
+    /// transaction. Also returns when the next one is due, of those that are left.
+    pub async fn claim(
+        &self,
+        owner: OwnerId,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<(Vec<DueDelivery>, Option<Timestamp>), StoreError> {
+        let claim = move |connection: &Connection| {
+            let due = select_due(connection, now, limit)?;
+            let mut own = connection.prepare_cached("UPDATE deliveries SET owner = $3 WHERE webhook_id = $1 AND id = $2")?;
+            for delivery in &due {
+                own.execute([delivery.webhook_id.as_bytes(), delivery.id.as_bytes(), owner.as_bytes()])?;
+            }
+            let next = "SELECT MIN(next_attempt_at_us) FROM deliveries WHERE owner IS NULL AND completed_at_us IS NULL";
+            let next: Option<i64> = connection.prepare_cached(next)?.query_row([], |row| row.get(0))?;
+            Ok((due, next.map(Timestamp::from_micros)))
+        };
+        self.write(claim).await
+    }
+
+    /// Records attempts and where their deliveries stand now; one transaction. Deliveries that `owner` does not own any more are
+    /// left alone; how many these were is returned.
+    pub async fn settle(&self, owner: OwnerId, settlements: Vec<Settlement>) -> Result<usize, StoreError> {
+        let settle = move |connection: &Connection| {
+            let mut lost = 0;
+            for settlement in &settlements {
+                if !update_settled(connection, owner, settlement)? {
+                    lost += 1;
+                } else if let Some(attempt) = &settlement.attempt {
+                    insert_attempt(connection, settlement.delivery_id, attempt)?;
+                }
+            }
+            Ok(lost)
+        };
+        self.write(settle).await
+    }
+
+    /// Says that `owner` is alive until `until`, and frees up to `limit` deliveries of those who are not alive at `now`; one
+    /// transaction. Returns how many were freed.
+    pub async fn keep_alive(&self, owner: OwnerId, now: Timestamp, until: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        let keep = move |connection: &Connection| {
+            let alive = "INSERT INTO owners (id, alive_until_us) VALUES ($1, $2)
+                         ON CONFLICT (id) DO UPDATE SET alive_until_us = excluded.alive_until_us";
+            connection.prepare_cached(alive)?.execute(params![owner.as_bytes(), until.as_micros()])?;
+            free_dead(connection, now, limit)
+        };
+        self.write(keep).await
+    }
+
+    /// Declares every process but `owner` dead; one statement. Only for one that has the database for itself.
+    pub async fn bury_other_owners(&self, owner: OwnerId) -> Result<(), StoreError> {
+        let bury = move |connection: &Connection| {
+            let sql = "UPDATE owners SET alive_until_us = 0 WHERE id <> $1";
+            connection.prepare_cached(sql)?.execute([owner.as_bytes()])?;
+            Ok(())
+        };
+        self.write(bury).await
+    }
+
+    /// Gives back everything that `owner` owns; one transaction.
+    pub async fn give_back(&self, owner: OwnerId) -> Result<(), StoreError> {
+        let give_back = move |connection: &Connection| {
+            let free = "UPDATE deliveries SET owner = NULL WHERE owner = $1 AND completed_at_us IS NULL";
+            connection.prepare_cached(free)?.execute([owner.as_bytes()])?;
+            connection.prepare_cached("DELETE FROM owners WHERE id = $1")?.execute([owner.as_bytes()])?;
+            Ok(())
+        };
+        self.write(give_back).await
+    }
+
+    /// Cancels up to `limit` open deliveries of a webhook that belong to nobody; one statement. Returns how many.
+    pub async fn cancel_open(&self, webhook_id: WebhookId, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        let cancel = move |connection: &Connection| {
+            let sql = "UPDATE deliveries SET status = 'cancelled', completed_at_us = $2, next_attempt_at_us = NULL
+                       WHERE webhook_id = $1 AND id IN (
+                           SELECT id FROM deliveries
+                           WHERE webhook_id = $1 AND owner IS NULL AND completed_at_us IS NULL LIMIT $3)";
+            Ok(connection.prepare_cached(sql)?.execute(params![webhook_id.as_bytes(), now.as_micros(), limit])?)
+        };
+        self.write(cancel).await
+    }
+
+    /// When triggers with a cooldown last fired; one statement.
+    pub async fn crossings(&self) -> Result<Vec<(TriggerId, Timestamp)>, StoreError> {
+        let all = move |connection: &Connection| {
+            let mut select = connection.prepare_cached("SELECT trigger_id, fired_at_us FROM crossings")?;
+            let row = |row: &Row<'_>| Ok((TriggerId::from_bytes(row.get(0)?), Timestamp::from_micros(row.get(1)?)));
+            let crossings = select.query_map([], row)?;
+            Ok(crossings.collect::<Result<_, _>>()?)
+        };
+        self.read(all).await
+    }
+}
+
+fn insert_event(connection: &Connection, event: &NewEvent, owner: Option<OwnerId>) -> Result<(), StoreError> {
+    let created_at = event.created_at.as_micros();
+    let (id, event_type) = (event.id.as_bytes(), event.event_type.name());
+    let sql = "INSERT INTO events (id, site_id, type, payload, created_at_us) VALUES ($1, $2, $3, $4, $5)";
+    connection.prepare_cached(sql)?.execute(params![id, event.site_id.as_bytes(), event_type, event.payload, created_at])?;
+    let sql = "INSERT INTO deliveries (webhook_id, id, event_id, trigger_id, event_type, url, status, attempt_count, owner,
+                                       next_attempt_at_us, created_at_us, test)
+               VALUES ($1, $2, $3, $4, $5, $6, 'pending', 0, $7, $8, $8, FALSE)";
+    let mut insert = connection.prepare_cached(sql)?;
+    let owner = owner.as_ref().map(OwnerId::as_bytes);
+    for delivery in &event.deliveries {
+        let (webhook_id, delivery_id) = (delivery.webhook_id.as_bytes(), delivery.id.as_bytes());
+        let trigger_id = delivery.trigger_id.as_ref().map(TriggerId::as_bytes);
+        insert.execute(params![webhook_id, delivery_id, id, trigger_id, event_type, delivery.url, owner, created_at])?;
+    }
+    for trigger_id in &event.cooling {
+        let sql = "INSERT INTO crossings (trigger_id, fired_at_us) VALUES ($1, $2)
+                   ON CONFLICT (trigger_id) DO UPDATE SET fired_at_us = excluded.fired_at_us";
+        connection.prepare_cached(sql)?.execute(params![trigger_id.as_bytes(), created_at])?;
+    }
+    Ok(())
+}
+
+fn select_due(connection: &Connection, now: Timestamp, limit: usize) -> Result<Vec<DueDelivery>, StoreError> {
+    let sql = "SELECT d.id, d.webhook_id, d.event_id, d.event_type, e.payload, d.attempt_count
+               FROM deliveries d JOIN events e ON e.id = d.event_id
+               WHERE d.owner IS NULL AND d.completed_at_us IS NULL AND d.next_attempt_at_us <= $1
+               ORDER BY d.next_attempt_at_us LIMIT $2";
+    let mut select = connection.prepare_cached(sql)?;
+    let rows = select.query_map(params![now.as_micros(), limit], |row| Ok(read_due(row)))?;
+    rows.map(|row| row?).collect()
+}
+
+fn read_due(row: &Row<'_>) -> Result<DueDelivery, StoreError> {
+    let name: String = row.get(3)?;
+    let event_type = EventType::from_name(&name).ok_or_else(|| StoreError::Unreadable(format!("the event type {name}")))?;
+    Ok(DueDelivery {
+        id: DeliveryId::from_bytes(row.get(0)?),
+        webhook_id: WebhookId::from_bytes(row.get(1)?),
+        event_id: EventId::from_bytes(row.get(2)?),
+        event_type,
+        payload: row.get(4)?,
+        attempt_count: row.get(5)?,
+    })
+}
+
+/// Whether the delivery was the owner's.
+fn update_settled(connection: &Connection, owner: OwnerId, settlement: &Settlement) -> Result<bool, StoreError> {
+    let completed_at = match settlement.next_attempt_at {
+        Some(_) => None,
+        None => Some(settlement.settled_at.as_micros()),
+    };
+    let attempt = settlement.attempt.as_ref();
+    let sql = "UPDATE deliveries SET
+                   url = COALESCE($4, url), status = $5, next_attempt_at_us = $6, completed_at_us = $7, owner = NULL,
+                   attempt_count = COALESCE($8, attempt_count),
+                   response_code = CASE WHEN $8 IS NULL THEN response_code ELSE $9 END,
+                   response_time_ms = COALESCE($10, response_time_ms),
+                   error = CASE WHEN $8 IS NULL THEN error ELSE $11 END
+               WHERE webhook_id = $1 AND id = $2 AND owner = $3";
+    let rows = connection.prepare_cached(sql)?.execute(params![
+        settlement.webhook_id.as_bytes(),
+        settlement.delivery_id.as_bytes(),
+        owner.as_bytes(),
+        settlement.url,
+        settlement.status.name(),
+        settlement.next_attempt_at.map(Timestamp::as_micros),
+        completed_at,
+        attempt.map(|attempt| attempt.number),
+        attempt.and_then(|attempt| attempt.response_code),
+        attempt.map(|attempt| attempt.duration_ms),
+        attempt.and_then(|attempt| attempt.error.as_deref()),
+    ])?;
+    Ok(rows == 1)
+}
+
+fn insert_attempt(connection: &Connection, delivery_id: DeliveryId, attempt: &AttemptRecord) -> Result<(), StoreError> {
+    let sql = "INSERT INTO attempts (delivery_id, number, started_at_us, duration_ms, request_headers, response_code,
+                                     response_body, error)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    connection.prepare_cached(sql)?.execute(params![
+        delivery_id.as_bytes(),
+        attempt.number,
+        attempt.started_at.as_micros(),
+        attempt.duration_ms,
+        attempt.request_headers,
+        attempt.response_code,
+        attempt.response_body,
+        attempt.error,
+    ])?;
+    Ok(())
+}
+
+/// Frees deliveries of one dead owner after the other, and forgets those that have none left.
+fn free_dead(connection: &Connection, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+    let mut freed = 0;
+    while freed < limit {
+        let sql = "SELECT id FROM owners WHERE alive_until_us < $1 LIMIT 1";
+        let dead = connection.prepare_cached(sql)?.query_row([now.as_micros()], |row| row.get::<_, [u8; 16]>(0)).optional()?;
+        let Some(dead) = dead else { break };
+        let sql = "UPDATE deliveries SET owner = NULL WHERE (webhook_id, id) IN (
+                       SELECT webhook_id, id FROM deliveries WHERE owner = $1 AND completed_at_us IS NULL LIMIT $2)";
+        let rows = connection.prepare_cached(sql)?.execute(params![dead, limit - freed])?;
+        if rows == 0 {
+            connection.prepare_cached("DELETE FROM owners WHERE id = $1")?.execute([dead])?;
+        }
+        freed += rows;
+    }
+    Ok(freed)
+}

@@ -1,0 +1,77 @@
+//! Sites.
+
+use std::sync::Arc;
+
+use bellwether_domain::id::SiteId;
+use bellwether_domain::site::Site;
+use bellwether_domain::time::Timestamp;
+use rusqlite::{Connection, Row, params};
+
+use crate::{Store, StoreError};
+
+const COLUMNS: &str = "id, domain, name, timezone, created_at_us, updated_at_us";
+
+impl Store {
+    /// Every site that is not deleted, by domain; one statement.
+    pub async fn sites(&self) -> Result<Vec<Site>, StoreError> {
+        let all = move |connection: &Connection| {
+            let sql = format!("SELECT {COLUMNS} FROM sites WHERE deleted_at_us IS NULL ORDER BY domain");
+            let mut select = connection.prepare_cached(&sql)?;
+            let sites = select.query_map([], read_site)?;
+            Ok(sites.collect::<Result<_, _>>()?)
+        };
+        self.read(all).await
+    }
+
+    /// Keeps a new site; one statement. Errors: `Exists` for the same domain.
+    pub async fn add_site(&self, site: Site) -> Result<(), StoreError> {
+        let add = move |connection: &Connection| {
+            let sql = format!("INSERT INTO sites ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6)");
+            let times = (site.created_at.as_micros(), site.updated_at.as_micros());
+            let values = params![site.id.as_bytes(), site.domain, site.name, site.timezone, times.0, times.1];
+            connection.prepare_cached(&sql)?.execute(values)?;
+            Ok(())
+        };
+        self.write(add).await
+    }
+
+    /// Changes a site; one statement. Errors: `Exists` for another site's domain, `Gone`.
+    pub async fn update_site(&self, site: Site) -> Result<(), StoreError> {
+        let update = move |connection: &Connection| {
+            let sql = "UPDATE sites SET domain = $2, name = $3, timezone = $4, updated_at_us = $5
+                       WHERE id = $1 AND deleted_at_us IS NULL";
+            let values = params![site.id.as_bytes(), site.domain, site.name, site.timezone, site.updated_at.as_micros()];
+            changed_one(connection.prepare_cached(sql)?.execute(values)?)
+        };
+        self.write(update).await
+    }
+
+    /// Marks a site and its webhooks as deleted, and takes its keys away; one transaction. Its domain is free again. Errors: `Gone`.
+    pub async fn delete_site(&self, id: SiteId, now: Timestamp) -> Result<(), StoreError> {
+        let delete = move |connection: &Connection| {
+            let (id, now) = (id.as_bytes(), now.as_micros());
+            let site = "UPDATE sites SET deleted_at_us = $2 WHERE id = $1 AND deleted_at_us IS NULL";
+            changed_one(connection.prepare_cached(site)?.execute(params![id, now])?)?;
+            let webhooks = "UPDATE webhooks SET deleted_at_us = $2 WHERE site_id = $1 AND deleted_at_us IS NULL";
+            connection.prepare_cached(webhooks)?.execute(params![id, now])?;
+            connection.prepare_cached("DELETE FROM keys WHERE site_id = $1")?.execute([id])?;
+            Ok(())
+        };
+        self.write(delete).await
+    }
+}
+
+pub(crate) fn changed_one(rows: usize) -> Result<(), StoreError> {
+    if rows == 1 { Ok(()) } else { Err(StoreError::Gone) }
+}
+
+fn read_site(row: &Row<'_>) -> rusqlite::Result<Site> {
+    Ok(Site {
+        id: SiteId::from_bytes(row.get(0)?),
+        domain: row.get::<_, Arc<str>>(1)?,
+        name: row.get::<_, Arc<str>>(2)?,
+        timezone: row.get::<_, Arc<str>>(3)?,
+        created_at: Timestamp::from_micros(row.get(4)?),
+        updated_at: Timestamp::from_micros(row.get(5)?),
+    })
+}

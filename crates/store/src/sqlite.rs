@@ -1,0 +1,322 @@
+//! One SQLite file: one thread that writes, a few connections that read.
+//!
+//! Writes are gathered: whatever waits when the writer is free goes into one transaction and so shares one sync to the disk.
+//! Each write has a savepoint of its own, so that one that fails undoes only itself. A write is answered after the commit.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::StoreError;
+
+mod migrations {
+    refinery::embed_migrations!("migrations/sqlite");
+}
+
+const MAX_WRITES_WAITING: usize = 4_096;
+const MAX_WRITES_PER_COMMIT: usize = 256;
+const READERS: usize = 4;
+const STATEMENT_CACHE: usize = 64;
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The log of changes is folded into the file after this many pages of 4 KiB.
+const CHECKPOINT_PAGES: u32 = 4_000;
+
+/// What is kept, behind a handle that is cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    writes: mpsc::Sender<Write>,
+    readers: Arc<Readers>,
+}
+
+/// Whether opening a store may change its schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Migration {
+    /// Bring it up to date.
+    Run,
+    /// Refuse one that is not up to date.
+    Require,
+}
+
+/// Holds a database file for this process alone, as long as it lives.
+#[derive(Debug)]
+pub struct ProcessLock(#[expect(dead_code, reason = "closing the file gives up the lock")] File);
+
+/// Something to write within the shared transaction; it returns what to do with the commit's result.
+type Write = Box<dyn FnOnce(&Connection) -> Answer + Send>;
+type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    permits: Semaphore,
+}
+
+impl Store {
+    /// Opens the database file at `path`, which is made if it is missing.
+    pub fn open(path: &Path, migration: Migration) -> Result<Self, StoreError> {
+        let mut connection = connect(path, OpenFlags::default())?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        bring_up_to_date(&mut connection, migration)?;
+        let (writes, waiting) = mpsc::channel(MAX_WRITES_WAITING);
+        let thread = std::thread::Builder::new().name("sqlite-writer".to_owned());
+        thread.spawn(move || write_all(&connection, waiting)).map_err(|error| StoreError::CannotOpen(error.to_string()))?;
+        let readers = Readers { path: path.to_owned(), idle: Mutex::default(), permits: Semaphore::new(READERS) };
+        Ok(Self { writes, readers: Arc::new(readers) })
+    }
+
+    /// Runs `work` in the next transaction, and answers when it is on the disk.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (sender, receiver) = oneshot::channel();
+        let write: Write = Box::new(move |connection| {
+            let result = within_savepoint(connection, work);
+            Box::new(move |committed| {
+                let answer = match (result, committed) {
+                    (Err(StoreError::Undone), Err(cause)) => Err(cause),
+                    (result, committed) => result.and_then(|value| committed.map(|()| value)),
+                };
+                drop(sender.send(answer));
+            })
+        });
+        self.writes.send(write).await.map_err(|_| StoreError::Closed)?;
+        receiver.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Runs `work` on a connection that only reads. It sees everything that was committed before.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let readers = self.readers.clone();
+        let _permit = self.readers.permits.acquire().await.map_err(|_| StoreError::Closed)?;
+        let reading = tokio::task::spawn_blocking(move || {
+            let connection = readers.take()?;
+            let result = work(&connection);
+            readers.give_back(connection);
+            result
+        });
+        reading.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+impl Readers {
+    fn take(&self) -> Result<Connection, StoreError> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match idle {
+            Some(connection) => Ok(connection),
+            None => connect(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX),
+        }
+    }
+
+    fn give_back(&self, connection: Connection) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+    }
+}
+
+impl ProcessLock {
+    /// Takes the lock beside the database file at `path`.
+    pub fn take(path: &Path) -> Result<Self, StoreError> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".lock");
+        let cannot_open = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => StoreError::ReadOnly,
+            _ => StoreError::CannotOpen(error.to_string()),
+        };
+        let file = File::options().create(true).truncate(false).write(true).open(name).map_err(cannot_open)?;
+        file.try_lock().map_err(|_| StoreError::Locked)?;
+        Ok(Self(file))
+    }
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    Ok(connection)
+}
+
+fn bring_up_to_date(connection: &mut Connection, migration: Migration) -> Result<(), StoreError> {
+    let runner = migrations::migrations::runner();
+    let known = runner.get_migrations().iter().map(|migration| i64::from(migration.version())).max().unwrap_or(0);
+    let found = schema_version(connection)?;
+    match migration {
+        _ if found > known => Err(StoreError::NewerSchema { found, known }),
+        Migration::Require if found < known => Err(StoreError::OlderSchema { found, known }),
+        _ if found == known => Ok(()),
+        _ => runner.run(connection).map(|_| ()).map_err(|error| StoreError::Migration(Arc::new(error))),
+    }
+}
+
+fn schema_version(connection: &Connection) -> Result<i64, StoreError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'refinery_schema_history')";
+    if !connection.query_row(sql, [], |row| row.get::<_, bool>(0))? {
+        return Ok(0);
+    }
+    let sql = "SELECT COALESCE(MAX(version), 0) FROM refinery_schema_history";
+    Ok(connection.query_row(sql, [], |row| row.get(0))?)
+}
+
+/// The writer thread. It ends when every handle is gone and everything that waited is written.
+fn write_all(connection: &Connection, mut waiting: mpsc::Receiver<Write>) {
+    while let Some(first) = waiting.blocking_recv() {
+        let mut answers = Vec::new();
+        let committed = commit(connection, first, &mut waiting, &mut answers);
+        for answer in answers {
+            answer(committed.clone());
+        }
+    }
+}
+
+fn commit(
+    connection: &Connection,
+    first: Write,
+    waiting: &mut mpsc::Receiver<Write>,
+    answers: &mut Vec<Answer>,
+) -> Result<(), StoreError> {
+    let begun = execute(connection, "BEGIN IMMEDIATE");
+    let mut next = Some(first);
+    while let Some(write) = next {
+        answers.push(write(connection));
+        let goes_on = !connection.is_autocommit() && answers.len() < MAX_WRITES_PER_COMMIT;
+        next = if goes_on { waiting.try_recv().ok() } else { None };
+    }
+    begun?;
+    if connection.is_autocommit() {
+        return Err(StoreError::Undone);
+    }
+    let committed = execute(connection, "COMMIT");
+    if committed.is_err() && !connection.is_autocommit() {
+        execute(connection, "ROLLBACK")?;
+    }
+    committed
+}
+
+/// Outside of a transaction, where beginning one failed, nothing is written. A failure may end the whole transaction.
+fn within_savepoint<T>(connection: &Connection, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    if connection.is_autocommit() {
+        return Err(StoreError::Undone);
+    }
+    execute(connection, "SAVEPOINT a_write")?;
+    let result = work(connection);
+    if connection.is_autocommit() {
+        return result.and(Err(StoreError::Undone));
+    }
+    if result.is_err() {
+        execute(connection, "ROLLBACK TO a_write")?;
+    }
+    execute(connection, "RELEASE a_write")?;
+    result
+}
+
+fn execute(connection: &Connection, sql: &str) -> Result<(), StoreError> {
+    connection.prepare_cached(sql)?.execute([])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct File {
+        _folder: tempfile::TempDir,
+        path: PathBuf,
+    }
+
+    fn file() -> File {
+        let folder = tempfile::tempdir().expect("a folder");
+        File { path: folder.path().join("test.db"), _folder: folder }
+    }
+
+    fn store(file: &File) -> Store {
+        Store::open(&file.path, Migration::Run).expect("a store")
+    }
+
+    async fn salts(store: &Store) -> i64 {
+        let count = |connection: &Connection| Ok(connection.query_row("SELECT COUNT(*) FROM salts", [], |row| row.get(0))?);
+        store.read(count).await.expect("a count")
+    }
+
+    fn insert(day: i64) -> impl FnOnce(&Connection) -> Result<(), StoreError> {
+        move |connection| {
+            connection.execute("INSERT INTO salts (day, key) VALUES ($1, zeroblob(16))", [day])?;
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failed_write_undoes_only_itself() {
+        let file = file();
+        let store = store(&file);
+        let failing = store.write(|connection| {
+            insert(2)(connection)?;
+            insert(1)(connection)?;
+            insert(1)(connection)
+        });
+        let (first, failed, last) = tokio::join!(store.write(insert(9)), failing, store.write(insert(3)));
+        assert!(first.is_ok() && last.is_ok(), "{first:?} {last:?}");
+        assert!(matches!(failed, Err(StoreError::Exists)));
+        assert_eq!(salts(&store).await, 2);
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_said_and_everything_goes_on_afterwards() {
+        let file = file();
+        let store = store(&file);
+        let limit = |pages: i64| {
+            move |connection: &Connection| {
+                connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| row.get::<_, i64>(0))?;
+                Ok(())
+            }
+        };
+        let big = |connection: &Connection| {
+            connection.execute("INSERT INTO salts (day, key) VALUES (1, zeroblob(10000000))", [])?;
+            Ok(())
+        };
+        store.write(limit(1)).await.expect("a limit");
+        let (full, small) = tokio::join!(store.write(big), store.write(insert(2)));
+        assert!(matches!(full, Err(StoreError::Full)), "{full:?}");
+        store.write(limit(1_000_000)).await.expect("no limit");
+        store.write(insert(3)).await.expect("room again");
+        assert_eq!(salts(&store).await, 1 + i64::from(small.is_ok()));
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_and_an_older_one_only_where_it_must_be_current() {
+        let file = file();
+        assert!(matches!(Store::open(&file.path, Migration::Require), Err(StoreError::OlderSchema { found: 0, .. })));
+        let _ = store(&file);
+        assert!(Store::open(&file.path, Migration::Require).is_ok());
+        let connection = Connection::open(&file.path).expect("a connection");
+        let sql = "INSERT INTO refinery_schema_history (version, name, applied_on, checksum) VALUES (999, 'later', '', '0')";
+        connection.execute(sql, []).expect("a later version");
+        let opened = Store::open(&file.path, Migration::Run).err();
+        assert!(matches!(opened, Some(StoreError::NewerSchema { found: 999, .. })), "{opened:?}");
+    }
+
+    #[test]
+    fn other_files_are_refused() {
+        let file = file();
+        std::fs::write(&file.path, "This is a text, and a long one, not a database. ".repeat(100)).expect("a file");
+        assert!(matches!(Store::open(&file.path, Migration::Run).err(), Some(StoreError::NotADatabase)));
+        let missing = file.path.join("no/folder/test.db");
+        assert!(matches!(Store::open(&missing, Migration::Run).err(), Some(StoreError::CannotOpen(_))));
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let file = file();
+        let lock = ProcessLock::take(&file.path).expect("a lock");
+        assert!(matches!(ProcessLock::take(&file.path).err(), Some(StoreError::Locked)));
+        drop(lock);
+        assert!(ProcessLock::take(&file.path).is_ok());
+    }
+}

@@ -1,0 +1,161 @@
+//! Webhooks, with their triggers and their sealed secrets.
+
+use std::collections::HashMap;
+
+use bellwether_domain::id::{SiteId, TriggerId, WebhookId};
+use bellwether_domain::retry::Schedule;
+use bellwether_domain::time::Timestamp;
+use bellwether_domain::trigger::{Rule, Trigger};
+use bellwether_domain::webhook::Webhook;
+use rusqlite::{Connection, Row, params};
+use serde_json::Value;
+
+use crate::sites::changed_one;
+use crate::{Store, StoreError};
+
+const COLUMNS: &str =
+    "id, site_id, name, url, secret, enabled, disabled_reason, retry_schedule, created_at_us, updated_at_us, deleted_at_us";
+
+/// A webhook as it is kept.
+#[derive(Clone, Debug)]
+pub struct SealedWebhook {
+    /// The webhook.
+    pub webhook: Webhook,
+    /// Its secret, encrypted.
+    pub secret: Vec<u8>,
+    /// When it was deleted.
+    pub deleted_at: Option<Timestamp>,
+}
+
+impl Store {
+    /// Every webhook of every site that is not deleted, the deleted webhooks that still have a history among them, in the order
+    /// they were made; one transaction.
+    pub async fn webhooks(&self) -> Result<Vec<SealedWebhook>, StoreError> {
+        let all = move |connection: &Connection| {
+            let mut triggers = all_triggers(connection)?;
+            let sql = format!(
+                "SELECT {COLUMNS} FROM webhooks WHERE site_id IN (SELECT id FROM sites WHERE deleted_at_us IS NULL) ORDER BY id"
+            );
+            let mut select = connection.prepare_cached(&sql)?;
+            let rows = select.query_map([], |row| Ok(read_webhook(row)))?;
+            let mut with_triggers = |sealed: SealedWebhook| {
+                let triggers = triggers.remove(&sealed.webhook.id).unwrap_or_default();
+                SealedWebhook { webhook: Webhook { triggers, ..sealed.webhook }, ..sealed }
+            };
+            rows.map(|row| Ok(with_triggers(row??))).collect()
+        };
+        self.read(all).await
+    }
+
+    /// Keeps a new webhook with its triggers; one transaction. Errors: `TooMany` where the site has `most` already, `Exists` for
+    /// the same trigger twice, `Gone` without its site or a trigger's goal.
+    pub async fn add_webhook(&self, sealed: SealedWebhook, most: usize) -> Result<(), StoreError> {
+        let add = move |connection: &Connection| {
+            let webhook = &sealed.webhook;
+            let count = "SELECT COUNT(*) FROM webhooks WHERE site_id = $1 AND deleted_at_us IS NULL";
+            let count: usize = connection.prepare_cached(count)?.query_row([webhook.site_id.as_bytes()], |row| row.get(0))?;
+            if count >= most {
+                return Err(StoreError::TooMany(most));
+            }
+            let sql = format!("INSERT INTO webhooks ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL)");
+            connection.prepare_cached(&sql)?.execute(params![
+                webhook.id.as_bytes(),
+                webhook.site_id.as_bytes(),
+                webhook.name,
+                webhook.url,
+                sealed.secret,
+                webhook.enabled,
+                webhook.disabled_reason,
+                schedule_text(webhook),
+                webhook.created_at.as_micros(),
+                webhook.updated_at.as_micros(),
+            ])?;
+            insert_triggers(connection, webhook.id, &webhook.triggers)
+        };
+        self.write(add).await
+    }
+
+    /// Changes a webhook and replaces its triggers; one transaction. Errors: `Exists`, `Gone`, as for a new one.
+    pub async fn update_webhook(&self, webhook: Webhook) -> Result<(), StoreError> {
+        let update = move |connection: &Connection| {
+            let sql = "UPDATE webhooks SET name = $2, url = $3, enabled = $4, disabled_reason = $5, retry_schedule = $6,
+                       updated_at_us = $7 WHERE id = $1 AND deleted_at_us IS NULL";
+            let (id, updated_at) = (webhook.id.as_bytes(), webhook.updated_at.as_micros());
+            let reason = &webhook.disabled_reason;
+            let schedule = schedule_text(&webhook);
+            let values = params![id, webhook.name, webhook.url, webhook.enabled, reason, schedule, updated_at];
+            changed_one(connection.prepare_cached(sql)?.execute(values)?)?;
+            connection.prepare_cached("DELETE FROM triggers WHERE webhook_id = $1")?.execute([id])?;
+            insert_triggers(connection, webhook.id, &webhook.triggers)
+        };
+        self.write(update).await
+    }
+
+    /// Marks a webhook as deleted; one statement. Errors: `Gone`.
+    pub async fn delete_webhook(&self, id: WebhookId, now: Timestamp) -> Result<(), StoreError> {
+        let delete = move |connection: &Connection| {
+            let sql = "UPDATE webhooks SET deleted_at_us = $2 WHERE id = $1 AND deleted_at_us IS NULL";
+            changed_one(connection.prepare_cached(sql)?.execute(params![id.as_bytes(), now.as_micros()])?)
+        };
+        self.write(delete).await
+    }
+}
+
+fn insert_triggers(connection: &Connection, webhook_id: WebhookId, triggers: &[Trigger]) -> Result<(), StoreError> {
+    let sql = "INSERT INTO triggers (id, webhook_id, goal_id, position, rule) VALUES ($1, $2, $3, $4, $5)";
+    let mut insert = connection.prepare_cached(sql)?;
+    for (position, trigger) in triggers.iter().enumerate() {
+        let goal_id = match &trigger.rule {
+            Rule::GoalCompletion(rule) => rule.goal_id,
+            Rule::VisitorSpike(_) => None,
+        };
+        let goal_id = goal_id.as_ref().map(|id| *id.as_bytes());
+        let rule = trigger.rule.to_json().to_string();
+        insert.execute(params![trigger.id.as_bytes(), webhook_id.as_bytes(), goal_id, position, rule])?;
+    }
+    Ok(())
+}
+
+fn all_triggers(connection: &Connection) -> Result<HashMap<WebhookId, Vec<Trigger>>, StoreError> {
+    let mut triggers: HashMap<_, Vec<_>> = HashMap::new();
+    let mut select = connection.prepare_cached("SELECT webhook_id, id, rule FROM triggers ORDER BY webhook_id, position")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let rule: Value = serde_json::from_str(&row.get::<_, String>(2)?).map_err(unreadable)?;
+        let trigger = Trigger { id: TriggerId::from_bytes(row.get(1)?), rule: Rule::read(&rule, None).map_err(unreadable)? };
+        triggers.entry(WebhookId::from_bytes(row.get(0)?)).or_default().push(trigger);
+    }
+    Ok(triggers)
+}
+
+fn schedule_text(webhook: &Webhook) -> Option<String> {
+    webhook.retry_schedule.as_ref().map(|schedule| Value::from(schedule.delays_seconds()).to_string())
+}
+
+fn read_webhook(row: &Row<'_>) -> Result<SealedWebhook, StoreError> {
+    let schedule = match row.get::<_, Option<String>>(7)? {
+        Some(text) => {
+            let delays = serde_json::from_str(&text).map_err(unreadable)?;
+            Some(Schedule::read(&delays).map_err(unreadable)?)
+        }
+        None => None,
+    };
+    let webhook = Webhook {
+        id: WebhookId::from_bytes(row.get(0)?),
+        site_id: SiteId::from_bytes(row.get(1)?),
+        name: row.get(2)?,
+        url: row.get(3)?,
+        enabled: row.get(5)?,
+        disabled_reason: row.get(6)?,
+        triggers: Vec::new(),
+        retry_schedule: schedule,
+        created_at: Timestamp::from_micros(row.get(8)?),
+        updated_at: Timestamp::from_micros(row.get(9)?),
+    };
+    let deleted_at = row.get::<_, Option<i64>>(10)?.map(Timestamp::from_micros);
+    Ok(SealedWebhook { webhook, secret: row.get(4)?, deleted_at })
+}
+
+fn unreadable(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Unreadable(error.to_string())
+}
