@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use bellwether_domain::signature::Secret;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Flags};
+use crate::config;
 
 /// Counts the visitors of your sites, and calls webhooks when they complete goals or rush in.
 #[derive(Debug, Parser)]
@@ -18,6 +18,12 @@ pub(crate) struct Cli {
     /// Read settings from this TOML file; `bellwether --help` lists them
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// The directory of the SQLite file and the generated key
+    #[arg(long, global = true, value_name = "DIRECTORY")]
+    pub(crate) data_dir: Option<String>,
+    /// The database, such as sqlite:/var/lib/bellwether/bellwether.db
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) database_url: Option<String>,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -49,9 +55,12 @@ pub(crate) enum Command {
 /// `bellwether serve`.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// The settings among the flags.
-    #[command(flatten)]
-    pub(crate) flags: Flags,
+    /// The address and port to listen on, such as 127.0.0.1:8090
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+    /// Let webhooks be sent to http:// endpoints
+    #[arg(long)]
+    pub(crate) allow_http: bool,
     /// Leave the database's schema as it is
     #[arg(long)]
     pub(crate) no_migrate: bool,
@@ -169,7 +178,7 @@ mod tests {
             "bellwether demo --seconds 5 --listen 127.0.0.1:0",
             "bellwether receive --secret whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw --status 503",
             "bellwether --config a.toml migrate",
-            "bellwether migrate --config a.toml",
+            "bellwether migrate --config a.toml --data-dir d",
             "bellwether user create --email a@example.com --password-stdin --owner",
             "bellwether key create --name ci --site example.com --role viewer",
             "bellwether check",

@@ -61,20 +61,12 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// The settings that `serve` takes as flags, in text.
-#[derive(Clone, Debug, Default, clap::Args)]
+/// The settings that were given as flags, in text.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Flags {
-    /// The address and port to listen on, such as 127.0.0.1:8090
-    #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,
-    /// The directory of the SQLite file and the generated key
-    #[arg(long, value_name = "DIRECTORY")]
     pub(crate) data_dir: Option<String>,
-    /// The database, such as sqlite:/var/lib/bellwether/bellwether.db
-    #[arg(long, value_name = "URL")]
     pub(crate) database_url: Option<String>,
-    /// Let webhooks be sent to http:// endpoints
-    #[arg(long)]
     pub(crate) allow_http: bool,
 }
 
@@ -144,14 +136,14 @@ pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 /// What a setting is called in the file, its default, and what it is.
-pub(crate) struct Setting {
+struct Setting {
     key: &'static str,
     default: &'static str,
     help: &'static str,
 }
 
 /// Every setting there is.
-pub(crate) const SETTINGS: [Setting; 12] = [
+const SETTINGS: [Setting; 12] = [
     Setting { key: "listen", default: "127.0.0.1:8090", help: "The address and port to listen on." },
     Setting {
         key: "base_url",

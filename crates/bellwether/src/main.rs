@@ -1,54 +1,65 @@
-//! Bellwether's command line.
+//! Bellwether's command line, and the one place where everything is put together.
 //!
-//! [`cli`] says what can be asked for, [`config`] what is set. [`telemetry`] writes log lines, [`secret_key`] finds the key
-//! that encrypts secrets, [`ambient`] is the system's clock and randomness. [`receive`] is a receiver for development, and
-//! [`verify`] what every receiver should do.
+//! [`cli`] says what can be asked for, [`config`] what is set. [`server`] puts the parts together and runs them; [`demo`] does so
+//! with made-up traffic. [`commands`] are the short ones. [`telemetry`] writes log lines, [`secret_key`] finds the key that encrypts
+//! secrets, [`ambient`] is the system's clock and randomness. [`receive`] is a receiver for development, and [`verify`] what every
+//! receiver should do.
 
 mod ambient;
 mod cli;
+mod commands;
 mod config;
+mod demo;
 mod receive;
 mod secret_key;
+mod server;
 mod telemetry;
 mod verify;
 
-use std::fmt::Display;
+use std::error::Error;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, KeyCommand, UserCommand};
+use crate::config::{Config, ConfigError, Flags};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What a command ends with; an error is one line.
+type Ended = Result<(), Box<dyn Error + Send + Sync>>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    run(Cli::parse()).await
-}
-
-async fn run(cli: Cli) -> ExitCode {
-    let ambient = ambient::system();
-    match cli.command {
-        Command::Receive(command) => {
-            let listen = command.listen;
-            finish(
-                receive::run(command, ambient.clock)
-                    .await
-                    .map_err(|error| format!("--listen: cannot receive at {listen}: {error}")),
-            )
-        }
-
-        // The other commands go here.
-        _ => finish(Err("this command is not there yet")),
-    }
-}
-
-/// Says in one line why a command failed.
-fn finish(result: Result<(), impl Display>) -> ExitCode {
-    match result {
+    match run(Cli::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "bellwether: {error}");
-            ExitCode::FAILURE
+            if error.is::<ConfigError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
+    }
+}
+
+async fn run(cli: Cli) -> Ended {
+    let ambient = ambient::system();
+    let flags = Flags { data_dir: cli.data_dir, database_url: cli.database_url, ..Flags::default() };
+    let load = |flags| Config::load(cli.config.as_deref(), config::environment(), flags);
+    match cli.command {
+        Command::Serve(serve) => {
+            let config = load(Flags { listen: serve.listen, allow_http: serve.allow_http, ..flags })?;
+            server::run(config, ambient, serve.no_migrate).await
+        }
+        Command::Demo(demo) => demo::run(demo, ambient).await,
+        Command::Receive(receive) => {
+            let listen = receive.listen;
+            let received = receive::run(receive, ambient.clock).await;
+            received.map_err(|error| format!("--listen: cannot receive at {listen}: {error}").into())
+        }
+        Command::Migrate => commands::migrate(&load(flags)?),
+        Command::User(UserCommand::Create(create)) => commands::create_user(&load(flags)?, &ambient, create).await,
+        Command::Key(KeyCommand::Create(create)) => commands::create_key(&load(flags)?, &ambient, create).await,
+        Command::Check => commands::check(&load(flags)?, &ambient).await,
     }
 }

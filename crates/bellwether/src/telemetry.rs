@@ -36,6 +36,13 @@ pub(crate) fn init(format: LogFormat) -> Result<(), TelemetryError> {
     Ok(subscriber(format, filter, io::stderr, colours(&io::stderr())).try_init()?)
 }
 
+/// Writes only warnings and errors, for people, unless `RUST_LOG` asks for more: where standard output tells what happens.
+pub(crate) fn init_quiet() -> Result<(), TelemetryError> {
+    let wanted = std::env::var_os(VARIABLE).map(|wanted| wanted.to_string_lossy().into_owned());
+    let filter = filter(Some(wanted.as_deref().unwrap_or("warn")))?;
+    Ok(subscriber(LogFormat::Text, filter, io::stderr, colours(&io::stderr())).try_init()?)
+}
+
 /// Whether `stream` is a terminal, and its user wants colours there. See <https://no-color.org>.
 pub(crate) fn colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())

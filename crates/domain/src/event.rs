@@ -127,7 +127,8 @@ impl Event {
 }
 
 impl Rejection {
-    fn of(field: &'static str, message: &'static str) -> Self {
+    /// One message about one field.
+    pub fn of(field: &'static str, message: &'static str) -> Self {
         Self { errors: BTreeMap::from([(field, vec![message])]) }
     }
 

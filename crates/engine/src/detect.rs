@@ -99,9 +99,8 @@ impl Inner {
             source: event.source.as_deref(),
             page: &event.pathname,
         };
-        let observe = |detector: &mut bellwether_domain::detector::Detector| {
-            detector.observe(&site.rules, event, &visit, now.second())
-        };
+        let observe =
+            |detector: &mut bellwether_domain::detector::Detector| detector.observe(&site.rules, event, &visit, now.second());
         match site.with_detector(&self.registry, now.second(), observe) {
             Detection::Counted(firings) => Some(Fired { site, firings }),
             Detection::Dropped => None,

@@ -32,7 +32,7 @@ use dispatch::Dispatcher;
 use registry::Registry;
 use salts::SaltKeeper;
 use seal::Sealer;
-use send::{Resolve, Sender, SenderError};
+use send::{Resolve, Sender, SenderError, SystemResolver};
 
 /// What an operator sets.
 #[derive(Clone, Debug)]
@@ -76,6 +76,9 @@ pub enum StartError {
     /// A webhook's secret cannot be decrypted.
     #[error("the secrets of webhooks cannot be decrypted: BELLWETHER_SECRET_KEY is not the key they were encrypted with")]
     WrongKey,
+    /// Names cannot be resolved.
+    #[error("names cannot be resolved: {0}")]
+    Resolver(#[from] std::io::Error),
     /// The sender could not be made.
     #[error(transparent)]
     Sender(#[from] SenderError),
@@ -110,6 +113,13 @@ impl Engine {
         let engine = Self { inner: Arc::new(inner) };
         engine.start_upkeep(workers);
         Ok(engine)
+    }
+
+    /// Whether an engine could start: everything configured is readable, and the settings fit it. Returns the number of sites.
+    pub async fn check(store: &Store, ambient: &Ambient, settings: &Settings) -> Result<usize, StartError> {
+        let registry = Registry::load(store, &Sealer::new(&settings.secret_key), ambient.now()).await?;
+        Sender::new(settings.policy.clone(), Arc::new(SystemResolver::new()?), settings.extra_roots_pem.as_deref())?;
+        Ok(registry.sites().len())
     }
 
     /// What is kept.

@@ -78,7 +78,11 @@ impl Engine {
         let _changing = self.inner.changing.lock().await;
         let now = self.inner.ambient.now();
         let site = SiteChange::read(change)?.create(SiteId::new(&self.inner.ambient), now)?;
-        self.inner.store.add_site(site.clone()).await.map_err(|error| exists(error, "there is a site with this domain already"))?;
+        self.inner
+            .store
+            .add_site(site.clone())
+            .await
+            .map_err(|error| exists(error, "there is a site with this domain already"))?;
         self.inner.registry.put(SiteParts { site: site.clone(), goals: Vec::new(), webhooks: Vec::new() }, now);
         Ok(site)
     }
@@ -88,7 +92,11 @@ impl Engine {
         let _changing = self.inner.changing.lock().await;
         let (active, now) = (self.site(id)?, self.inner.ambient.now());
         let site = SiteChange::read(change)?.apply(active.site.clone(), now);
-        self.inner.store.update_site(site.clone()).await.map_err(|error| exists(error, "there is a site with this domain already"))?;
+        self.inner
+            .store
+            .update_site(site.clone())
+            .await
+            .map_err(|error| exists(error, "there is a site with this domain already"))?;
         self.inner.registry.put(SiteParts { site: site.clone(), ..active.parts() }, now);
         Ok(site)
     }

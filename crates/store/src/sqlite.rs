@@ -71,6 +71,11 @@ impl Store {
         Ok(Self { writes, readers: Arc::new(readers) })
     }
 
+    /// Whether the database answers.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        self.read(|connection| Ok(connection.query_row("SELECT 1", [], |_| Ok(()))?)).await
+    }
+
     /// Runs `work` in the next transaction, and answers when it is on the disk.
     pub async fn write<T: Send + 'static>(
         &self,
@@ -201,7 +206,10 @@ fn commit(
 }
 
 /// Outside of a transaction, where beginning one failed, nothing is written. A failure may end the whole transaction.
-fn within_savepoint<T>(connection: &Connection, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+fn within_savepoint<T>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     if connection.is_autocommit() {
         return Err(StoreError::Undone);
     }

@@ -97,9 +97,9 @@ impl Guard {
     async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, ConnectError> {
         let addresses = match host.parse::<IpAddr>() {
             Ok(address) => vec![address],
-            Err(_) => resolve(&*self.resolver, host)
-                .await
-                .map_err(|cause| ConnectError::Unresolved { host: host.to_owned(), cause })?,
+            Err(_) => {
+                resolve(&*self.resolver, host).await.map_err(|cause| ConnectError::Unresolved { host: host.to_owned(), cause })?
+            }
         };
         for address in &addresses {
             self.policy.check(*address)?;

@@ -1,0 +1,147 @@
+//! The history of a webhook.
+
+use std::ops::RangeInclusive;
+
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use bellwether_domain::delivery::{Attempt, Delivery, Status};
+use bellwether_domain::fields::Invalid;
+use bellwether_domain::time::Timestamp;
+use bellwether_domain::trigger::EventType;
+use bellwether_store::{DeliveryDetail, DeliveryFilter, StoreError};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::App;
+use crate::access::Access;
+use crate::problem::Problem;
+
+const DEFAULT_LIMIT: u32 = 20;
+const LIMITS: RangeInclusive<u32> = 1..=100;
+const PAGES: RangeInclusive<u32> = 1..=1_000_000;
+
+/// A page of deliveries.
+#[derive(Serialize)]
+pub(crate) struct Deliveries {
+    deliveries: Vec<Delivery>,
+    pagination: Pagination,
+}
+
+/// One delivery.
+#[derive(Serialize)]
+pub(crate) struct One {
+    delivery: Shown,
+}
+
+#[derive(Serialize)]
+struct Pagination {
+    page: u32,
+    limit: u32,
+    total_count: u64,
+    total_pages: u64,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    delivery: Delivery,
+    /// The body, to the byte.
+    payload: Box<RawValue>,
+    /// Of the latest attempt; null before the first.
+    request_headers: Option<Box<RawValue>>,
+    attempts: Vec<Attempt>,
+}
+
+/// A page of a webhook's deliveries, the newest first.
+pub(crate) async fn list(State(app): State<App>, access: Access, RawQuery(query): RawQuery) -> Result<Json<Deliveries>, Problem> {
+    let webhook_id = access.webhook()?.webhook.id;
+    let filter = read_filter(query.as_deref().unwrap_or_default())?;
+    let page = app.engine.store().deliveries(webhook_id, filter).await?;
+    let (limit, total_count) = (filter.limit, page.total_count);
+    let total_pages = total_count.div_ceil(u64::from(limit));
+    Ok(Json(Deliveries {
+        deliveries: page.deliveries,
+        pagination: Pagination { page: filter.page, limit, total_count, total_pages },
+    }))
+}
+
+/// One delivery with its payload and every attempt.
+pub(crate) async fn show(State(app): State<App>, access: Access) -> Result<Json<One>, Problem> {
+    let webhook_id = access.webhook()?.webhook.id;
+    let found = app.engine.store().delivery(webhook_id, access.id("delivery_id")?).await?;
+    let DeliveryDetail { delivery, payload, attempts } = found.ok_or(Problem::NotFound)?;
+    let headers = attempts.last().map(|attempt| attempt.request_headers.clone());
+    let shown = Shown {
+        delivery,
+        payload: raw(payload)?,
+        request_headers: headers.map(raw).transpose()?,
+        attempts: attempts.into_iter().map(|recorded| recorded.attempt).collect(),
+    };
+    Ok(Json(One { delivery: shown }))
+}
+
+fn raw(json: String) -> Result<Box<RawValue>, StoreError> {
+    RawValue::from_string(json).map_err(|error| StoreError::Unreadable(error.to_string()))
+}
+
+fn read_filter(query: &str) -> Result<DeliveryFilter, Invalid> {
+    let mut filter = DeliveryFilter { status: None, event_type: None, since: None, until: None, page: 1, limit: DEFAULT_LIMIT };
+    let mut invalid = Invalid::default();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if let Err(sentence) = read_parameter(&mut filter, &name, &value) {
+            invalid.add(&name, sentence);
+        }
+    }
+    invalid.or(filter)
+}
+
+fn read_parameter(filter: &mut DeliveryFilter, name: &str, value: &str) -> Result<(), String> {
+    match name {
+        "page" => filter.page = number(value, PAGES)?,
+        "limit" => filter.limit = number(value, LIMITS)?,
+        "status" => {
+            filter.status = Some(Status::from_name(value).ok_or_else(|| one_of(Status::ALL.map(Status::name).as_slice()))?)
+        }
+        "event_type" => {
+            filter.event_type =
+                Some(EventType::from_name(value).ok_or_else(|| one_of(EventType::ALL.map(EventType::name).as_slice()))?);
+        }
+        "since" => filter.since = Some(time(value)?),
+        "until" => filter.until = Some(time(value)?),
+        _ => return Err("is not a known parameter".to_owned()),
+    }
+    Ok(())
+}
+
+fn number(value: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
+    let number = value.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("must be a whole number from {} to {}", range.start(), range.end()))
+}
+
+fn time(value: &str) -> Result<Timestamp, String> {
+    value.parse().map_err(|error: bellwether_domain::time::NotATime| error.to_string())
+}
+
+fn one_of(names: &[&str]) -> String {
+    format!("must be one of {}", names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_read_and_mistakes_named() {
+        let filter = read_filter("page=3&limit=100&status=failed&event_type=visitor_spike&since=2026-01-01T00:00:00%2B01:00")
+            .expect("a filter");
+        assert_eq!((filter.page, filter.limit, filter.status), (3, 100, Some(Status::Failed)));
+        assert_eq!((filter.event_type, filter.until), (Some(EventType::VisitorSpike), None));
+        assert_eq!(filter.since.map(|since| since.to_string()).as_deref(), Some("2025-12-31T23:00:00.000Z"));
+        for bad in
+            ["page=0", "page=x", "page=-1", "page=1000001", "limit=0", "limit=101", "status=x", "event_type=", "since=now", "x=1"]
+        {
+            let invalid = read_filter(bad).expect_err(bad);
+            assert_eq!(invalid.errors().len(), 1, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! `POST /api/event`, as Plausible has it: whatever its trackers send is answered as they expect.
+//!
+//! A 202 promises that every delivery which the event sets off is on disk.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
+    ACCESS_CONTROL_MAX_AGE, CONTENT_TYPE, RETRY_AFTER, USER_AGENT,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bellwether_domain::client;
+use bellwether_domain::event::{Event, Rejection};
+use bellwether_engine::Client;
+
+use crate::App;
+use crate::input::{self, BodyError};
+use crate::server::Peer;
+
+const MAX_BODY_BYTES: usize = 1_000_000;
+const DROPPED: HeaderName = HeaderName::from_static("x-plausible-dropped");
+
+/// Takes an event.
+pub(crate) async fn receive(State(app): State<App>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let mut response = match input::read(body, MAX_BODY_BYTES).await {
+        Ok(body) => match Event::parse(&body) {
+            Ok(event) => ingest(&app, &event, &parts.headers, parts.extensions.get::<Peer>()).await,
+            Err(rejection) => refuse(StatusCode::BAD_REQUEST, rejection),
+        },
+        Err(BodyError::TooLarge) => {
+            refuse(StatusCode::PAYLOAD_TOO_LARGE, Rejection::of("request", "must be at most 1000000 bytes"))
+        }
+        Err(BodyError::Incomplete) => refuse(StatusCode::BAD_REQUEST, Rejection::of("request", "did not arrive whole")),
+    };
+    allow_every_origin(response.headers_mut());
+    response
+}
+
+/// Answers what browsers ask before they send an event with unusual headers.
+pub(crate) async fn preflight() -> Response {
+    let headers =
+        [(ACCESS_CONTROL_ALLOW_METHODS, "POST, OPTIONS"), (ACCESS_CONTROL_ALLOW_HEADERS, "*"), (ACCESS_CONTROL_MAX_AGE, "86400")];
+    let mut response = (StatusCode::NO_CONTENT, headers).into_response();
+    allow_every_origin(response.headers_mut());
+    response
+}
+
+async fn ingest(app: &App, event: &Event, headers: &HeaderMap, peer: Option<&Peer>) -> Response {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(peer)| SocketAddr::ip(peer));
+    let address = client::address(peer, &app.trusted_proxies, |name| text(HeaderName::from_static(name)));
+    let client = Client { user_agent: text(USER_AGENT).unwrap_or_default(), address: &address };
+    match app.engine.ingest(event, &client).await {
+        Ok(ingested) => accept(ingested.dropped),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")], "try again later").into_response(),
+    }
+}
+
+fn accept(dropped: usize) -> Response {
+    let mut response = (StatusCode::ACCEPTED, [(CONTENT_TYPE, "text/plain; charset=utf-8")], "ok").into_response();
+    if dropped > 0 {
+        response.headers_mut().insert(DROPPED, HeaderValue::from(dropped));
+    }
+    response
+}
+
+fn refuse(status: StatusCode, rejection: Rejection) -> Response {
+    (status, Json(rejection)).into_response()
+}
+
+fn allow_every_origin(headers: &mut HeaderMap) {
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-plausible-dropped"));
+}

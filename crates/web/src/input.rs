@@ -1,0 +1,52 @@
+//! Bodies and queries, read within their limits.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, Request};
+use axum::http::header::CONTENT_TYPE;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde_json::Value;
+
+use crate::App;
+use crate::problem::Problem;
+
+const MAX_JSON_BYTES: usize = 256 * 1024;
+const BODY_TIME_LIMIT: Duration = Duration::from_secs(30);
+
+/// A body that is JSON, by its content type and by its content.
+pub(crate) struct JsonBody(pub(crate) Value);
+
+/// Why a body could not be read.
+pub(crate) enum BodyError {
+    /// It is over its limit.
+    TooLarge,
+    /// It did not come whole, or not in time.
+    Incomplete,
+}
+
+impl FromRequest<App> for JsonBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &App) -> Result<Self, Problem> {
+        let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if !content_type.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("application/json")) {
+            return Err(Problem::UnsupportedMediaType);
+        }
+        let body = read(request.into_body(), MAX_JSON_BYTES).await.map_err(|error| match error {
+            BodyError::TooLarge => Problem::TooLarge(MAX_JSON_BYTES),
+            BodyError::Incomplete => Problem::BadRequest("the body did not arrive whole"),
+        })?;
+        serde_json::from_slice(&body).map(Self).map_err(|_| Problem::BadRequest("the body is not JSON"))
+    }
+}
+
+/// Reads a body of at most `limit` bytes.
+pub(crate) async fn read(body: Body, limit: usize) -> Result<Bytes, BodyError> {
+    let collected = tokio::time::timeout(BODY_TIME_LIMIT, Limited::new(body, limit).collect()).await;
+    match collected {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
+        Ok(Err(_)) | Err(_) => Err(BodyError::Incomplete),
+    }
+}

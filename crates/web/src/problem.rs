@@ -1,0 +1,137 @@
+//! Errors as RFC 9457 has them.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bellwether_domain::fields::Invalid;
+use bellwether_engine::ManageError;
+use bellwether_store::StoreError;
+use serde::Serialize;
+use tracing::error;
+
+const RETRY_AFTER_SECONDS: &str = "5";
+
+/// An error answer.
+#[derive(Debug)]
+pub(crate) enum Problem {
+    /// The request cannot be read.
+    BadRequest(&'static str),
+    /// Nobody, or somebody with bad credentials.
+    Unauthorized,
+    /// Somebody who may look but not change.
+    Forbidden,
+    /// Nothing here, or nothing for this caller.
+    NotFound,
+    /// Not with this method.
+    MethodNotAllowed,
+    /// It is there already.
+    Conflict(&'static str),
+    /// The body is over its limit.
+    TooLarge(usize),
+    /// The body is no JSON by its content type.
+    UnsupportedMediaType,
+    /// What was sent is wrong, field by field.
+    Invalid(Invalid),
+    /// The database cannot be used now.
+    Unavailable(StoreError),
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<&'a Invalid>,
+}
+
+impl Problem {
+    pub(crate) fn not_found() -> Self {
+        Self::NotFound
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        Self::MethodNotAllowed
+    }
+
+    /// Every public error, in one place.
+    fn status(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "Bad request"),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "Forbidden"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "Not found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
+            Self::Conflict(_) => (StatusCode::CONFLICT, "Conflict"),
+            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "Content too large"),
+            Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type"),
+            Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "Validation failed"),
+            Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "Service unavailable"),
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::BadRequest(sentence) | Self::Conflict(sentence) => (*sentence).to_owned(),
+            Self::Unauthorized => "an API key is needed: Authorization: Bearer <key>".to_owned(),
+            Self::Forbidden => "this API key may not change anything here".to_owned(),
+            Self::NotFound => "there is nothing here".to_owned(),
+            Self::MethodNotAllowed => "this cannot be done here".to_owned(),
+            Self::TooLarge(most) => format!("the body must be at most {most} bytes"),
+            Self::UnsupportedMediaType => "the body must be sent as application/json".to_owned(),
+            Self::Invalid(invalid) => invalid.to_string(),
+            Self::Unavailable(_) => "the database cannot be used at the moment; nothing was changed".to_owned(),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, title) = self.status();
+        if let Self::Unavailable(error) = &self {
+            error!(%error, "a request failed");
+        }
+        let errors = match &self {
+            Self::Invalid(invalid) => Some(invalid),
+            _ => None,
+        };
+        let body = Body { r#type: "about:blank", title, status: status.as_u16(), detail: self.detail(), errors };
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        match self {
+            Self::Unauthorized => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::Unavailable(_) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl From<ManageError> for Problem {
+    fn from(error: ManageError) -> Self {
+        match error {
+            ManageError::Invalid(invalid) => Self::Invalid(invalid),
+            ManageError::Exists(sentence) => Self::Conflict(sentence),
+            ManageError::NotFound => Self::NotFound,
+            ManageError::Store(error) => Self::Unavailable(error),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error)
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(invalid)
+    }
+}

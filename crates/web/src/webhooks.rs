@@ -1,0 +1,110 @@
+//! Webhooks of a site, and their triggers.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::{MethodRouter, get};
+use bellwether_domain::delivery::Delivery;
+use bellwether_domain::webhook::Webhook;
+use bellwether_engine::NewWebhook;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::App;
+use crate::access::Access;
+use crate::input::JsonBody;
+use crate::problem::Problem;
+
+/// Many webhooks.
+#[derive(Serialize)]
+pub(crate) struct Webhooks {
+    webhooks: Vec<Shown>,
+}
+
+/// One webhook.
+#[derive(Serialize)]
+pub(crate) struct One {
+    webhook: Shown,
+}
+
+/// One trigger.
+#[derive(Serialize)]
+pub(crate) struct OneTrigger {
+    trigger: Value,
+}
+
+/// A webhook as it is shown.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    webhook: Webhook,
+    last_delivery: Option<Delivery>,
+    /// Only this one time, when it was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+}
+
+/// The routes of one webhook.
+pub(crate) fn one() -> MethodRouter<App> {
+    get(show).put(update).patch(update).delete(delete)
+}
+
+/// A site's webhooks, in the order they were made.
+pub(crate) async fn list(State(app): State<App>, access: Access) -> Result<Json<Webhooks>, Problem> {
+    let webhooks = access.site.webhooks.iter().filter(|webhook| webhook.deleted_at.is_none());
+    let webhooks: Vec<_> = webhooks.map(|webhook| webhook.webhook.clone()).collect();
+    let mut last = app.engine.store().last_deliveries(webhooks.iter().map(|webhook| webhook.id).collect()).await?;
+    let shown = |webhook: Webhook| Shown { last_delivery: last.remove(&webhook.id), webhook, secret: None };
+    Ok(Json(Webhooks { webhooks: webhooks.into_iter().map(shown).collect() }))
+}
+
+/// Adds a webhook, and shows its secret.
+pub(crate) async fn create(
+    State(app): State<App>,
+    access: Access,
+    JsonBody(change): JsonBody,
+) -> Result<(StatusCode, Json<One>), Problem> {
+    let NewWebhook { webhook, secret } = app.engine.create_webhook(access.site.site.id, &change).await?;
+    let webhook = Shown { webhook, last_delivery: None, secret: Some(secret.reveal().to_owned()) };
+    Ok((StatusCode::CREATED, Json(One { webhook })))
+}
+
+/// Adds a trigger to a webhook.
+pub(crate) async fn create_trigger(
+    State(app): State<App>,
+    access: Access,
+    JsonBody(rule): JsonBody,
+) -> Result<(StatusCode, Json<OneTrigger>), Problem> {
+    let trigger = app.engine.create_trigger(access.site.site.id, access.id("webhook_id")?, &rule).await?;
+    Ok((StatusCode::CREATED, Json(OneTrigger { trigger: trigger.to_json() })))
+}
+
+/// Removes a trigger from a webhook.
+pub(crate) async fn delete_trigger(State(app): State<App>, access: Access) -> Result<StatusCode, Problem> {
+    app.engine.delete_trigger(access.site.site.id, access.id("webhook_id")?, access.id("trigger_id")?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn show(State(app): State<App>, access: Access) -> Result<Json<One>, Problem> {
+    let webhook = access.webhook()?;
+    if webhook.deleted_at.is_some() {
+        return Err(Problem::NotFound);
+    }
+    with_last_delivery(&app, webhook.webhook.clone()).await
+}
+
+async fn update(State(app): State<App>, access: Access, JsonBody(change): JsonBody) -> Result<Json<One>, Problem> {
+    let webhook = app.engine.update_webhook(access.site.site.id, access.id("webhook_id")?, &change).await?;
+    with_last_delivery(&app, webhook).await
+}
+
+async fn delete(State(app): State<App>, access: Access) -> Result<StatusCode, Problem> {
+    app.engine.delete_webhook(access.site.site.id, access.id("webhook_id")?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn with_last_delivery(app: &App, webhook: Webhook) -> Result<Json<One>, Problem> {
+    let mut last = app.engine.store().last_deliveries(vec![webhook.id]).await?;
+    let last_delivery = last.remove(&webhook.id);
+    Ok(Json(One { webhook: Shown { webhook, last_delivery, secret: None } }))
+}
