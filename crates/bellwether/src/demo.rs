@@ -48,17 +48,23 @@ pub(crate) async fn run(demo: cli::Demo, ambient: Ambient) -> Ended {
     let config = config(&folder, demo.listen)?;
     telemetry::init_quiet()?;
     let server = Server::start(&config, ambient.clone(), Migration::Run).await?;
+    let shown = show(&server, demo.seconds, &ambient).await;
+    server.stop().await?;
+    shown
+}
+
+async fn show(server: &Server, seconds: Option<u32>, ambient: &Ambient) -> Ended {
     let shutdown = CancellationToken::new();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let (site_id, secret) = set_up(&server.engine, listener.local_addr()?).await?;
     let arrived = Arrived::default();
-    let receiver = receive(listener, receiver(&ambient, secret, arrived.clone()), shutdown.clone());
-    let (key, new) = new_key(&ambient, "demo".to_owned(), None, Role::Admin);
+    let receiver = receive(listener, receiver(ambient, secret, arrived.clone()), shutdown.clone());
+    let (key, new) = new_key(ambient, "demo".to_owned(), None, Role::Admin);
     server.engine.store().add_key(new).await?;
     introduce(server.address, &key)?;
     let traffic = Traffic::new(server.address, DOMAIN, ambient.clone());
     let show = async {
-        let report = until_the_end(traffic, demo.seconds).await;
+        let report = until_the_end(traffic, seconds).await;
         let ended = wait_for_arrivals(&server.engine, site_id).await;
         shutdown.cancel();
         ended.map(|counts| (report, counts))
@@ -66,7 +72,6 @@ pub(crate) async fn run(demo: cli::Demo, ambient: Ambient) -> Ended {
     let (received, shown) = tokio::join!(receiver, show);
     received?;
     let (report, counts) = shown?;
-    server.stop().await?;
     conclude(&report, &counts, &arrived)
 }
 

@@ -151,6 +151,7 @@ impl Dispatcher {
         let waiting = self.queues().drain_all();
         drop(waiting);
         self.drained().await;
+        self.settler.end();
         if let Err(error) = self.store.give_back(self.owner).await {
             warn!(%error, "deliveries cannot be given back; they are taken over when the lease ends");
         }

@@ -4,6 +4,7 @@ use bellwether_domain::id::{KeyId, SiteId, UserId};
 use bellwether_domain::time::Timestamp;
 use rusqlite::{OptionalExtension as _, params};
 
+use crate::sqlite::prepare;
 use crate::{Store, StoreError};
 
 /// What somebody may do with a site.
@@ -76,14 +77,7 @@ impl Store {
         let add = move |connection: &rusqlite::Connection| {
             let site_id = new.key.site_id.as_ref().map(SiteId::as_bytes);
             let (id, role) = (new.key.id.as_bytes(), new.key.role.name());
-            connection.prepare_cached(insert)?.execute(params![
-                id,
-                new.name,
-                new.hash,
-                site_id,
-                role,
-                new.created_at.as_micros()
-            ])?;
+            prepare(connection, insert)?.execute(params![id, new.name, new.hash, site_id, role, new.created_at.as_micros()])?;
             Ok(())
         };
         self.write(add).await
@@ -92,7 +86,7 @@ impl Store {
     /// The API key of a hash; one statement.
     pub async fn find_key(&self, hash: [u8; 32]) -> Result<Option<Key>, StoreError> {
         let find = move |connection: &rusqlite::Connection| {
-            let mut select = connection.prepare_cached("SELECT id, site_id, role FROM keys WHERE hash = $1")?;
+            let mut select = prepare(connection, "SELECT id, site_id, role FROM keys WHERE hash = $1")?;
             let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, Option<_>>(1)?, row.get::<_, String>(2)?));
             let Some((id, site_id, role)) = select.query_row([hash], row).optional()? else {
                 return Ok(None);
@@ -109,7 +103,7 @@ impl Store {
         let add = move |connection: &rusqlite::Connection| {
             let id = new.id.as_bytes();
             let created_at = new.created_at.as_micros();
-            connection.prepare_cached(insert)?.execute(params![id, new.email, new.password_hash, new.owner, created_at])?;
+            prepare(connection, insert)?.execute(params![id, new.email, new.password_hash, new.owner, created_at])?;
             Ok(())
         };
         self.write(add).await

@@ -8,6 +8,7 @@ use bellwether_domain::time::Timestamp;
 use bellwether_domain::trigger::EventType;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use crate::sqlite::prepare;
 use crate::{Store, StoreError};
 
 const COLUMNS: &str = "id, event_id, event_type, webhook_id, trigger_id, url, status, attempt_count, response_code,
@@ -69,12 +70,12 @@ impl Store {
             let (since, until) = (filter.since.map(Timestamp::as_micros), filter.until.map(Timestamp::as_micros));
             let values = params![webhook_id.as_bytes(), status, event_type, since, until];
             let count = format!("SELECT COUNT(*) FROM deliveries WHERE {matching}");
-            let total_count = connection.prepare_cached(&count)?.query_row(values, |row| row.get(0))?;
+            let total_count = prepare(connection, &count)?.query_row(values, |row| row.get(0))?;
             let select =
                 format!("SELECT {COLUMNS} FROM deliveries WHERE {matching} ORDER BY webhook_id DESC, id DESC LIMIT $6 OFFSET $7");
             let offset = u64::from(filter.page.saturating_sub(1)) * u64::from(filter.limit);
             let values = params![webhook_id.as_bytes(), status, event_type, since, until, filter.limit, offset];
-            let mut select = connection.prepare_cached(&select)?;
+            let mut select = prepare(connection, &select)?;
             let rows = select.query_map(values, |row| Ok(read_delivery(row)))?;
             let deliveries = rows.map(|row| row?).collect::<Result<_, StoreError>>()?;
             Ok(DeliveryPage { deliveries, total_count })
@@ -86,13 +87,13 @@ impl Store {
     pub async fn delivery(&self, webhook_id: WebhookId, id: DeliveryId) -> Result<Option<DeliveryDetail>, StoreError> {
         let one = move |connection: &Connection| {
             let sql = format!("SELECT {COLUMNS} FROM deliveries WHERE webhook_id = $1 AND id = $2");
-            let mut select = connection.prepare_cached(&sql)?;
+            let mut select = prepare(connection, &sql)?;
             let found = select.query_row([webhook_id.as_bytes(), id.as_bytes()], |row| Ok(read_delivery(row))).optional()?;
             let Some(delivery) = found.transpose()? else {
                 return Ok(None);
             };
             let sql = "SELECT payload FROM events WHERE id = $1";
-            let payload = connection.prepare_cached(sql)?.query_row([delivery.event_id.as_bytes()], |row| row.get(0))?;
+            let payload = prepare(connection, sql)?.query_row([delivery.event_id.as_bytes()], |row| row.get(0))?;
             Ok(Some(DeliveryDetail { delivery, payload, attempts: attempts(connection, id)? }))
         };
         self.read(one).await
@@ -102,7 +103,7 @@ impl Store {
     pub async fn last_deliveries(&self, webhook_ids: Vec<WebhookId>) -> Result<HashMap<WebhookId, Delivery>, StoreError> {
         let last = move |connection: &Connection| {
             let sql = format!("SELECT {COLUMNS} FROM deliveries WHERE webhook_id = $1 ORDER BY id DESC LIMIT 1");
-            let mut select = connection.prepare_cached(&sql)?;
+            let mut select = prepare(connection, &sql)?;
             let mut found = HashMap::new();
             for webhook_id in webhook_ids {
                 if let Some(delivery) = select.query_row([webhook_id.as_bytes()], |row| Ok(read_delivery(row))).optional()? {
@@ -119,7 +120,7 @@ impl Store {
         let count = move |connection: &Connection| {
             let sql = "SELECT status, COUNT(*) FROM deliveries
                        WHERE webhook_id IN (SELECT id FROM webhooks WHERE site_id = $1) GROUP BY status";
-            let mut select = connection.prepare_cached(sql)?;
+            let mut select = prepare(connection, sql)?;
             let rows = select.query_map([site_id.as_bytes()], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
             rows.map(|row| row.map_err(StoreError::from).and_then(|(name, count)| Ok((status(&name)?, count)))).collect()
         };
@@ -141,7 +142,7 @@ fn attempts(connection: &Connection, id: DeliveryId) -> Result<Vec<RecordedAttem
         };
         Ok(RecordedAttempt { attempt, request_headers: row.get(3)? })
     };
-    let mut select = connection.prepare_cached(sql)?;
+    let mut select = prepare(connection, sql)?;
     let attempts = select.query_map([id.as_bytes()], read)?;
     Ok(attempts.collect::<Result<_, _>>()?)
 }

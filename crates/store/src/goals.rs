@@ -6,6 +6,7 @@ use bellwether_domain::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use crate::sites::changed_one;
+use crate::sqlite::prepare;
 use crate::{Store, StoreError};
 
 const COLUMNS: &str = "id, site_id, display_name, event_name, page_path, scroll_threshold, custom_props, currency, created_at_us";
@@ -15,7 +16,7 @@ impl Store {
     /// Every goal of every site, in the order they were made; one statement.
     pub async fn goals(&self) -> Result<Vec<(SiteId, Goal)>, StoreError> {
         let all = move |connection: &Connection| {
-            let mut select = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM goals ORDER BY id"))?;
+            let mut select = prepare(connection, &format!("SELECT {COLUMNS} FROM goals ORDER BY id"))?;
             let rows = select.query_map([], |row| Ok(read_goal(row)))?;
             rows.map(|row| row?).collect()
         };
@@ -27,7 +28,7 @@ impl Store {
     pub async fn add_goal(&self, site_id: SiteId, goal: Goal) -> Result<(), StoreError> {
         let add = move |connection: &Connection| {
             let count = "SELECT COUNT(*) FROM goals WHERE site_id = $1";
-            let goals: usize = connection.prepare_cached(count)?.query_row([site_id.as_bytes()], |row| row.get(0))?;
+            let goals: usize = prepare(connection, count)?.query_row([site_id.as_bytes()], |row| row.get(0))?;
             if goals >= MAX_GOALS_PER_SITE {
                 return Err(StoreError::TooMany(MAX_GOALS_PER_SITE));
             }
@@ -37,7 +38,7 @@ impl Store {
             let (id, site_id, created_at) = (goal.id.as_bytes(), site_id.as_bytes(), goal.created_at.as_micros());
             let name = &goal.spec.display_name;
             let values = params![id, site_id, name, event_name, page_path, threshold, props, currency, created_at];
-            connection.prepare_cached(&sql)?.execute(values)?;
+            prepare(connection, &sql)?.execute(values)?;
             Ok(())
         };
         self.write(add).await
@@ -47,7 +48,7 @@ impl Store {
     pub async fn delete_goal(&self, site_id: SiteId, id: GoalId) -> Result<(), StoreError> {
         let delete = move |connection: &Connection| {
             let sql = "DELETE FROM goals WHERE id = $1 AND site_id = $2";
-            changed_one(connection.prepare_cached(sql)?.execute([id.as_bytes(), site_id.as_bytes()])?)
+            changed_one(prepare(connection, sql)?.execute([id.as_bytes(), site_id.as_bytes()])?)
         };
         self.write(delete).await
     }

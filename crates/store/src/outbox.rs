@@ -11,6 +11,7 @@ use bellwether_domain::time::Timestamp;
 use bellwether_domain::trigger::EventType;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use crate::sqlite::prepare;
 use crate::{Store, StoreError};
 
 /// Something that fired, with its deliveries.
@@ -117,12 +118,12 @@ impl Store {
     ) -> Result<(Vec<DueDelivery>, Option<Timestamp>), StoreError> {
         let claim = move |connection: &Connection| {
             let due = select_due(connection, now, limit)?;
-            let mut own = connection.prepare_cached("UPDATE deliveries SET owner = $3 WHERE webhook_id = $1 AND id = $2")?;
+            let mut own = prepare(connection, "UPDATE deliveries SET owner = $3 WHERE webhook_id = $1 AND id = $2")?;
             for delivery in &due {
                 own.execute([delivery.webhook_id.as_bytes(), delivery.id.as_bytes(), owner.as_bytes()])?;
             }
             let next = "SELECT MIN(next_attempt_at_us) FROM deliveries WHERE owner IS NULL AND completed_at_us IS NULL";
-            let next: Option<i64> = connection.prepare_cached(next)?.query_row([], |row| row.get(0))?;
+            let next: Option<i64> = prepare(connection, next)?.query_row([], |row| row.get(0))?;
             Ok((due, next.map(Timestamp::from_micros)))
         };
         self.write(claim).await
@@ -151,7 +152,7 @@ impl Store {
         let keep = move |connection: &Connection| {
             let alive = "INSERT INTO owners (id, alive_until_us) VALUES ($1, $2)
                          ON CONFLICT (id) DO UPDATE SET alive_until_us = excluded.alive_until_us";
-            connection.prepare_cached(alive)?.execute(params![owner.as_bytes(), until.as_micros()])?;
+            prepare(connection, alive)?.execute(params![owner.as_bytes(), until.as_micros()])?;
             free_dead(connection, now, limit)
         };
         self.write(keep).await
@@ -161,7 +162,7 @@ impl Store {
     pub async fn bury_other_owners(&self, owner: OwnerId) -> Result<(), StoreError> {
         let bury = move |connection: &Connection| {
             let sql = "UPDATE owners SET alive_until_us = 0 WHERE id <> $1";
-            connection.prepare_cached(sql)?.execute([owner.as_bytes()])?;
+            prepare(connection, sql)?.execute([owner.as_bytes()])?;
             Ok(())
         };
         self.write(bury).await
@@ -171,8 +172,8 @@ impl Store {
     pub async fn give_back(&self, owner: OwnerId) -> Result<(), StoreError> {
         let give_back = move |connection: &Connection| {
             let free = "UPDATE deliveries SET owner = NULL WHERE owner = $1 AND completed_at_us IS NULL";
-            connection.prepare_cached(free)?.execute([owner.as_bytes()])?;
-            connection.prepare_cached("DELETE FROM owners WHERE id = $1")?.execute([owner.as_bytes()])?;
+            prepare(connection, free)?.execute([owner.as_bytes()])?;
+            prepare(connection, "DELETE FROM owners WHERE id = $1")?.execute([owner.as_bytes()])?;
             Ok(())
         };
         self.write(give_back).await
@@ -185,7 +186,7 @@ impl Store {
                        WHERE webhook_id = $1 AND id IN (
                            SELECT id FROM deliveries
                            WHERE webhook_id = $1 AND owner IS NULL AND completed_at_us IS NULL LIMIT $3)";
-            Ok(connection.prepare_cached(sql)?.execute(params![webhook_id.as_bytes(), now.as_micros(), limit])?)
+            Ok(prepare(connection, sql)?.execute(params![webhook_id.as_bytes(), now.as_micros(), limit])?)
         };
         self.write(cancel).await
     }
@@ -193,7 +194,7 @@ impl Store {
     /// When triggers with a cooldown last fired; one statement.
     pub async fn crossings(&self) -> Result<Vec<(TriggerId, Timestamp)>, StoreError> {
         let all = move |connection: &Connection| {
-            let mut select = connection.prepare_cached("SELECT trigger_id, fired_at_us FROM crossings")?;
+            let mut select = prepare(connection, "SELECT trigger_id, fired_at_us FROM crossings")?;
             let row = |row: &Row<'_>| Ok((TriggerId::from_bytes(row.get(0)?), Timestamp::from_micros(row.get(1)?)));
             let crossings = select.query_map([], row)?;
             Ok(crossings.collect::<Result<_, _>>()?)
@@ -206,11 +207,11 @@ fn insert_event(connection: &Connection, event: &NewEvent, owner: Option<OwnerId
     let created_at = event.created_at.as_micros();
     let (id, event_type) = (event.id.as_bytes(), event.event_type.name());
     let sql = "INSERT INTO events (id, site_id, type, payload, created_at_us) VALUES ($1, $2, $3, $4, $5)";
-    connection.prepare_cached(sql)?.execute(params![id, event.site_id.as_bytes(), event_type, event.payload, created_at])?;
+    prepare(connection, sql)?.execute(params![id, event.site_id.as_bytes(), event_type, event.payload, created_at])?;
     let sql = "INSERT INTO deliveries (webhook_id, id, event_id, trigger_id, event_type, url, status, attempt_count, owner,
                                        next_attempt_at_us, created_at_us, test)
                VALUES ($1, $2, $3, $4, $5, $6, 'pending', 0, $7, $8, $8, FALSE)";
-    let mut insert = connection.prepare_cached(sql)?;
+    let mut insert = prepare(connection, sql)?;
     let owner = owner.as_ref().map(OwnerId::as_bytes);
     for delivery in &event.deliveries {
         let (webhook_id, delivery_id) = (delivery.webhook_id.as_bytes(), delivery.id.as_bytes());
@@ -220,7 +221,7 @@ fn insert_event(connection: &Connection, event: &NewEvent, owner: Option<OwnerId
     for trigger_id in &event.cooling {
         let sql = "INSERT INTO crossings (trigger_id, fired_at_us) VALUES ($1, $2)
                    ON CONFLICT (trigger_id) DO UPDATE SET fired_at_us = excluded.fired_at_us";
-        connection.prepare_cached(sql)?.execute(params![trigger_id.as_bytes(), created_at])?;
+        prepare(connection, sql)?.execute(params![trigger_id.as_bytes(), created_at])?;
     }
     Ok(())
 }
@@ -230,7 +231,7 @@ fn select_due(connection: &Connection, now: Timestamp, limit: usize) -> Result<V
                FROM deliveries d JOIN events e ON e.id = d.event_id
                WHERE d.owner IS NULL AND d.completed_at_us IS NULL AND d.next_attempt_at_us <= $1
                ORDER BY d.next_attempt_at_us LIMIT $2";
-    let mut select = connection.prepare_cached(sql)?;
+    let mut select = prepare(connection, sql)?;
     let rows = select.query_map(params![now.as_micros(), limit], |row| Ok(read_due(row)))?;
     rows.map(|row| row?).collect()
 }
@@ -262,7 +263,7 @@ fn update_settled(connection: &Connection, owner: OwnerId, settlement: &Settleme
                    response_time_ms = COALESCE($10, response_time_ms),
                    error = CASE WHEN $8 IS NULL THEN error ELSE $11 END
                WHERE webhook_id = $1 AND id = $2 AND owner = $3";
-    let rows = connection.prepare_cached(sql)?.execute(params![
+    let rows = prepare(connection, sql)?.execute(params![
         settlement.webhook_id.as_bytes(),
         settlement.delivery_id.as_bytes(),
         owner.as_bytes(),
@@ -282,7 +283,7 @@ fn insert_attempt(connection: &Connection, delivery_id: DeliveryId, attempt: &At
     let sql = "INSERT INTO attempts (delivery_id, number, started_at_us, duration_ms, request_headers, response_code,
                                      response_body, error)
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-    connection.prepare_cached(sql)?.execute(params![
+    prepare(connection, sql)?.execute(params![
         delivery_id.as_bytes(),
         attempt.number,
         attempt.started_at.as_micros(),
@@ -300,13 +301,13 @@ fn free_dead(connection: &Connection, now: Timestamp, limit: usize) -> Result<us
     let mut freed = 0;
     while freed < limit {
         let sql = "SELECT id FROM owners WHERE alive_until_us < $1 LIMIT 1";
-        let dead = connection.prepare_cached(sql)?.query_row([now.as_micros()], |row| row.get::<_, [u8; 16]>(0)).optional()?;
+        let dead = prepare(connection, sql)?.query_row([now.as_micros()], |row| row.get::<_, [u8; 16]>(0)).optional()?;
         let Some(dead) = dead else { break };
         let sql = "UPDATE deliveries SET owner = NULL WHERE (webhook_id, id) IN (
                        SELECT webhook_id, id FROM deliveries WHERE owner = $1 AND completed_at_us IS NULL LIMIT $2)";
-        let rows = connection.prepare_cached(sql)?.execute(params![dead, limit - freed])?;
+        let rows = prepare(connection, sql)?.execute(params![dead, limit - freed])?;
         if rows == 0 {
-            connection.prepare_cached("DELETE FROM owners WHERE id = $1")?.execute([dead])?;
+            prepare(connection, "DELETE FROM owners WHERE id = $1")?.execute([dead])?;
         }
         freed += rows;
     }

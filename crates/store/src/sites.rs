@@ -7,6 +7,7 @@ use bellwether_domain::site::Site;
 use bellwether_domain::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 
+use crate::sqlite::prepare;
 use crate::{Store, StoreError};
 
 const COLUMNS: &str = "id, domain, name, timezone, created_at_us, updated_at_us";
@@ -16,7 +17,7 @@ impl Store {
     pub async fn sites(&self) -> Result<Vec<Site>, StoreError> {
         let all = move |connection: &Connection| {
             let sql = format!("SELECT {COLUMNS} FROM sites WHERE deleted_at_us IS NULL ORDER BY domain");
-            let mut select = connection.prepare_cached(&sql)?;
+            let mut select = prepare(connection, &sql)?;
             let sites = select.query_map([], read_site)?;
             Ok(sites.collect::<Result<_, _>>()?)
         };
@@ -29,7 +30,7 @@ impl Store {
             let sql = format!("INSERT INTO sites ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6)");
             let times = (site.created_at.as_micros(), site.updated_at.as_micros());
             let values = params![site.id.as_bytes(), site.domain, site.name, site.timezone, times.0, times.1];
-            connection.prepare_cached(&sql)?.execute(values)?;
+            prepare(connection, &sql)?.execute(values)?;
             Ok(())
         };
         self.write(add).await
@@ -41,7 +42,7 @@ impl Store {
             let sql = "UPDATE sites SET domain = $2, name = $3, timezone = $4, updated_at_us = $5
                        WHERE id = $1 AND deleted_at_us IS NULL";
             let values = params![site.id.as_bytes(), site.domain, site.name, site.timezone, site.updated_at.as_micros()];
-            changed_one(connection.prepare_cached(sql)?.execute(values)?)
+            changed_one(prepare(connection, sql)?.execute(values)?)
         };
         self.write(update).await
     }
@@ -51,10 +52,10 @@ impl Store {
         let delete = move |connection: &Connection| {
             let (id, now) = (id.as_bytes(), now.as_micros());
             let site = "UPDATE sites SET deleted_at_us = $2 WHERE id = $1 AND deleted_at_us IS NULL";
-            changed_one(connection.prepare_cached(site)?.execute(params![id, now])?)?;
+            changed_one(prepare(connection, site)?.execute(params![id, now])?)?;
             let webhooks = "UPDATE webhooks SET deleted_at_us = $2 WHERE site_id = $1 AND deleted_at_us IS NULL";
-            connection.prepare_cached(webhooks)?.execute(params![id, now])?;
-            connection.prepare_cached("DELETE FROM keys WHERE site_id = $1")?.execute([id])?;
+            prepare(connection, webhooks)?.execute(params![id, now])?;
+            prepare(connection, "DELETE FROM keys WHERE site_id = $1")?.execute([id])?;
             Ok(())
         };
         self.write(delete).await

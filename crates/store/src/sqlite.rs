@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{CachedStatement, Connection, OpenFlags};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::StoreError;
@@ -223,6 +223,12 @@ fn within_savepoint<T>(
     }
     execute(connection, "RELEASE a_write")?;
     result
+}
+
+/// Prepares a statement, once. Its placeholders are `$1` and so on, as PostgreSQL has them; SQLite takes these for names, which it
+/// numbers in the order they appear, so they become `?1`.
+pub(crate) fn prepare<'c>(connection: &'c Connection, sql: &str) -> Result<CachedStatement<'c>, StoreError> {
+    Ok(connection.prepare_cached(&sql.replace('$', "?"))?)
 }
 
 fn execute(connection: &Connection, sql: &str) -> Result<(), StoreError> {

@@ -11,6 +11,7 @@ use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 
 use crate::sites::changed_one;
+use crate::sqlite::prepare;
 use crate::{Store, StoreError};
 
 const COLUMNS: &str =
@@ -36,7 +37,7 @@ impl Store {
             let sql = format!(
                 "SELECT {COLUMNS} FROM webhooks WHERE site_id IN (SELECT id FROM sites WHERE deleted_at_us IS NULL) ORDER BY id"
             );
-            let mut select = connection.prepare_cached(&sql)?;
+            let mut select = prepare(connection, &sql)?;
             let rows = select.query_map([], |row| Ok(read_webhook(row)))?;
             let mut with_triggers = |sealed: SealedWebhook| {
                 let triggers = triggers.remove(&sealed.webhook.id).unwrap_or_default();
@@ -53,12 +54,12 @@ impl Store {
         let add = move |connection: &Connection| {
             let webhook = &sealed.webhook;
             let count = "SELECT COUNT(*) FROM webhooks WHERE site_id = $1 AND deleted_at_us IS NULL";
-            let count: usize = connection.prepare_cached(count)?.query_row([webhook.site_id.as_bytes()], |row| row.get(0))?;
+            let count: usize = prepare(connection, count)?.query_row([webhook.site_id.as_bytes()], |row| row.get(0))?;
             if count >= most {
                 return Err(StoreError::TooMany(most));
             }
             let sql = format!("INSERT INTO webhooks ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL)");
-            connection.prepare_cached(&sql)?.execute(params![
+            prepare(connection, &sql)?.execute(params![
                 webhook.id.as_bytes(),
                 webhook.site_id.as_bytes(),
                 webhook.name,
@@ -84,8 +85,8 @@ impl Store {
             let reason = &webhook.disabled_reason;
             let schedule = schedule_text(&webhook);
             let values = params![id, webhook.name, webhook.url, webhook.enabled, reason, schedule, updated_at];
-            changed_one(connection.prepare_cached(sql)?.execute(values)?)?;
-            connection.prepare_cached("DELETE FROM triggers WHERE webhook_id = $1")?.execute([id])?;
+            changed_one(prepare(connection, sql)?.execute(values)?)?;
+            prepare(connection, "DELETE FROM triggers WHERE webhook_id = $1")?.execute([id])?;
             insert_triggers(connection, webhook.id, &webhook.triggers)
         };
         self.write(update).await
@@ -95,7 +96,7 @@ impl Store {
     pub async fn delete_webhook(&self, id: WebhookId, now: Timestamp) -> Result<(), StoreError> {
         let delete = move |connection: &Connection| {
             let sql = "UPDATE webhooks SET deleted_at_us = $2 WHERE id = $1 AND deleted_at_us IS NULL";
-            changed_one(connection.prepare_cached(sql)?.execute(params![id.as_bytes(), now.as_micros()])?)
+            changed_one(prepare(connection, sql)?.execute(params![id.as_bytes(), now.as_micros()])?)
         };
         self.write(delete).await
     }
@@ -103,7 +104,7 @@ impl Store {
 
 fn insert_triggers(connection: &Connection, webhook_id: WebhookId, triggers: &[Trigger]) -> Result<(), StoreError> {
     let sql = "INSERT INTO triggers (id, webhook_id, goal_id, position, rule) VALUES ($1, $2, $3, $4, $5)";
-    let mut insert = connection.prepare_cached(sql)?;
+    let mut insert = prepare(connection, sql)?;
     for (position, trigger) in triggers.iter().enumerate() {
         let goal_id = match &trigger.rule {
             Rule::GoalCompletion(rule) => rule.goal_id,
@@ -118,7 +119,7 @@ fn insert_triggers(connection: &Connection, webhook_id: WebhookId, triggers: &[T
 
 fn all_triggers(connection: &Connection) -> Result<HashMap<WebhookId, Vec<Trigger>>, StoreError> {
     let mut triggers: HashMap<_, Vec<_>> = HashMap::new();
-    let mut select = connection.prepare_cached("SELECT webhook_id, id, rule FROM triggers ORDER BY webhook_id, position")?;
+    let mut select = prepare(connection, "SELECT webhook_id, id, rule FROM triggers ORDER BY webhook_id, position")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         let rule: Value = serde_json::from_str(&row.get::<_, String>(2)?).map_err(unreadable)?;

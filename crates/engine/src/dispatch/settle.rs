@@ -6,6 +6,7 @@ use std::time::Duration;
 use bellwether_domain::id::OwnerId;
 use bellwether_store::{Settlement, Store};
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::workers::Workers;
@@ -16,6 +17,7 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Where outcomes are handed in.
 pub(super) struct Settler {
     outcomes: mpsc::Sender<Outcome>,
+    end: CancellationToken,
 }
 
 /// What became of a delivery, and its place in memory, which is free when that is recorded.
@@ -25,12 +27,14 @@ struct Outcome {
 }
 
 impl Settler {
-    /// Begins to record. It ends by itself when nobody can hand anything in any more.
+    /// Begins to record, until [`Settler::end`].
     pub(super) fn start(owner: OwnerId, store: Store, wake: Arc<Notify>, workers: &Workers) -> Self {
         let (outcomes, mut waiting) = mpsc::channel(MAX_SETTLED_TOGETHER);
+        let end = CancellationToken::new();
+        let ended = end.clone();
         workers.spawn_task(async move {
             let mut together: Vec<Outcome> = Vec::new();
-            while waiting.recv_many(&mut together, MAX_SETTLED_TOGETHER).await > 0 {
+            while ended.run_until_cancelled(waiting.recv_many(&mut together, MAX_SETTLED_TOGETHER)).await.is_some() {
                 let settlements: Vec<_> = together.iter().map(|outcome| outcome.settlement.clone()).collect();
                 let is_due_again = settlements.iter().any(|settlement| settlement.next_attempt_at.is_some());
                 record(owner, &store, settlements).await;
@@ -40,7 +44,12 @@ impl Settler {
                 }
             }
         });
-        Self { outcomes }
+        Self { outcomes, end }
+    }
+
+    /// Ends to record, once nothing is left to be handed in.
+    pub(super) fn end(&self) {
+        self.end.cancel();
     }
 
     /// Hands in what became of a delivery; waits while too much is handed in.
