@@ -3,14 +3,16 @@
 //! An [`Event`] cannot be wrong: what Plausible would refuse is a [`Rejection`] here, what it would ignore is ignored. The
 //! module never knows about sites or visitors; the event's time is the server's and comes later.
 
-use std::borrow::Cow;
+mod sent;
+
 use std::collections::BTreeMap;
 
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Number, Value};
 
 use crate::source;
+use sent::{Field, FieldName, Sent};
 
 /// The name of a pageview.
 pub const PAGEVIEW: &str = "pageview";
@@ -28,7 +30,7 @@ const MAX_PROP_KEY_BYTES: usize = 300;
 const MAX_PROP_VALUE_BYTES: usize = 2_000;
 const MAX_ENGAGEMENT_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 const MAX_AMOUNT_CHARS: usize = 40;
-const SCROLL_DEPTH_MISSING: u8 = 255;
+const MAX_SCROLL_DEPTH: u64 = 100;
 
 /// Custom events of Plausible's own trackers that carry the page they happened on.
 const NAMES_WITH_PATH: [&str; 3] = ["404", "WP Form Completions", "Form: Submission"];
@@ -76,8 +78,8 @@ impl Event {
     /// Reads the body of a request to the events API.
     pub fn parse(body: &[u8]) -> Result<Self, Rejection> {
         match serde_json::from_slice(body) {
-            Ok(Value::Object(fields)) => Self::read(&fields),
-            Ok(_) => Err(Rejection::of("request", "must be a JSON object")),
+            Ok(sent) => Self::read(&sent),
+            Err(error) if error.is_data() => Err(Rejection::of("request", "must be a JSON object")),
             Err(_) => Err(Rejection::of("request", "must be JSON")),
         }
     }
@@ -87,26 +89,25 @@ impl Event {
         self.name == ENGAGEMENT
     }
 
-    fn read(fields: &Map<String, Value>) -> Result<Self, Rejection> {
+    fn read(sent: &Sent<'_>) -> Result<Self, Rejection> {
         let mut rejection = Rejection::default();
-        let name = rejection.take("event_name", read_name(fields));
-        let url = rejection.take("url", read_url(fields));
-        let hash_mode = rejection.take("hash_mode", read_hash_mode(fields)).unwrap_or_default();
-        let props = rejection.take("props", read_props(fields)).unwrap_or_default();
-        let host = url.as_ref().map(|url| strip_www(&url.host).into_owned()).unwrap_or_default();
+        let name = rejection.take("event_name", read_name(sent));
+        let url = rejection.take("url", read_url(sent));
+        let hash_mode = rejection.take("hash_mode", read_hash_mode(sent)).unwrap_or_default();
+        let props = rejection.take("props", read_props(sent)).unwrap_or_default();
+        let host = url.as_ref().map(|url| strip_www(&url.host).to_owned()).unwrap_or_default();
         let domains = match &url {
-            Some(_) => rejection.take("domain", read_domains(fields, &host)),
+            Some(_) => rejection.take("domain", read_domains(sent, &host)),
             None => None,
         };
-        let scroll_depth = read_scroll_depth(fields);
-        if name.as_deref() == Some(ENGAGEMENT) && scroll_depth.is_none() && read_engagement_ms(fields) == 0 {
+        let scroll_depth = read_scroll_depth(sent);
+        if name.as_deref() == Some(ENGAGEMENT) && scroll_depth.is_none() && read_engagement_ms(sent) == 0 {
             rejection.add("event_name", "engagement needs sd or e");
         }
         let (Some(name), Some(url), Some(domains), true) = (name, url, domains, rejection.errors.is_empty()) else {
             return Err(rejection);
         };
-        let referrer = read_referrer(fields);
-        let referrer_host = referrer.as_deref().and_then(source::host_of).map(|host| strip_www(&host).into_owned());
+        let referrer_host = read_referrer(sent).and_then(source::host_of).map(|host| strip_www(&host).to_owned());
         let pathname = read_pathname(&url, hash_mode);
         let mut event = Self {
             source: source::of_visit(url.query, referrer_host.as_deref(), &host),
@@ -116,7 +117,7 @@ impl Event {
             domains,
             props,
             scroll_depth,
-            revenue: read_revenue(fields),
+            revenue: read_revenue(sent),
             name,
         };
         if NAMES_WITH_PATH.contains(&event.name.as_str()) && !event.props.contains_key("path") {
@@ -142,30 +143,28 @@ impl Rejection {
 }
 
 /// `host` without a leading `www.`.
-pub fn strip_www(host: &str) -> Cow<'_, str> {
+pub fn strip_www(host: &str) -> &str {
     let host = host.trim();
-    Cow::Borrowed(host.strip_prefix("www.").unwrap_or(host))
+    host.strip_prefix("www.").unwrap_or(host)
 }
 
-/// The first of `names` that is neither absent, null nor false.
-fn first<'a>(fields: &'a Map<String, Value>, names: &[&str]) -> Option<&'a Value> {
-    let set = |value: &&Value| !matches!(value, Value::Null | Value::Bool(false));
-    names.iter().find_map(|name| fields.get(*name).filter(set))
-}
-
-fn read_name(fields: &Map<String, Value>) -> Result<String, &'static str> {
-    let name = match first(fields, &["n", "name"]) {
+fn read_name(sent: &Sent<'_>) -> Result<String, &'static str> {
+    let name = match sent.first(&[FieldName::N, FieldName::Name]) {
         None => return Err("can't be blank"),
-        Some(Value::String(name)) => name.clone(),
-        Some(Value::Number(number)) if number.is_i64() || number.is_u64() => number.to_string(),
+        Some(Field::Text(name)) => name.as_ref().to_owned(),
+        Some(Field::Number(number)) if is_integer(number) => number.to_string(),
         Some(_) => return Err("is invalid"),
     };
     match name.as_str() {
         name if name.trim().is_empty() => Err("can't be blank"),
-        name if name.chars().count() > MAX_NAME_CHARS => Err("should be at most 120 character(s)"),
+        name if name.len() > MAX_NAME_CHARS && name.chars().count() > MAX_NAME_CHARS => Err("should be at most 120 character(s)"),
         "pageleave" => Ok(ENGAGEMENT.to_owned()),
         _ => Ok(name),
     }
+}
+
+fn is_integer(number: &Number) -> bool {
+    number.is_i64() || number.is_u64()
 }
 
 /// A URL in its parts. Anything has parts, as in RFC 3986, appendix B: relative references are URLs without a host.
@@ -176,11 +175,10 @@ struct Url<'a> {
     fragment: Option<&'a str>,
 }
 
-fn read_url(fields: &Map<String, Value>) -> Result<Url<'_>, &'static str> {
-    let text = match first(fields, &["u", "url"]) {
+fn read_url<'a>(sent: &'a Sent<'_>) -> Result<Url<'a>, &'static str> {
+    let text = match sent.first(&[FieldName::U, FieldName::Url]) {
         None => return Err("is required"),
-        Some(Value::String(text)) => text.as_str(),
-        Some(_) => return Err("must be a valid url"),
+        Some(field) => field.as_text().ok_or("must be a valid url")?,
     };
     if text.len() > MAX_URL_BYTES {
         return Err("should be at most 2000 byte(s)");
@@ -212,7 +210,8 @@ pub(crate) fn host_of_authority(authority: &str) -> String {
         Some(rest) => rest.split(']').next().unwrap_or(rest),
         None => host.split(':').next().unwrap_or(host),
     };
-    host.trim().to_lowercase()
+    let host = host.trim();
+    if host.is_ascii() { host.to_ascii_lowercase() } else { host.to_lowercase() }
 }
 
 fn read_pathname(url: &Url<'_>, hash_mode: bool) -> String {
@@ -225,11 +224,8 @@ fn read_pathname(url: &Url<'_>, hash_mode: bool) -> String {
     pathname
 }
 
-fn read_domains(fields: &Map<String, Value>, host: &str) -> Result<Vec<String>, &'static str> {
-    let listed = match first(fields, &["d", "domain"]) {
-        Some(Value::String(list)) => list.as_str(),
-        _ => host,
-    };
+fn read_domains(sent: &Sent<'_>, host: &str) -> Result<Vec<String>, &'static str> {
+    let listed = sent.first(&[FieldName::D, FieldName::Domain]).and_then(Field::as_text).unwrap_or(host);
     let mut domains: Vec<String> = Vec::new();
     for domain in listed.split(',').map(strip_www).filter(|domain| !domain.is_empty()) {
         if domains.iter().any(|known| *known == domain) {
@@ -238,28 +234,29 @@ fn read_domains(fields: &Map<String, Value>, host: &str) -> Result<Vec<String>, 
         if domains.len() == MAX_DOMAINS {
             return Err("should be at most 100 domain(s)");
         }
-        domains.push(domain.into_owned());
+        domains.push(domain.to_owned());
     }
     if domains.is_empty() { Err("can't be blank") } else { Ok(domains) }
 }
 
-fn read_hash_mode(fields: &Map<String, Value>) -> Result<bool, &'static str> {
-    match first(fields, &["h", "hashMode"]) {
+fn read_hash_mode(sent: &Sent<'_>) -> Result<bool, &'static str> {
+    match sent.first(&[FieldName::H, FieldName::HashMode]) {
         None => Ok(false),
-        Some(Value::Number(number)) if number.is_i64() || number.is_u64() => Ok(number.as_i64() == Some(1)),
+        Some(Field::Number(number)) if is_integer(number) => Ok(number.as_i64() == Some(1)),
         Some(_) => Err("is invalid"),
     }
 }
 
-fn read_referrer(fields: &Map<String, Value>) -> Option<String> {
-    let referrer = first(fields, &["r", "referrer"])?.as_str()?;
-    Some(referrer.chars().take(MAX_REFERRER_CHARS).collect())
+fn read_referrer<'a>(sent: &'a Sent<'_>) -> Option<&'a str> {
+    let referrer = sent.first(&[FieldName::R, FieldName::Referrer])?.as_text()?;
+    let end = referrer.char_indices().nth(MAX_REFERRER_CHARS).map_or(referrer.len(), |(index, _)| index);
+    Some(&referrer[..end])
 }
 
-fn read_props(fields: &Map<String, Value>) -> Result<BTreeMap<String, String>, &'static str> {
-    let props = match first(fields, &["m", "meta", "p", "props"]).map(object) {
-        Some(Some(props)) => props,
-        _ => return Ok(BTreeMap::new()),
+fn read_props(sent: &Sent<'_>) -> Result<BTreeMap<String, String>, &'static str> {
+    let Some(props) = sent.first(&[FieldName::M, FieldName::Meta, FieldName::P, FieldName::Props]).and_then(Field::as_object)
+    else {
+        return Ok(BTreeMap::new());
     };
     let texts = props.iter().filter_map(|(key, value)| {
         let value = match value {
@@ -275,32 +272,25 @@ fn read_props(fields: &Map<String, Value>) -> Result<BTreeMap<String, String>, &
     if props.iter().all(fits) { Ok(props) } else { Err("keys should have at most 300 bytes and values at most 2000 bytes") }
 }
 
-/// An object, given as one or as a text that holds one.
-fn object(value: &Value) -> Option<Cow<'_, Map<String, Value>>> {
-    match value {
-        Value::Object(object) => Some(Cow::Borrowed(object)),
-        Value::String(text) => serde_json::from_str(text).ok().map(Cow::Owned),
-        _ => None,
-    }
-}
-
-fn read_scroll_depth(fields: &Map<String, Value>) -> Option<u8> {
-    let depth = match fields.get("sd")? {
-        Value::Number(number) => number.as_u64()?,
-        Value::String(text) => text.trim().parse().ok()?,
+fn read_scroll_depth(sent: &Sent<'_>) -> Option<u8> {
+    let depth = match sent.get(FieldName::Sd)? {
+        Field::Number(number) => number.as_u64()?,
+        Field::Text(text) => text.trim().parse().ok()?,
         _ => return None,
     };
-    let depth = u8::try_from(depth.min(100)).unwrap_or(SCROLL_DEPTH_MISSING);
-    Some(depth).filter(|depth| *depth != SCROLL_DEPTH_MISSING)
+    u8::try_from(depth.min(MAX_SCROLL_DEPTH)).ok()
 }
 
-fn read_engagement_ms(fields: &Map<String, Value>) -> u64 {
-    let milliseconds = fields.get("e").and_then(Value::as_u64).unwrap_or(0);
+fn read_engagement_ms(sent: &Sent<'_>) -> u64 {
+    let milliseconds = match sent.get(FieldName::E) {
+        Some(Field::Number(number)) => number.as_u64().unwrap_or(0),
+        _ => 0,
+    };
     if milliseconds < MAX_ENGAGEMENT_MS { milliseconds } else { 0 }
 }
 
-fn read_revenue(fields: &Map<String, Value>) -> Option<Revenue> {
-    let revenue = object(first(fields, &["revenue", "$"])?)?;
+fn read_revenue(sent: &Sent<'_>) -> Option<Revenue> {
+    let revenue = sent.first(&[FieldName::Revenue, FieldName::Dollar])?.as_object()?;
     let amount = match revenue.get("amount")? {
         Value::Number(number) => number.as_f64().map(|amount| amount.to_string())?,
         Value::String(text) => text.trim().to_owned(),
@@ -327,7 +317,7 @@ pub fn is_currency(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Map, json};
 
     use super::*;
 
@@ -506,7 +496,10 @@ mod tests {
     fn everything_wrong_is_said_at_once() {
         let rejection = parse(&json!({"u": "data:x", "h": "x", "d": ""})).expect_err("mistakes");
         assert_eq!(rejection.errors.keys().copied().collect::<Vec<_>>(), ["event_name", "hash_mode", "url"]);
-        assert_eq!(Event::parse(b"{"), Err(Rejection::of("request", "must be JSON")));
+        for bad in ["{", "", "{}x", r#"{"n": "a", "x": [1, }"#, "{\"n\": \"\\ud800\"}"] {
+            assert_eq!(Event::parse(bad.as_bytes()), Err(Rejection::of("request", "must be JSON")), "{bad}");
+        }
+        assert_eq!(Event::parse(br#"{"n": 1, "n": "b", "u": "https://a.com"}"#).expect("an event").name, "b");
         assert_eq!(Event::parse(b"[]"), Err(Rejection::of("request", "must be a JSON object")));
     }
 

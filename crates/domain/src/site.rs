@@ -91,7 +91,7 @@ fn domain(text: &str) -> Result<Arc<str>, &'static str> {
     let text = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(&text);
     let domain = strip_www(text.trim_end_matches('/'));
     let allowed = |letter: char| letter.is_alphanumeric() || "-._:/".contains(letter);
-    match domain.as_ref() {
+    match domain {
         "" => Err("can't be blank"),
         domain if !domain.chars().all(allowed) => Err("only letters, numbers, slashes, colons, periods and hyphens allowed"),
         domain => Ok(Arc::from(domain)),

@@ -141,7 +141,7 @@ fn name_of(host: &str) -> Option<&'static str> {
 
 /// Google's search has a domain in every country.
 fn is_google(host: &str) -> bool {
-    let country = strip_www(host).strip_prefix("google.").map(str::to_owned);
+    let country = strip_www(host).strip_prefix("google.");
     country.is_some_and(|country| country.len() <= 6 && country.split('.').count() <= 2)
 }
 

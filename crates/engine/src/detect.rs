@@ -13,14 +13,12 @@ use bellwether_domain::time::Timestamp;
 use bellwether_domain::traffic::Visit;
 use bellwether_domain::visitor::{Salts, Traits};
 use bellwether_store::{NewDelivery, NewEvent, StoreError};
-use foldhash::fast::RandomState;
 use tracing::{debug, error, info};
 
 use crate::registry::ActiveSite;
 use crate::workers::Workers;
 use crate::{Engine, Inner};
 
-const MAX_BOT_VERDICTS: usize = 50_000;
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Who sent an event. Nothing of it is kept or logged.
@@ -47,10 +45,11 @@ struct Fired {
 
 impl Engine {
     /// Takes an event in. When this returns, every delivery that the event sets off is on disk; mostly there is none, and then
-    /// nothing is written. On an error nothing was set off, and what fired will fire again.
+    /// nothing is written. On an error nothing was set off, and what fired will fire again. A caller who goes away in the meantime
+    /// leaves nothing half done.
     pub async fn ingest(&self, event: &Event, client: &Client<'_>) -> Result<Ingested, StoreError> {
         let inner = &*self.inner;
-        if event.referrer_host.as_deref().is_some_and(bot::is_spam_referrer) || inner.bots.is_bot(client.user_agent) {
+        if event.referrer_host.as_deref().is_some_and(bot::is_spam_referrer) || bot::is_bot(client.user_agent) {
             return Ok(Ingested { dropped: event.domains.len() });
         }
         let salts = inner.salts.current().await?;
@@ -64,7 +63,9 @@ impl Engine {
             }
         }
         if !fired.is_empty() {
-            inner.commit(&fired, now).await?;
+            let inner = self.inner.clone();
+            let committing = async move { inner.commit(&fired, now).await };
+            self.inner.workers.finish(committing).await.unwrap_or(Err(StoreError::Closed))?;
         }
         Ok(Ingested { dropped })
     }
@@ -161,27 +162,5 @@ impl Inner {
             deliveries: firing.targets.iter().filter_map(delivery).collect(),
             cooling,
         }
-    }
-}
-
-/// Which user agents are bots, remembered, since few agents send most events and telling takes long.
-#[derive(Default)]
-pub(crate) struct BotVerdicts {
-    hasher: RandomState,
-    verdicts: papaya::HashMap<u64, bool, RandomState>,
-}
-
-impl BotVerdicts {
-    pub(crate) fn is_bot(&self, user_agent: &str) -> bool {
-        use std::hash::BuildHasher as _;
-        let key = self.hasher.hash_one(user_agent);
-        let verdicts = self.verdicts.pin();
-        if let Some(verdict) = verdicts.get(&key) {
-            return *verdict;
-        }
-        if verdicts.len() >= MAX_BOT_VERDICTS {
-            verdicts.clear();
-        }
-        *verdicts.get_or_insert_with(key, || bot::is_bot(user_agent))
     }
 }

@@ -26,7 +26,8 @@ use queues::Queues;
 use settle::Settler;
 
 /// The most deliveries in memory: waiting, on their way, or to be recorded.
-const MAX_HELD: usize = 10_000;
+const MAX_HELD: usize = ALL_HELD as usize;
+const ALL_HELD: u32 = 10_000;
 /// The most requests under way at a time.
 const MAX_IN_FLIGHT: usize = 1_000;
 const MAX_CLAIMED: usize = 1_000;
@@ -65,12 +66,15 @@ impl Dispatcher {
         workers: &Workers,
     ) -> Result<Arc<Self>, StoreError> {
         let owner = OwnerId::new(&ambient);
+        let now = ambient.now();
         store.bury_other_owners(owner).await?;
+        // Before anything is owned: what belongs to somebody who is not known to have lived is never freed.
+        store.keep_alive(owner, now, now + LEASE, MAX_HELD).await?;
         let wake = Arc::new(Notify::new());
         let settler = Settler::start(owner, store.clone(), wake.clone(), workers);
         let dispatcher = Arc::new(Self {
             owner,
-            renew_at: Mutex::new(ambient.now()),
+            renew_at: Mutex::new(now + LEASE_RENEWAL),
             store,
             ambient,
             registry,
@@ -124,8 +128,7 @@ impl Dispatcher {
 
     /// Waits until nothing is held in memory.
     pub(crate) async fn drained(&self) {
-        let all = u32::try_from(MAX_HELD).unwrap_or(u32::MAX);
-        drop(self.held.acquire_many(all).await);
+        drop(self.held.acquire_many(ALL_HELD).await);
     }
 
     async fn run(self: Arc<Self>) {
@@ -146,11 +149,13 @@ impl Dispatcher {
         self.stop().await;
     }
 
-    /// Lets what is on its way arrive, and gives the rest back to the table.
+    /// Lets what is on its way arrive, and gives the rest back to the table, where everything that fires later goes too.
     async fn stop(&self) {
         let waiting = self.queues().drain_all();
         drop(waiting);
-        self.drained().await;
+        let all = self.held.acquire_many(ALL_HELD).await;
+        self.held.close();
+        drop(all);
         self.settler.end();
         if let Err(error) = self.store.give_back(self.owner).await {
             warn!(%error, "deliveries cannot be given back; they are taken over when the lease ends");

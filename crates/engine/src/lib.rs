@@ -27,7 +27,6 @@ pub use manage::{ManageError, NewWebhook};
 pub use registry::{ActiveSite, ActiveWebhook};
 pub use workers::Workers;
 
-use detect::BotVerdicts;
 use dispatch::Dispatcher;
 use registry::Registry;
 use salts::SaltKeeper;
@@ -59,10 +58,10 @@ struct Inner {
     settings: Settings,
     registry: Arc<Registry>,
     salts: SaltKeeper,
-    bots: BotVerdicts,
     sealer: Sealer,
     dispatcher: Arc<Dispatcher>,
     resolver: Arc<dyn Resolve>,
+    workers: Workers,
     /// Held while the configuration changes, so that changes follow each other.
     changing: Mutex<()>,
 }
@@ -104,10 +103,10 @@ impl Engine {
             settings,
             registry,
             salts,
-            bots: BotVerdicts::default(),
             sealer,
             dispatcher,
             resolver,
+            workers: workers.clone(),
             changing: Mutex::new(()),
         };
         let engine = Self { inner: Arc::new(inner) };

@@ -42,6 +42,11 @@ impl Workers {
         self.tasks.spawn(task);
     }
 
+    /// Runs `work` to its end, although whoever waits for it may stop waiting. None when it panicked.
+    pub async fn finish<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        self.tasks.spawn(work).await.ok()
+    }
+
     /// Asks all to stop and waits until they have.
     pub async fn stop(&self) {
         self.shutdown.cancel();
@@ -80,6 +85,21 @@ mod tests {
         workers.shutdown().cancelled().await;
         workers.stop().await;
         assert!(workers.have_failed());
+    }
+
+    #[tokio::test]
+    async fn work_is_finished_although_nobody_waits_for_it() {
+        let (workers, (sender, receiver)) = (Workers::default(), tokio::sync::oneshot::channel());
+        let work = async move {
+            tokio::task::yield_now().await;
+            sender.send("done")
+        };
+        tokio::select! {
+            biased;
+            _ = workers.finish(work) => panic!("it yields first"),
+            () = async {} => {}
+        }
+        assert_eq!(receiver.await, Ok("done"));
     }
 
     #[tokio::test]

@@ -52,7 +52,7 @@ type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
 }
 
 impl Store {
@@ -67,7 +67,7 @@ impl Store {
         let (writes, waiting) = mpsc::channel(MAX_WRITES_WAITING);
         let thread = std::thread::Builder::new().name("sqlite-writer".to_owned());
         thread.spawn(move || write_all(&connection, waiting)).map_err(|error| StoreError::CannotOpen(error.to_string()))?;
-        let readers = Readers { path: path.to_owned(), idle: Mutex::default(), permits: Semaphore::new(READERS) };
+        let readers = Readers { path: path.to_owned(), idle: Mutex::default(), permits: Arc::new(Semaphore::new(READERS)) };
         Ok(Self { writes, readers: Arc::new(readers) })
     }
 
@@ -102,11 +102,13 @@ impl Store {
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let readers = self.readers.clone();
-        let _permit = self.readers.permits.acquire().await.map_err(|_| StoreError::Closed)?;
+        let permit = self.readers.permits.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        // The reading ends by itself, so the permit is its own: whoever asked for it may be gone by then.
         let reading = tokio::task::spawn_blocking(move || {
             let connection = readers.take()?;
             let result = work(&connection);
             readers.give_back(connection);
+            drop(permit);
             result
         });
         reading.await.map_err(|_| StoreError::Closed)?

@@ -5,12 +5,13 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
     ACCESS_CONTROL_MAX_AGE, CONTENT_TYPE, RETRY_AFTER, USER_AGENT,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bellwether_domain::client;
 use bellwether_domain::event::{Event, Rejection};
@@ -23,12 +24,21 @@ use crate::server::Peer;
 const MAX_BODY_BYTES: usize = 1_000_000;
 const DROPPED: HeaderName = HeaderName::from_static("x-plausible-dropped");
 
-/// Takes an event.
+/// Takes an event, for the router.
 pub(crate) async fn receive(State(app): State<App>, request: Request) -> Response {
+    take(&app, request).await
+}
+
+/// Takes an event. The server calls this without the router, which would take as long as all the rest.
+pub(crate) async fn take<B>(app: &App, request: http::Request<B>) -> Response
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let (parts, body) = request.into_parts();
     let mut response = match input::read(body, MAX_BODY_BYTES).await {
         Ok(body) => match Event::parse(&body) {
-            Ok(event) => ingest(&app, &event, &parts.headers, parts.extensions.get::<Peer>()).await,
+            Ok(event) => ingest(app, &event, &parts.headers, parts.extensions.get::<Peer>()).await,
             Err(rejection) => refuse(StatusCode::BAD_REQUEST, rejection),
         },
         Err(BodyError::TooLarge) => {
@@ -38,6 +48,11 @@ pub(crate) async fn receive(State(app): State<App>, request: Request) -> Respons
     };
     allow_every_origin(response.headers_mut());
     response
+}
+
+/// Whether a request is an event, and nothing else has to be looked at.
+pub(crate) fn is_event<B>(request: &http::Request<B>) -> bool {
+    request.method() == Method::POST && request.uri().path() == "/api/event"
 }
 
 /// Answers what browsers ask before they send an event with unusual headers.

@@ -33,8 +33,12 @@ pub(crate) struct App {
     trusted_proxies: Arc<[IpNet]>,
 }
 
-/// All routes.
+/// All routes. `trusted_proxies` are the networks whose forwarding headers are believed.
 pub fn router(engine: Engine, trusted_proxies: &[IpNet]) -> Router {
+    routes(App { engine, trusted_proxies: trusted_proxies.into() })
+}
+
+fn routes(app: App) -> Router {
     let site = Router::new()
         .route("/", get(sites::show).patch(sites::update).delete(sites::delete))
         .route("/visitors", get(sites::visitors))
@@ -54,5 +58,5 @@ pub fn router(engine: Engine, trusted_proxies: &[IpNet]) -> Router {
         .route("/readyz", get(health::ready))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
-        .with_state(App { engine, trusted_proxies: trusted_proxies.into() })
+        .with_state(app)
 }

@@ -1,24 +1,29 @@
 //! Connections: accepted within a limit, served until the shutdown, and then let finish what they are doing.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use axum::routing::future::RouteFuture;
+use bellwether_engine::Engine;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 use tracing::{debug, warn};
+
+use crate::{App, events};
 
 const MAX_CONNECTIONS: usize = 10_000;
 const HEADER_TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -30,8 +35,10 @@ const DRAIN_TIME_LIMIT: Duration = Duration::from_secs(15);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-/// Serves requests until `shutdown`, then lets those under way finish, for up to 15 seconds.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+/// Serves all routes until `shutdown`, then lets the requests under way finish, for up to 15 seconds.
+pub async fn serve(listener: TcpListener, engine: Engine, trusted_proxies: &[IpNet], shutdown: CancellationToken) {
+    let app = App { engine, trusted_proxies: trusted_proxies.into() };
+    let router = crate::routes(app.clone());
     let (tasks, graceful, places) = (TaskTracker::new(), GracefulShutdown::new(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
     let accept = async {
         loop {
@@ -44,7 +51,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
                     continue;
                 }
             };
-            let connection = graceful.watch(connection(stream, peer, router.clone()));
+            let connection = graceful.watch(connection(stream, Handler { peer, app: app.clone(), router: router.clone() }));
             tasks.spawn(async move {
                 if let Err(error) = connection.await {
                     debug!(%error, "a connection ended early");
@@ -61,24 +68,29 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
     }
 }
 
-/// Hands a connection's requests to the router.
+/// Answers a connection's requests: events at once, everything else through the router.
 struct Handler {
     peer: SocketAddr,
+    app: App,
     router: Router,
 }
 
 impl hyper::service::Service<hyper::Request<Incoming>> for Handler {
     type Response = Response;
     type Error = Infallible;
-    type Future = RouteFuture<Infallible>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: hyper::Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(Peer(self.peer));
-        self.router.clone().call(request.map(Body::new))
+        if events::is_event(&request) {
+            let app = self.app.clone();
+            return Box::pin(async move { Ok(events::take(&app, request).await) });
+        }
+        Box::pin(self.router.clone().call(request.map(Body::new)))
     }
 }
 
-fn connection(stream: TcpStream, peer: SocketAddr, router: Router) -> http1::Connection<TokioIo<TcpStream>, Handler> {
+fn connection(stream: TcpStream, handler: Handler) -> http1::Connection<TokioIo<TcpStream>, Handler> {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "a connection keeps its delay");
     }
@@ -86,5 +98,5 @@ fn connection(stream: TcpStream, peer: SocketAddr, router: Router) -> http1::Con
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME_LIMIT)
         .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), Handler { peer, router })
+        .serve_connection(TokioIo::new(stream), handler)
 }
