@@ -11,6 +11,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config;
 
+const MAX_EMAIL_CHARS: usize = 254;
+const MAX_KEY_NAME_CHARS: usize = 255;
+
 /// Counts the visitors of your sites, and calls webhooks when they complete goals or rush in.
 #[derive(Debug, Parser)]
 #[command(version, after_long_help = config::help())]
@@ -102,7 +105,7 @@ pub(crate) enum UserCommand {
 #[derive(Debug, Args)]
 pub(crate) struct UserCreate {
     /// The e-mail address to sign in with
-    #[arg(long, value_name = "E-MAIL")]
+    #[arg(long, value_name = "E-MAIL", value_parser = email)]
     pub(crate) email: String,
     /// Read the password from standard input instead of asking for it
     #[arg(long)]
@@ -123,7 +126,7 @@ pub(crate) enum KeyCommand {
 #[derive(Debug, Args)]
 pub(crate) struct KeyCreate {
     /// What to call the key
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = key_name)]
     pub(crate) name: String,
     /// The domain of the one site that the key is for; without it the key is for all sites
     #[arg(long, value_name = "DOMAIN")]
@@ -140,6 +143,33 @@ pub(crate) enum Role {
     Admin,
     /// To see everything of a site
     Viewer,
+}
+
+/// What is wrong with the flags, in one line.
+pub(crate) fn in_one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let paragraphs = text.split("\n\n").map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
+    let told = paragraphs.filter_map(|paragraph| {
+        let (kind, told) = paragraph.split_once(": ")?;
+        matches!(kind, "error" | "tip").then(|| told.to_owned())
+    });
+    told.collect::<Vec<_>>().join("; ")
+}
+
+/// An e-mail address in lower case, as far as its form tells.
+fn email(text: &str) -> Result<String, &'static str> {
+    let email = text.trim().to_lowercase();
+    let has_form =
+        email.split_once('@').is_some_and(|(name, host)| !name.is_empty() && host.contains('.') && !host.contains('@'));
+    let bad = |letter: char| letter.is_whitespace() || letter.is_control();
+    let is_email = has_form && email.chars().count() <= MAX_EMAIL_CHARS && !email.contains(bad);
+    if is_email { Ok(email) } else { Err("is no e-mail address") }
+}
+
+fn key_name(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    let fits = (1..=MAX_KEY_NAME_CHARS).contains(&name.chars().count());
+    if fits { Ok(name.to_owned()) } else { Err(format!("must be 1 to {MAX_KEY_NAME_CHARS} characters")) }
 }
 
 /// Codes below 200 are no final answer.
@@ -205,6 +235,36 @@ mod tests {
         ];
         for line in lines {
             assert_eq!(parse(line).map(|_| ()).expect_err(line).exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn refused_in_one_line() {
+        let cases = [
+            ("bellwether serve --lisen x", "unexpected argument '--lisen' found; a similar argument exists: '--listen'"),
+            ("bellwether dance", "unrecognized subcommand 'dance'"),
+            ("bellwether key create", "the following required arguments were not provided: --name <NAME>"),
+            ("bellwether receive --status ok", "invalid value 'ok' for '--status <CODE>': must be a number from 200 to 599"),
+            ("bellwether user create --email ada", "invalid value 'ada' for '--email <E-MAIL>': is no e-mail address"),
+        ];
+        for (line, told) in cases {
+            assert_eq!(in_one_line(&parse(line).map(|_| ()).expect_err(line)), told);
+        }
+    }
+
+    #[test]
+    fn emails() {
+        assert_eq!(email(" Ada@Example.COM ").as_deref(), Ok("ada@example.com"));
+        for bad in ["", "ada", "@example.com", "ada@example", "a b@example.com", "a@b@c.com"] {
+            assert!(email(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn key_names() {
+        assert_eq!(key_name(" ci "), Ok("ci".to_owned()));
+        for bad in ["", " ", &"x".repeat(256)] {
+            assert!(key_name(bad).is_err(), "{bad}");
         }
     }
 

@@ -28,7 +28,7 @@ use crate::Ended;
 use crate::cli;
 use crate::config::{Config, Flags};
 use crate::receive::{Received, Receiver, receive};
-use crate::server::Server;
+use crate::server::{Server, Signals};
 use crate::telemetry;
 use traffic::{Traffic, TrafficReport};
 
@@ -44,16 +44,17 @@ type Arrived = Arc<Mutex<BTreeMap<String, bool>>>;
 
 /// Shows the demo; with a number of seconds it ends by itself, and fails unless everything that fired arrived and was verified.
 pub(crate) async fn run(demo: cli::Demo, ambient: Ambient) -> Ended {
+    let mut signals = Signals::listen()?;
     let folder = Folder::create(&ambient)?;
     let config = config(&folder, demo.listen)?;
     telemetry::init_quiet()?;
     let server = Server::start(&config, ambient.clone(), Migration::Run).await?;
-    let shown = show(&server, demo.seconds, &ambient).await;
+    let shown = show(&server, demo.seconds, &ambient, &mut signals).await;
     server.stop().await?;
     shown
 }
 
-async fn show(server: &Server, seconds: Option<u32>, ambient: &Ambient) -> Ended {
+async fn show(server: &Server, seconds: Option<u32>, ambient: &Ambient, signals: &mut Signals) -> Ended {
     let shutdown = CancellationToken::new();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let (site_id, secret) = set_up(&server.engine, listener.local_addr()?).await?;
@@ -64,7 +65,7 @@ async fn show(server: &Server, seconds: Option<u32>, ambient: &Ambient) -> Ended
     introduce(server.address, &key)?;
     let traffic = Traffic::new(server.address, DOMAIN, ambient.clone());
     let show = async {
-        let report = until_the_end(traffic, seconds).await;
+        let report = until_the_end(traffic, seconds, signals).await;
         let ended = wait_for_arrivals(&server.engine, site_id).await;
         shutdown.cancel();
         ended.map(|counts| (report, counts))
@@ -178,8 +179,8 @@ fn introduce(address: SocketAddr, key: &str) -> io::Result<()> {
     writeln!(output, "  curl -H 'Authorization: Bearer {key}' http://{address}/api/sites/{DOMAIN}/webhooks\n")
 }
 
-/// Sends traffic until the time is over, or Ctrl-C.
-async fn until_the_end(traffic: Traffic, seconds: Option<u32>) -> TrafficReport {
+/// Sends traffic until the time is over, or a signal comes.
+async fn until_the_end(traffic: Traffic, seconds: Option<u32>, signals: &mut Signals) -> TrafficReport {
     let end = async {
         match seconds {
             Some(seconds) => tokio::time::sleep(Duration::from_secs(u64::from(seconds))).await,
@@ -190,7 +191,7 @@ async fn until_the_end(traffic: Traffic, seconds: Option<u32>) -> TrafficReport 
     let ended = async {
         tokio::select! {
             () = end => {}
-            _ = tokio::signal::ctrl_c() => {}
+            () = signals.stop() => {}
         }
         stop.cancel();
     };

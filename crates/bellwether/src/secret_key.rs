@@ -1,4 +1,4 @@
-//! The key that encrypts webhook secrets at rest: given in the settings, or generated in the data directory on first use.
+//! The key that encrypts webhook secrets at rest: given in the settings, or generated in the data directory.
 //!
 //! A key file that is there is never written to, whatever is in it: what it encrypted would be lost.
 
@@ -33,6 +33,15 @@ pub(crate) enum SecretKeyError {
         /// The reason.
         source: io::Error,
     },
+    /// There is no key file, but there is what was encrypted with it.
+    #[error(
+        "BELLWETHER_DATA_DIR: there is no {}, which the secrets of webhooks are encrypted with: restore it, or set BELLWETHER_SECRET_KEY",
+        path.display()
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
     /// The key file holds something else.
     #[error(
         "BELLWETHER_DATA_DIR: {} holds no key (the base64 of 32 bytes): restore it, or set BELLWETHER_SECRET_KEY; it is left as it is",
@@ -49,22 +58,43 @@ pub(crate) enum SecretKeyError {
 #[error("must be the base64 of 32 bytes, as `openssl rand -base64 32` prints it")]
 pub(crate) struct NotASecretKey;
 
-/// The configured key, or the one in the data directory, which is generated where there is none yet. Of several processes
-/// that generate it at once, one wins, and all answer with its key.
-pub(crate) fn load_or_create(config: &Config, random: &dyn Random) -> Result<[u8; 32], SecretKeyError> {
-    if let Some(SecretKey(key)) = config.secret_key {
-        return Ok(key);
-    }
-    let path = config.data_dir.join(FILE);
-    match read(&path)? {
-        Some(SecretKey(key)) => Ok(key),
-        None => create(&config.data_dir, &path, random).map(|SecretKey(key)| key),
-    }
+/// The configured key, or the one in the data directory; none where there is none yet.
+pub(crate) fn load(config: &Config) -> Result<Option<[u8; 32]>, SecretKeyError> {
+    let key = match config.secret_key {
+        Some(key) => Some(key),
+        None => read(&config.data_dir.join(FILE))?,
+    };
+    Ok(key.map(|SecretKey(key)| key))
+}
+
+/// Generates a key in the data directory. Of several processes that do so at once, one wins, and all answer with its key: it
+/// is written beside its place and linked there, which fails where another process was quicker. A reader sees no key or the
+/// whole of it.
+pub(crate) fn create(config: &Config, random: &dyn Random) -> Result<[u8; 32], SecretKeyError> {
+    let (data_dir, path) = (&config.data_dir, config.data_dir.join(FILE));
+    create_data_dir(data_dir)?;
+    let (mut key, mut suffix) = ([0; 32], [0; 8]);
+    random.fill(&mut key);
+    random.fill(&mut suffix);
+    let draft = data_dir.join(format!("{FILE}.{:016x}", u64::from_le_bytes(suffix)));
+    let linked = write_draft(&draft, &key).map_err(failed("write", &draft)).and_then(|()| link(&draft, &path));
+    let removed = fs::remove_file(&draft).map_err(failed("remove", &draft));
+    linked.and(removed)?;
+    File::open(data_dir).and_then(|directory| directory.sync_all()).map_err(failed("sync", data_dir))?;
+    let SecretKey(key) = read(&path)?.ok_or_else(|| failed("read", &path)(ErrorKind::NotFound.into()))?;
+    Ok(key)
 }
 
 /// Makes the data directory, for its owner only, where it does not exist yet.
 pub(crate) fn create_data_dir(path: &Path) -> Result<(), SecretKeyError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create the directory", path))
+}
+
+impl SecretKeyError {
+    /// There is no key, but there is what was encrypted with it.
+    pub(crate) fn missing(config: &Config) -> Self {
+        Self::Missing { path: config.data_dir.join(FILE) }
+    }
 }
 
 impl SecretKey {
@@ -87,21 +117,6 @@ fn read(path: &Path) -> Result<Option<SecretKey>, SecretKeyError> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed("read", path)(error)),
     }
-}
-
-/// Writes a new key beside `path` and links it there, which fails where another process was quicker. A reader sees no key or
-/// the whole of it.
-fn create(data_dir: &Path, path: &Path, random: &dyn Random) -> Result<SecretKey, SecretKeyError> {
-    create_data_dir(data_dir)?;
-    let (mut key, mut suffix) = ([0; 32], [0; 8]);
-    random.fill(&mut key);
-    random.fill(&mut suffix);
-    let draft = data_dir.join(format!("{FILE}.{:016x}", u64::from_le_bytes(suffix)));
-    let linked = write_draft(&draft, &key).map_err(failed("write", &draft)).and_then(|()| link(&draft, path));
-    let removed = fs::remove_file(&draft).map_err(failed("remove", &draft));
-    linked.and(removed)?;
-    File::open(data_dir).and_then(|directory| directory.sync_all()).map_err(failed("sync", data_dir))?;
-    read(path)?.ok_or_else(|| failed("read", path)(ErrorKind::NotFound.into()))
 }
 
 fn write_draft(draft: &Path, key: &[u8; 32]) -> io::Result<()> {
@@ -156,9 +171,11 @@ mod tests {
         let parent = tempfile::tempdir().expect("a directory");
         let config = config(parent.path().join("a/b"));
         let random = random();
-        let key = load_or_create(&config, &random).expect("a key");
+        assert_eq!(load(&config).expect("no key"), None);
+        assert!(!config.data_dir.exists());
+        let key = create(&config, &random).expect("a key");
         assert_eq!(key, [1; 32]);
-        assert_eq!(load_or_create(&config, &random).expect("the same key"), key);
+        assert_eq!(load(&config).expect("the same key"), Some(key));
         assert_eq!(mode(&config.data_dir), 0o700);
         assert_eq!(mode(&config.data_dir.join(FILE)), 0o600);
         assert_eq!(fs::read_dir(&config.data_dir).expect("a directory").count(), 1, "no draft is left behind");
@@ -170,8 +187,8 @@ mod tests {
         let config = config(parent.path().join("data"));
         let random = random();
         let keys: Vec<_> = std::thread::scope(|scope| {
-            let load = || load_or_create(&config, &random).expect("a key");
-            let threads: Vec<_> = (0..8).map(|_| scope.spawn(load)).collect();
+            let create = || create(&config, &random).expect("a key");
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(create)).collect();
             threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
         });
         assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
@@ -183,14 +200,14 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join(FILE);
         fs::write(&path, STANDARD.encode([7; 32])).expect("written");
-        assert_eq!(create(directory.path(), &path, &random()).expect("a key"), SecretKey([7; 32]));
+        assert_eq!(create(&config(directory.path().to_owned()), &random()).expect("a key"), [7; 32]);
         assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 1);
     }
 
     #[test]
     fn a_configured_key_needs_no_directory() {
         let config = Config { secret_key: Some(SecretKey([9; 32])), ..config(PathBuf::from("/dev/null/nowhere")) };
-        assert_eq!(load_or_create(&config, &random()).expect("a key"), [9; 32]);
+        assert_eq!(load(&config).expect("a key"), Some([9; 32]));
     }
 
     #[test]
@@ -200,7 +217,7 @@ mod tests {
             let directory = tempfile::tempdir().expect("a directory");
             let path = directory.path().join(FILE);
             fs::write(&path, text).expect("written");
-            let error = load_or_create(&config(directory.path().to_owned()), &random()).expect_err("no key").to_string();
+            let error = load(&config(directory.path().to_owned())).expect_err("no key").to_string();
             assert!(error.starts_with(&format!("BELLWETHER_DATA_DIR: {} holds no key", path.display())), "{error}");
             assert_eq!(fs::read(&path).expect("the file"), text);
         }
@@ -210,7 +227,7 @@ mod tests {
     fn a_directory_that_cannot_be_made_is_named() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let data_dir = file.path().join("data");
-        let error = load_or_create(&config(data_dir.clone()), &random()).expect_err("no key").to_string();
+        let error = create(&config(data_dir.clone()), &random()).expect_err("no key").to_string();
         assert!(error.starts_with("BELLWETHER_DATA_DIR: cannot ") && error.contains(&data_dir.display().to_string()), "{error}");
     }
 

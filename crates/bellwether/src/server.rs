@@ -1,24 +1,26 @@
 //! Everything put together: database, engine, HTTP interfaces; started, and stopped in good order.
 
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::endpoint::EndpointPolicy;
 use bellwether_engine::send::SystemResolver;
-use bellwether_engine::{Engine, Settings, Workers};
+use bellwether_engine::{Engine, Settings, StartError, Workers};
 use bellwether_store::{Migration, ProcessLock, Store, StoreError};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::Ended;
 use crate::config::Config;
-use crate::secret_key::{self, create_data_dir};
+use crate::secret_key::{self, SecretKeyError, create_data_dir};
 use crate::telemetry;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -35,45 +37,55 @@ pub(crate) struct Server {
     _lock: ProcessLock,
 }
 
+/// What an operator stops a process with: SIGTERM and Ctrl-C.
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
 /// `bellwether serve`: until SIGTERM or Ctrl-C, or until a worker dies.
 pub(crate) async fn run(config: Config, ambient: Ambient, no_migrate: bool) -> Ended {
     telemetry::init(config.log_format)?;
     let migration = if no_migrate { Migration::Require } else { Migration::Run };
+    let mut signals = Signals::listen()?;
     let server = Server::start(&config, ambient, migration).await?;
     writeln!(io::stdout(), "listening on http://{}", server.address)?;
     info!(address = %server.address, database = %config.database_path.display(), "listening");
-    server.wait().await?;
+    server.wait(&mut signals).await;
     info!("stopping");
     server.stop().await
 }
 
 impl Server {
-    /// Opens the database, starts the workers and listens.
+    /// Opens the database, starts the workers and listens. The database is touched last of all that can be refused.
     pub(crate) async fn start(config: &Config, ambient: Ambient, migration: Migration) -> Result<Self, Error> {
-        let (lock, store) = open(config, migration)?;
-        let settings = settings(config, &ambient)?;
+        let path = &config.database_path;
+        if migration == Migration::Require {
+            must_exist(path)?;
+        }
+        let lock = lock(config)?;
         let unheard = |error| format!("BELLWETHER_LISTEN: cannot listen on {}: {error}", config.listen);
         let listener = TcpListener::bind(config.listen).await.map_err(unheard)?;
         let address = listener.local_addr().map_err(unheard)?;
+        let store = open(path, migration)?;
+        let settings = settings(config, &store, || secret_key::create(config, &*ambient.random)).await?;
         let resolver = Arc::new(SystemResolver::new().map_err(|error| format!("names cannot be resolved: {error}"))?);
         let workers = Workers::default();
-        let engine = Engine::start(store, ambient, settings, resolver, &workers).await?;
-        let router = bellwether_web::router(engine.clone(), &config.trusted_proxies);
+        let engine =
+            Engine::start(store, ambient, settings, resolver, &workers).await.map_err(|error| not_started(path, error))?;
         let web_shutdown = CancellationToken::new();
+        let (serving, proxies, shutdown) = (engine.clone(), config.trusted_proxies.clone(), web_shutdown.clone());
         #[expect(clippy::disallowed_methods, reason = "its end is awaited here, before that of the workers")]
-        let web = tokio::spawn(bellwether_web::serve(listener, router, web_shutdown.clone()));
+        let web = tokio::spawn(async move { bellwether_web::serve(listener, serving, &proxies, shutdown).await });
         Ok(Self { address, engine, workers, web, web_shutdown, _lock: lock })
     }
 
     /// Waits for a reason to stop.
-    async fn wait(&self) -> Result<(), Error> {
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    async fn wait(&self, signals: &mut Signals) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            () = signals.stop() => {}
             () = self.workers.shutdown().cancelled() => {}
         }
-        Ok(())
     }
 
     /// Takes no more requests, then no more deliveries, lets those under way end, and gives back the rest.
@@ -88,16 +100,47 @@ impl Server {
     }
 }
 
-/// The database of this process alone.
-fn open(config: &Config, migration: Migration) -> Result<(ProcessLock, Store), Error> {
+impl Signals {
+    /// From now on signals do not end the process by themselves.
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits until the process is to stop.
+    pub(crate) async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Keeps the database for this process alone.
+fn lock(config: &Config) -> Result<ProcessLock, Error> {
     create_data_dir(&config.data_dir)?;
     let path = &config.database_path;
-    let lock = ProcessLock::take(path).map_err(|error| match error {
+    Ok(ProcessLock::take(path).map_err(|error| match error {
         StoreError::Locked => format!("{}: another bellwether serves this database already", path.display()),
         error => at(path, &error),
-    })?;
-    let store = Store::open(path, migration).map_err(|error| at(path, &error))?;
-    Ok((lock, store))
+    })?)
+}
+
+/// Opens the database. A new one is for its owner only: SQLite would let everybody read it.
+pub(crate) fn open(path: &Path, migration: Migration) -> Result<Store, Error> {
+    if migration == Migration::Run {
+        // What fails here, or is there already, is the business of what comes next.
+        let _ = File::options().write(true).create_new(true).mode(0o600).open(path);
+    }
+    Store::open(path, migration).map_err(|error| at(path, &error).into())
+}
+
+/// For what must not make a database that is not there.
+pub(crate) fn must_exist(path: &Path) -> Result<(), Error> {
+    match path.try_exists() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(format!("{}: there is no database yet; serve or migrate makes it", path.display()).into()),
+        Err(error) => Err(format!("{}: {error}", path.display()).into()),
+    }
 }
 
 /// An error of the database, with its file.
@@ -105,8 +148,24 @@ pub(crate) fn at(path: &Path, error: &StoreError) -> String {
     format!("{}: {error}", path.display())
 }
 
-/// The engine's settings out of the configuration.
-pub(crate) fn settings(config: &Config, ambient: &Ambient) -> Result<Settings, Error> {
+pub(crate) fn not_started(path: &Path, error: StartError) -> Error {
+    match error {
+        StartError::Store(error) => at(path, &error).into(),
+        error => error.into(),
+    }
+}
+
+/// The engine's settings out of the configuration. `new_key` makes a key where there is none and nothing was encrypted yet.
+pub(crate) async fn settings(
+    config: &Config,
+    store: &Store,
+    new_key: impl FnOnce() -> Result<[u8; 32], SecretKeyError>,
+) -> Result<Settings, Error> {
+    let secret_key = match secret_key::load(config)? {
+        Some(key) => key,
+        None if store.webhooks().await.map_err(|error| at(&config.database_path, &error))?.is_empty() => new_key()?,
+        None => return Err(SecretKeyError::missing(config).into()),
+    };
     let extra_roots_pem = match &config.ca_file {
         Some(path) => Some(std::fs::read(path).map_err(|error| format!("BELLWETHER_CA_FILE: {}: {error}", path.display()))?),
         None => None,
@@ -115,6 +174,6 @@ pub(crate) fn settings(config: &Config, ambient: &Ambient) -> Result<Settings, E
         policy: EndpointPolicy { allow_http: config.allow_http, allow_networks: config.allow_networks.clone() },
         extra_roots_pem,
         max_webhooks_per_site: config.max_webhooks_per_site as usize,
-        secret_key: secret_key::load_or_create(config, &*ambient.random)?,
+        secret_key,
     })
 }

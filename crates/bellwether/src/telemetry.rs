@@ -15,8 +15,8 @@ use crate::config::LogFormat;
 
 const VARIABLE: &str = "RUST_LOG";
 /// What libraries tell at `info` is nothing that an operator can use.
-const DEFAULT: &str =
-    "info,h2=warn,hickory_net=warn,hickory_proto=warn,hickory_resolver=warn,hyper=warn,hyper_util=warn,rustls=warn";
+const DEFAULT: &str = "info,h2=warn,hickory_net=warn,hickory_proto=warn,hickory_resolver=warn,hyper=warn,hyper_util=warn,refinery_core=warn,\
+     rustls=warn";
 
 /// Why there are no log lines.
 #[derive(Debug, thiserror::Error)]

@@ -13,6 +13,7 @@ use crate::payload::{Data, GoalCompleted, VisitorsSpiked};
 use crate::time::Second;
 use crate::traffic::{Traffic, Visit};
 use crate::trigger::{Arming, CompletionCount, GoalCompletion, Rule, Trigger, VisitorSpike, change_percent};
+use crate::visitor::VisitorId;
 
 /// A clock set back by less than this, in seconds, is taken for events that come out of order; by more, counting starts anew.
 const MAX_STEP_BACK_SECONDS: u32 = 60;
@@ -54,7 +55,7 @@ pub struct Firing {
 pub enum Detection {
     /// It counted; mostly nothing fires.
     Counted(Vec<Firing>),
-    /// It was engagement without a session, and is dropped.
+    /// It was engagement without a session, or a bot's, and is dropped.
     Dropped,
 }
 
@@ -139,6 +140,11 @@ impl Detector {
                 count.take_back(rule.threshold, self.traffic.now());
             }
         }
+    }
+
+    /// Whether the visitor has been here lately.
+    pub fn knows(&self, visitor: VisitorId) -> bool {
+        self.traffic.knows(visitor)
     }
 
     /// Distinct visitors of the last five minutes.
@@ -230,7 +236,6 @@ pub(crate) mod tests {
     use crate::goal::GoalSpec;
     use crate::id::GoalId;
     use crate::time::Timestamp;
-    use crate::visitor::VisitorId;
 
     const START: Second = 1_000_000;
 

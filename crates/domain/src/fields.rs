@@ -54,8 +54,11 @@ impl Invalid {
     }
 
     fn summary(&self) -> String {
-        let parts = self.errors.iter().map(|(field, sentences)| format!("{field} {}", sentences.join(", ")));
-        parts.collect::<Vec<_>>().join("; ")
+        let part = |(field, sentences): (&String, &Vec<String>)| match field.as_str() {
+            "" => sentences.join(", "),
+            field => format!("{field} {}", sentences.join(", ")),
+        };
+        self.errors.iter().map(part).collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -158,6 +161,11 @@ impl<'a> Fields<'a> {
         self.invalid.is_empty()
     }
 
+    /// What is wrong so far, where it cannot be told which fields there may be.
+    pub fn into_invalid(self) -> Invalid {
+        self.invalid
+    }
+
     /// Ends the reading: fields that nobody asked for are unknown.
     pub fn finish(mut self) -> Result<(), Invalid> {
         for name in self.object.keys() {
@@ -206,6 +214,14 @@ mod tests {
         let mut fields = Fields::of(&value).expect("an object");
         assert_eq!(fields.text("name", 3), Some("äöü"));
         assert_eq!(fields.text("name", 2), None);
+    }
+
+    #[test]
+    fn a_summary_names_the_fields_there_are() {
+        let mut invalid = Invalid::field("name", "is required");
+        invalid.add("url", "must be a text");
+        assert_eq!(invalid.to_string(), "name is required; url must be a text");
+        assert_eq!(Invalid::field("", "must be a JSON object").to_string(), "must be a JSON object");
     }
 
     #[test]

@@ -145,6 +145,11 @@ impl Traffic {
         }
     }
 
+    /// Whether the visitor has been here lately.
+    pub fn knows(&self, visitor: VisitorId) -> bool {
+        self.visitors.get(&visitor).is_some()
+    }
+
     /// The source of the visitor's session, none when direct.
     pub fn source_of(&self, visitor: VisitorId) -> Option<Arc<str>> {
         self.sources.get(self.visitors.get(&visitor)?.source)

@@ -15,6 +15,9 @@ pub const MAX_TRIGGERS_PER_WEBHOOK: usize = 100;
 /// The longest window, a day, in seconds.
 pub const MAX_WINDOW_SECONDS: u32 = 86_400;
 
+/// What is wrong with an id that is none of a goal of the site.
+pub const NOT_A_GOAL: &str = "must be the id of a goal of the site";
+
 const MAX_THRESHOLD: u32 = 10_000;
 const MAX_COOLDOWN_SECONDS: u32 = 7 * 86_400;
 const DEFAULT_WINDOW_SECONDS: u32 = 300;
@@ -104,7 +107,7 @@ impl Rule {
             Some("goal_completion") => GoalCompletion::read(&mut fields).map(Self::GoalCompletion),
             Some("visitor_spike") => VisitorSpike::read(&mut fields).map(Self::VisitorSpike),
             Some(_) => return Err(Invalid::field("type", "must be goal_completion or visitor_spike")),
-            None => None,
+            None => return Err(fields.into_invalid()),
         };
         fields.finish()?;
         rule.ok_or_else(|| Invalid::field("type", "is required"))
@@ -163,21 +166,19 @@ impl EventType {
 
 impl GoalCompletion {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let goal_id = match fields.text("goal_id", 64) {
-            Some(text) => match text.parse() {
-                Ok(id) => Some(id),
-                Err(_) => return fields.refuse("goal_id", "must be the id of a goal of the site"),
-            },
-            None => None,
-        };
-        let threshold = fields.integer("threshold", 1..=MAX_THRESHOLD).unwrap_or(1);
+        let goal_id = fields.text("goal_id", 64);
+        let goal_id = goal_id.and_then(|text| text.parse().map_err(|_| fields.refuse::<()>("goal_id", NOT_A_GOAL)).ok());
+        let threshold = fields.integer("threshold", 1..=MAX_THRESHOLD);
         let window_seconds = fields.integer("window_seconds", 1..=MAX_WINDOW_SECONDS);
-        let window_seconds = match (threshold, window_seconds) {
+        if !fields.is_valid() {
+            return None;
+        }
+        let window_seconds = match (threshold.unwrap_or(1), window_seconds) {
             (1, Some(_)) => return fields.refuse("window_seconds", "needs a threshold over 1"),
             (1, None) => None,
             (_, window) => Some(window.unwrap_or(DEFAULT_WINDOW_SECONDS)),
         };
-        Some(Self { goal_id, threshold, window_seconds })
+        Some(Self { goal_id, threshold: threshold.unwrap_or(1), window_seconds })
     }
 }
 
@@ -186,7 +187,7 @@ impl VisitorSpike {
         let unit = match fields.text("unit", 64) {
             None | Some("percent") => Unit::Percent,
             Some("visitors") => Unit::Visitors,
-            Some(_) => return fields.refuse("unit", "must be percent or visitors"),
+            Some(_) => fields.refuse("unit", "must be percent or visitors").unwrap_or(Unit::Percent),
         };
         let default_threshold = match unit {
             Unit::Percent => DEFAULT_PERCENT,
@@ -315,6 +316,11 @@ mod tests {
             (json!({"type": "goal_completion", "goal_id": "5"}), "goal_id"),
             (json!({"type": "goal_completion", "window_seconds": 60}), "window_seconds"),
             (json!({"type": "goal_completion", "min_visitors": 60}), "min_visitors"),
+            (json!({"threshold": 5}), "type"),
+            (json!({"type": 5, "threshold": 5}), "type"),
+            (json!({"type": "goal_completion", "goal_id": "5", "threshold": 5, "window_seconds": 60}), "goal_id"),
+            (json!({"type": "goal_completion", "threshold": 0, "window_seconds": 60}), "threshold"),
+            (json!({"type": "visitor_spike", "unit": "people", "threshold": 5, "min_visitors": 5}), "unit"),
         ];
         for (value, field) in cases {
             let invalid = Rule::read(&value, None).expect_err("a mistake");

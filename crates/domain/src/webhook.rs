@@ -113,14 +113,16 @@ fn read_url(fields: &mut Fields<'_>, policy: &EndpointPolicy) -> Option<Endpoint
 
 /// `thresholds` gives thresholds by type to triggers that do not state their own.
 fn read_triggers(fields: &mut Fields<'_>) -> Option<Vec<Rule>> {
+    let triggers = fields.list("triggers", MAX_TRIGGERS_PER_WEBHOOK);
     let thresholds = match fields.value("thresholds") {
         Some(Value::Object(thresholds)) => Some(thresholds),
         Some(_) => return fields.refuse("thresholds", "must be an object of numbers by type of trigger"),
         None => None,
     };
-    let Some(triggers) = fields.list("triggers", MAX_TRIGGERS_PER_WEBHOOK) else {
-        return thresholds.and_then(|_| fields.refuse("thresholds", "needs triggers beside it"));
-    };
+    if thresholds.is_some() && fields.value("triggers").is_none() {
+        return fields.refuse("thresholds", "needs triggers beside it");
+    }
+    let triggers = triggers?;
     let named = |value: &Value| value.as_str().or_else(|| value.get("type")?.as_str()).map(str::to_owned);
     for name in thresholds.into_iter().flat_map(|thresholds| thresholds.keys()) {
         if !triggers.iter().any(|trigger| named(trigger).as_ref() == Some(name)) {
@@ -224,6 +226,8 @@ mod tests {
                 "thresholds.visitor_spike",
             ),
             (json!({"url": "https://a.com", "thresholds": {"visitor_spike": 5}}), "thresholds"),
+            (json!({"url": "https://a.com", "triggers": ["visitor_spike"], "thresholds": 5}), "thresholds"),
+            (json!({"url": "https://a.com", "triggers": "visitor_spike", "thresholds": {"visitor_spike": 5}}), "triggers"),
             (json!({"url": "https://a.com", "retry_schedule": [0]}), "retry_schedule"),
         ];
         for (value, field) in cases {

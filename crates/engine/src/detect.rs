@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bellwether_domain::bot;
 use bellwether_domain::delivery::Status;
-use bellwether_domain::detector::{Detection, Firing, Target};
+use bellwether_domain::detector::{Detection, Detector, Firing, Target};
 use bellwether_domain::event::Event;
 use bellwether_domain::id::{DeliveryId, EventId};
 use bellwether_domain::payload::{Data, Payload};
@@ -49,11 +49,11 @@ impl Engine {
     /// leaves nothing half done.
     pub async fn ingest(&self, event: &Event, client: &Client<'_>) -> Result<Ingested, StoreError> {
         let inner = &*self.inner;
-        if event.referrer_host.as_deref().is_some_and(bot::is_spam_referrer) || bot::is_bot(client.user_agent) {
+        if event.referrer_host.as_deref().is_some_and(bot::is_spam_referrer) {
             return Ok(Ingested { dropped: event.domains.len() });
         }
-        let salts = inner.salts.current().await?;
         let now = inner.ambient.now();
+        let salts = inner.salts.at(now).await?;
         let (mut dropped, mut fired) = (0, Vec::new());
         for domain in &event.domains {
             match inner.detect(domain, event, client, &salts, now) {
@@ -82,7 +82,7 @@ impl Engine {
     /// Changes the salts when a day begins, whether or not events come, and frees memory that idle sites held.
     pub async fn keep_up(&self) {
         let inner = &*self.inner;
-        if let Err(error) = inner.salts.current().await {
+        if let Err(error) = inner.salts.at(inner.ambient.now()).await {
             error!(%error, "the salts of the day cannot be kept");
         }
         inner.registry.forget_idle(inner.ambient.now().second());
@@ -100,8 +100,11 @@ impl Inner {
             source: event.source.as_deref(),
             page: &event.pathname,
         };
-        let observe =
-            |detector: &mut bellwether_domain::detector::Detector| detector.observe(&site.rules, event, &visit, now.second());
+        // A visitor's id is made of the user agent too, so those who are known were no bots.
+        let observe = |detector: &mut Detector| match detector.knows(visit.visitor) || !bot::is_bot(client.user_agent) {
+            true => detector.observe(&site.rules, event, &visit, now.second()),
+            false => Detection::Dropped,
+        };
         match site.with_detector(&self.registry, now.second(), observe) {
             Detection::Counted(firings) => Some(Fired { site, firings }),
             Detection::Dropped => None,

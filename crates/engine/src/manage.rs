@@ -1,7 +1,8 @@
 //! Changes of the configuration: checked, stored, then in force.
 //!
-//! One change at a time. What people wrote is parsed before it gets here; here it is checked against what else there is.
+//! One change at a time, each to its end. What people wrote is parsed first, and then checked against what else there is.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use bellwether_domain::endpoint::EndpointUrl;
@@ -10,7 +11,7 @@ use bellwether_domain::goal::{Goal, GoalSpec};
 use bellwether_domain::id::{GoalId, SiteId, TriggerId, WebhookId};
 use bellwether_domain::signature::Secret;
 use bellwether_domain::site::{Site, SiteChange};
-use bellwether_domain::trigger::{MAX_TRIGGERS_PER_WEBHOOK, Rule, Trigger};
+use bellwether_domain::trigger::{MAX_TRIGGERS_PER_WEBHOOK, NOT_A_GOAL, Rule, Trigger};
 use bellwether_domain::webhook::{Webhook, WebhookChange};
 use bellwether_store::{SealedWebhook, StoreError};
 use serde_json::Value;
@@ -75,108 +76,125 @@ impl Engine {
 
     /// Adds a site.
     pub async fn create_site(&self, change: &Value) -> Result<Site> {
-        let _changing = self.inner.changing.lock().await;
-        let now = self.inner.ambient.now();
-        let site = SiteChange::read(change)?.create(SiteId::new(&self.inner.ambient), now)?;
-        self.inner
-            .store
-            .add_site(site.clone())
-            .await
-            .map_err(|error| exists(error, "there is a site with this domain already"))?;
-        self.inner.registry.put(SiteParts { site: site.clone(), goals: Vec::new(), webhooks: Vec::new() }, now);
-        Ok(site)
+        let change = SiteChange::read(change)?;
+        self.change(|engine| async move {
+            let now = engine.inner.ambient.now();
+            let site = change.create(SiteId::new(&engine.inner.ambient), now)?;
+            engine
+                .inner
+                .store
+                .add_site(site.clone())
+                .await
+                .map_err(|error| exists(error, "there is a site with this domain already"))?;
+            engine.inner.registry.put(SiteParts { site: site.clone(), goals: Vec::new(), webhooks: Vec::new() }, now);
+            Ok(site)
+        })
+        .await
     }
 
     /// Changes a site.
     pub async fn update_site(&self, id: SiteId, change: &Value) -> Result<Site> {
-        let _changing = self.inner.changing.lock().await;
-        let (active, now) = (self.site(id)?, self.inner.ambient.now());
-        let site = SiteChange::read(change)?.apply(active.site.clone(), now);
-        self.inner
-            .store
-            .update_site(site.clone())
-            .await
-            .map_err(|error| exists(error, "there is a site with this domain already"))?;
-        self.inner.registry.put(SiteParts { site: site.clone(), ..active.parts() }, now);
-        Ok(site)
+        let change = SiteChange::read(change)?;
+        self.change(|engine| async move {
+            let (active, now) = (engine.site(id)?, engine.inner.ambient.now());
+            let site = change.apply(active.site.clone(), now);
+            engine
+                .inner
+                .store
+                .update_site(site.clone())
+                .await
+                .map_err(|error| exists(error, "there is a site with this domain already"))?;
+            engine.inner.registry.put(SiteParts { site: site.clone(), ..active.parts() }, now);
+            Ok(site)
+        })
+        .await
     }
 
     /// Deletes a site with its webhooks; what has not gone out is cancelled.
     pub async fn delete_site(&self, id: SiteId) -> Result<()> {
-        let _changing = self.inner.changing.lock().await;
-        let active = self.site(id)?;
-        self.inner.store.delete_site(id, self.inner.ambient.now()).await?;
-        self.inner.registry.remove(&active);
-        for webhook in &active.webhooks {
-            self.cancel_open(webhook.webhook.id).await?;
-        }
-        Ok(())
+        self.change(|engine| async move {
+            let active = engine.site(id)?;
+            engine.inner.store.delete_site(id, engine.inner.ambient.now()).await?;
+            engine.inner.registry.remove(&active);
+            for webhook in &active.webhooks {
+                engine.cancel_open(webhook.webhook.id).await?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Adds a goal to a site.
     pub async fn create_goal(&self, site_id: SiteId, spec: &Value) -> Result<Goal> {
-        let _changing = self.inner.changing.lock().await;
-        let (active, now) = (self.site(site_id)?, self.inner.ambient.now());
-        let goal = Goal { id: GoalId::new(&self.inner.ambient), spec: GoalSpec::read(spec)?, created_at: now };
-        let added = self.inner.store.add_goal(site_id, goal.clone()).await;
-        added.map_err(|error| match error {
-            StoreError::TooMany(most) => Invalid::field("goals", format!("must be at most {most} a site")).into(),
-            error => exists(error, "the site has a goal with this name, or completed by the same events, already"),
-        })?;
-        let mut parts = active.parts();
-        parts.goals.push(goal.clone());
-        self.inner.registry.put(parts, now);
-        Ok(goal)
+        let spec = GoalSpec::read(spec)?;
+        self.change(|engine| async move {
+            let (active, now) = (engine.site(site_id)?, engine.inner.ambient.now());
+            let goal = Goal { id: GoalId::new(&engine.inner.ambient), spec, created_at: now };
+            let added = engine.inner.store.add_goal(site_id, goal.clone()).await;
+            added.map_err(|error| match error {
+                StoreError::TooMany(most) => Invalid::field("goals", format!("must be at most {most} a site")).into(),
+                error => exists(error, "the site has a goal with this name, or completed by the same events, already"),
+            })?;
+            let mut parts = active.parts();
+            parts.goals.push(goal.clone());
+            engine.inner.registry.put(parts, now);
+            Ok(goal)
+        })
+        .await
     }
 
     /// Removes a goal, and the triggers that wait for it.
     pub async fn delete_goal(&self, site_id: SiteId, id: GoalId) -> Result<()> {
-        let _changing = self.inner.changing.lock().await;
-        let active = self.site(site_id)?;
-        self.inner.store.delete_goal(site_id, id).await.map_err(not_found)?;
-        let mut parts = active.parts();
-        parts.goals.retain(|goal| goal.id != id);
-        for webhook in &mut parts.webhooks {
-            if webhook.webhook.triggers.iter().any(|trigger| waits_for(&trigger.rule, id)) {
-                Arc::make_mut(webhook).webhook.triggers.retain(|trigger| !waits_for(&trigger.rule, id));
+        self.change(|engine| async move {
+            let active = engine.site(site_id)?;
+            engine.inner.store.delete_goal(site_id, id).await.map_err(not_found)?;
+            let mut parts = active.parts();
+            parts.goals.retain(|goal| goal.id != id);
+            for webhook in &mut parts.webhooks {
+                if webhook.webhook.triggers.iter().any(|trigger| waits_for(&trigger.rule, id)) {
+                    Arc::make_mut(webhook).webhook.triggers.retain(|trigger| !waits_for(&trigger.rule, id));
+                }
             }
-        }
-        self.inner.registry.put(parts, self.inner.ambient.now());
-        Ok(())
+            engine.inner.registry.put(parts, engine.inner.ambient.now());
+            Ok(())
+        })
+        .await
     }
 
     /// Adds a webhook to a site.
     pub async fn create_webhook(&self, site_id: SiteId, change: &Value) -> Result<NewWebhook> {
         let change = WebhookChange::read_new(change, &self.inner.settings.policy)?;
-        let url = change.url.as_ref().ok_or_else(|| Invalid::field("url", "is required"))?;
-        self.check_host(url).await?;
-        let _changing = self.inner.changing.lock().await;
-        let (active, now) = (self.site(site_id)?, self.inner.ambient.now());
-        let ambient = &self.inner.ambient;
-        let webhook = Webhook {
-            id: WebhookId::new(ambient),
-            site_id,
-            name: change.name.unwrap_or_else(|| url.host().to_owned()),
-            url: url.as_str().to_owned(),
-            enabled: change.enabled.unwrap_or(true),
-            disabled_reason: None,
-            triggers: self.triggers(&active, &[], change.triggers.unwrap_or_default())?,
-            retry_schedule: change.retry_schedule.flatten(),
-            created_at: now,
-            updated_at: now,
-        };
-        let secret = change.secret.unwrap_or_else(|| Secret::generate(ambient));
-        let sealed = self.inner.sealer.seal(&secret, webhook.id, ambient);
-        let sealed = SealedWebhook { webhook: webhook.clone(), secret: sealed, deleted_at: None };
-        let added = self.inner.store.add_webhook(sealed, self.inner.settings.max_webhooks_per_site).await;
-        added.map_err(|error| match error {
-            StoreError::TooMany(most) => Invalid::field("webhooks", format!("must be at most {most} a site")).into(),
-            error => exists(error, "the same trigger stands twice"),
-        })?;
-        let mut parts = active.parts();
-        parts.webhooks.push(Arc::new(ActiveWebhook::new(webhook.clone(), secret.clone(), None)));
-        self.inner.registry.put(parts, now);
-        Ok(NewWebhook { webhook, secret })
+        let url = change.url.clone().ok_or_else(|| Invalid::field("url", "is required"))?;
+        self.check_host(&url).await?;
+        self.change(|engine| async move {
+            let (active, now) = (engine.site(site_id)?, engine.inner.ambient.now());
+            let ambient = &engine.inner.ambient;
+            let webhook = Webhook {
+                id: WebhookId::new(ambient),
+                site_id,
+                name: change.name.unwrap_or_else(|| url.host().to_owned()),
+                url: url.as_str().to_owned(),
+                enabled: change.enabled.unwrap_or(true),
+                disabled_reason: None,
+                triggers: engine.triggers(&active, &[], change.triggers.unwrap_or_default())?,
+                retry_schedule: change.retry_schedule.flatten(),
+                created_at: now,
+                updated_at: now,
+            };
+            let secret = change.secret.unwrap_or_else(|| Secret::generate(ambient));
+            let sealed = engine.inner.sealer.seal(&secret, webhook.id, ambient);
+            let sealed = SealedWebhook { webhook: webhook.clone(), secret: sealed, deleted_at: None };
+            let added = engine.inner.store.add_webhook(sealed, engine.inner.settings.max_webhooks_per_site).await;
+            added.map_err(|error| match error {
+                StoreError::TooMany(most) => Invalid::field("webhooks", format!("must be at most {most} a site")).into(),
+                error => exists(error, "the same trigger stands twice"),
+            })?;
+            let mut parts = active.parts();
+            parts.webhooks.push(Arc::new(ActiveWebhook::new(webhook.clone(), secret.clone(), None)));
+            engine.inner.registry.put(parts, now);
+            Ok(NewWebhook { webhook, secret })
+        })
+        .await
     }
 
     /// Changes a webhook. Switching it off cancels what has not gone out.
@@ -185,62 +203,88 @@ impl Engine {
         if let Some(url) = &change.url {
             self.check_host(url).await?;
         }
-        let _changing = self.inner.changing.lock().await;
-        let active = self.site(site_id)?;
-        let current = webhook_of(&active, id)?;
-        let mut webhook = current.webhook.clone();
-        if let Some(rules) = change.triggers {
-            webhook.triggers = self.triggers(&active, &webhook.triggers, rules)?;
-        }
-        webhook.url = change.url.map_or(webhook.url, |url| url.as_str().to_owned());
-        webhook.name = change.name.unwrap_or(webhook.name);
-        webhook.retry_schedule = change.retry_schedule.unwrap_or(webhook.retry_schedule);
-        webhook.enabled = change.enabled.unwrap_or(webhook.enabled);
-        webhook.disabled_reason = webhook.disabled_reason.filter(|_| !webhook.enabled);
-        self.replace(&active, webhook).await
+        self.change(|engine| async move {
+            let active = engine.site(site_id)?;
+            let current = webhook_of(&active, id)?;
+            let mut webhook = current.webhook.clone();
+            if let Some(rules) = change.triggers {
+                webhook.triggers = engine.triggers(&active, &webhook.triggers, rules)?;
+            }
+            webhook.url = change.url.map_or(webhook.url, |url| url.as_str().to_owned());
+            webhook.name = change.name.unwrap_or(webhook.name);
+            webhook.retry_schedule = change.retry_schedule.unwrap_or(webhook.retry_schedule);
+            webhook.enabled = change.enabled.unwrap_or(webhook.enabled);
+            webhook.disabled_reason = webhook.disabled_reason.filter(|_| !webhook.enabled);
+            engine.replace(&active, webhook).await
+        })
+        .await
     }
 
     /// Adds a trigger to a webhook.
     pub async fn create_trigger(&self, site_id: SiteId, webhook_id: WebhookId, rule: &Value) -> Result<Trigger> {
         let rule = Rule::read(rule, None)?;
-        let _changing = self.inner.changing.lock().await;
-        let active = self.site(site_id)?;
-        let mut webhook = webhook_of(&active, webhook_id)?.webhook.clone();
-        if webhook.triggers.len() >= MAX_TRIGGERS_PER_WEBHOOK {
-            return Err(Invalid::field("triggers", format!("must be at most {MAX_TRIGGERS_PER_WEBHOOK} a webhook")).into());
-        }
-        let rules = webhook.triggers.iter().map(|trigger| trigger.rule).chain([rule]).collect();
-        webhook.triggers = self.triggers(&active, &webhook.triggers, rules)?;
-        let webhook = self.replace(&active, webhook).await?;
-        let added = webhook.triggers.into_iter().find(|trigger| trigger.rule == rule);
-        added.ok_or(ManageError::NotFound)
+        self.change(|engine| async move {
+            let active = engine.site(site_id)?;
+            let mut webhook = webhook_of(&active, webhook_id)?.webhook.clone();
+            if webhook.triggers.len() >= MAX_TRIGGERS_PER_WEBHOOK {
+                return Err(Invalid::field("triggers", format!("must be at most {MAX_TRIGGERS_PER_WEBHOOK} a webhook")).into());
+            }
+            if !has_goal_of(&active, &rule) {
+                return Err(Invalid::field("goal_id", NOT_A_GOAL).into());
+            }
+            let rules = webhook.triggers.iter().map(|trigger| trigger.rule).chain([rule]).collect();
+            webhook.triggers = engine.triggers(&active, &webhook.triggers, rules)?;
+            let webhook = engine.replace(&active, webhook).await?;
+            let added = webhook.triggers.into_iter().find(|trigger| trigger.rule == rule);
+            added.ok_or(ManageError::NotFound)
+        })
+        .await
     }
 
     /// Removes a trigger from a webhook.
     pub async fn delete_trigger(&self, site_id: SiteId, webhook_id: WebhookId, id: TriggerId) -> Result<()> {
-        let _changing = self.inner.changing.lock().await;
-        let active = self.site(site_id)?;
-        let mut webhook = webhook_of(&active, webhook_id)?.webhook.clone();
-        let before = webhook.triggers.len();
-        webhook.triggers.retain(|trigger| trigger.id != id);
-        if webhook.triggers.len() == before {
-            return Err(ManageError::NotFound);
-        }
-        self.replace(&active, webhook).await.map(|_| ())
+        self.change(|engine| async move {
+            let active = engine.site(site_id)?;
+            let mut webhook = webhook_of(&active, webhook_id)?.webhook.clone();
+            let before = webhook.triggers.len();
+            webhook.triggers.retain(|trigger| trigger.id != id);
+            if webhook.triggers.len() == before {
+                return Err(ManageError::NotFound);
+            }
+            engine.replace(&active, webhook).await.map(|_| ())
+        })
+        .await
     }
 
     /// Deletes a webhook: nothing is sent any more, its history stays.
     pub async fn delete_webhook(&self, site_id: SiteId, id: WebhookId) -> Result<()> {
-        let _changing = self.inner.changing.lock().await;
-        let (active, now) = (self.site(site_id)?, self.inner.ambient.now());
-        webhook_of(&active, id)?;
-        self.inner.store.delete_webhook(id, now).await.map_err(not_found)?;
-        let mut parts = active.parts();
-        for webhook in parts.webhooks.iter_mut().filter(|webhook| webhook.webhook.id == id) {
-            Arc::make_mut(webhook).deleted_at = Some(now);
-        }
-        self.inner.registry.put(parts, now);
-        self.cancel_open(id).await
+        self.change(|engine| async move {
+            let (active, now) = (engine.site(site_id)?, engine.inner.ambient.now());
+            webhook_of(&active, id)?;
+            engine.inner.store.delete_webhook(id, now).await.map_err(not_found)?;
+            let mut parts = active.parts();
+            for webhook in parts.webhooks.iter_mut().filter(|webhook| webhook.webhook.id == id) {
+                Arc::make_mut(webhook).deleted_at = Some(now);
+            }
+            engine.inner.registry.put(parts, now);
+            engine.cancel_open(id).await
+        })
+        .await
+    }
+
+    /// Makes one change after the other, each to its end, although whoever asked for it may go away: what is stored and what is in
+    /// force never differ.
+    async fn change<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let (engine, work) = (self.clone(), work(self.clone()));
+        let changing = async move {
+            let _changing = engine.inner.changing.lock().await;
+            work.await
+        };
+        self.inner.workers.finish(changing).await.unwrap_or(Err(ManageError::Store(StoreError::Closed)))
     }
 
     fn site(&self, id: SiteId) -> Result<Arc<ActiveSite>> {
@@ -267,12 +311,8 @@ impl Engine {
     /// Triggers for rules: those that were there keep their ids, and with them what was counted.
     fn triggers(&self, active: &ActiveSite, before: &[Trigger], rules: Vec<Rule>) -> Result<Vec<Trigger>> {
         let mut invalid = Invalid::default();
-        for (index, rule) in rules.iter().enumerate() {
-            if let Rule::GoalCompletion(rule) = rule
-                && rule.goal_id.is_some_and(|id| !active.goals.iter().any(|goal| goal.id == id))
-            {
-                invalid.add(&format!("triggers[{index}].goal_id"), "must be the id of a goal of the site");
-            }
+        for (index, _) in rules.iter().enumerate().filter(|(_, rule)| !has_goal_of(active, rule)) {
+            invalid.add(&format!("triggers[{index}].goal_id"), NOT_A_GOAL);
         }
         let trigger = |rule: Rule| {
             let kept = before.iter().find(|trigger| trigger.rule == rule);
@@ -304,6 +344,14 @@ impl Engine {
 
 fn webhook_of(active: &ActiveSite, id: WebhookId) -> Result<&Arc<ActiveWebhook>> {
     active.webhook(id).filter(|webhook| webhook.deleted_at.is_none()).ok_or(ManageError::NotFound)
+}
+
+/// Whether the goal that a rule waits for, if it is a certain one, is there.
+fn has_goal_of(site: &ActiveSite, rule: &Rule) -> bool {
+    match rule {
+        Rule::GoalCompletion(rule) => rule.goal_id.is_none_or(|id| site.goals.iter().any(|goal| goal.id == id)),
+        Rule::VisitorSpike(_) => true,
+    }
 }
 
 fn waits_for(rule: &Rule, id: GoalId) -> bool {

@@ -3,6 +3,7 @@
 use std::sync::{PoisonError, RwLock};
 
 use bellwether_domain::ambient::Ambient;
+use bellwether_domain::time::Timestamp;
 use bellwether_domain::visitor::{Salt, Salts};
 use bellwether_store::{Store, StoreError};
 
@@ -19,10 +20,10 @@ impl SaltKeeper {
         Ok(Self { store, ambient, salts: RwLock::new(salts) })
     }
 
-    /// The salts of the time now. Touches the store only when a day begins.
-    pub(crate) async fn current(&self) -> Result<Salts, StoreError> {
+    /// The salts at `now`, which is the time now. Touches the store only when a day begins.
+    pub(crate) async fn at(&self, now: Timestamp) -> Result<Salts, StoreError> {
         let salts = *self.salts.read().unwrap_or_else(PoisonError::into_inner);
-        if !salts.are_over(self.ambient.now()) {
+        if !salts.are_over(now) {
             return Ok(salts);
         }
         let salts = keep(&self.store, &self.ambient).await?;
@@ -35,8 +36,8 @@ impl SaltKeeper {
 async fn keep(store: &Store, ambient: &Ambient) -> Result<Salts, StoreError> {
     let salt = Salt::generate(ambient);
     let stored = store.keep_salt(salt, salt.day - 1).await?;
-    let now_of_salt = bellwether_domain::time::Timestamp::from_micros(salt.day * 86_400_000_000);
-    Ok(Salts::select(&stored, now_of_salt).unwrap_or(Salts { current: salt, previous: None }))
+    let its_day = Timestamp::from_micros(salt.day * 86_400_000_000);
+    Ok(Salts::select(&stored, its_day).unwrap_or(Salts { current: salt, previous: None }))
 }
 
 #[cfg(test)]
@@ -54,13 +55,13 @@ mod tests {
         let database = Database::temporary();
         let load = || SaltKeeper::load(database.store(), ambient.clone());
         let (first, again) = (load().await.expect("salts"), load().await.expect("salts"));
-        let today = first.current().await.expect("salts");
-        assert!(again.current().await.expect("salts") == today);
+        let today = first.at(ambient.now()).await.expect("salts");
+        assert!(again.at(ambient.now()).await.expect("salts") == today);
         clock.advance(Duration::from_secs(86_400));
-        let tomorrow = first.current().await.expect("salts");
+        let tomorrow = first.at(ambient.now()).await.expect("salts");
         assert!(tomorrow.previous == Some(today.current) && tomorrow.current != today.current);
-        assert!(again.current().await.expect("salts") == tomorrow);
+        assert!(again.at(ambient.now()).await.expect("salts") == tomorrow);
         clock.advance(Duration::from_secs(2 * 86_400));
-        assert!(first.current().await.expect("salts").previous.is_none());
+        assert!(first.at(ambient.now()).await.expect("salts").previous.is_none());
     }
 }

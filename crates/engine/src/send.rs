@@ -23,6 +23,7 @@ use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use serde::Serializer as _;
 use tokio::time::Instant;
 
 use crate::registry::ActiveWebhook;
@@ -200,6 +201,9 @@ fn headers(webhook: &ActiveWebhook, delivery: &DueDelivery, now: Timestamp) -> H
 
 fn to_json(headers: &HeaderMap) -> String {
     let pairs = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap_or_default()));
-    let object: serde_json::Map<String, serde_json::Value> = pairs.map(|(name, value)| (name.to_owned(), value.into())).collect();
-    serde_json::Value::Object(object).to_string()
+    let mut json = Vec::with_capacity(512);
+    match serde_json::Serializer::new(&mut json).collect_map(pairs) {
+        Ok(()) => String::from_utf8(json).unwrap_or_default(),
+        Err(_) => "{}".to_owned(),
+    }
 }

@@ -9,7 +9,7 @@ use bellwether_domain::delivery::Status;
 use bellwether_domain::id::{DeliveryId, EventId, OwnerId, SiteId, TriggerId, WebhookId};
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::trigger::EventType;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params};
 
 use crate::sqlite::prepare;
 use crate::{Store, StoreError};
@@ -105,7 +105,7 @@ impl Store {
     /// Keeps events with their deliveries, which belong to `owner`, or to nobody without one; one transaction.
     pub async fn add_events(&self, events: Arc<[NewEvent]>, owner: Option<OwnerId>) -> Result<(), StoreError> {
         let add = move |connection: &Connection| events.iter().try_for_each(|event| insert_event(connection, event, owner));
-        self.write(add).await
+        self.append(add).await
     }
 
     /// Makes up to `limit` deliveries that are due at `now` and belong to nobody the work of `owner`, the longest due first; one
@@ -131,19 +131,20 @@ impl Store {
 
     /// Records attempts and where their deliveries stand now; one transaction. Deliveries that `owner` does not own any more are
     /// left alone; how many these were is returned.
-    pub async fn settle(&self, owner: OwnerId, settlements: Vec<Settlement>) -> Result<usize, StoreError> {
+    pub async fn settle(&self, owner: OwnerId, settlements: Arc<[Settlement]>) -> Result<usize, StoreError> {
         let settle = move |connection: &Connection| {
             let mut lost = 0;
-            for settlement in &settlements {
-                if !update_settled(connection, owner, settlement)? {
+            let (mut update, mut insert) = (prepare(connection, UPDATE_SETTLED)?, prepare(connection, INSERT_ATTEMPT)?);
+            for settlement in settlements.iter() {
+                if !update_settled(&mut update, owner, settlement)? {
                     lost += 1;
                 } else if let Some(attempt) = &settlement.attempt {
-                    insert_attempt(connection, settlement.delivery_id, attempt)?;
+                    insert_attempt(&mut insert, settlement.delivery_id, attempt)?;
                 }
             }
             Ok(lost)
         };
-        self.write(settle).await
+        self.append(settle).await
     }
 
     /// Says that `owner` is alive until `until`, and frees up to `limit` deliveries of those who are not alive at `now`; one
@@ -249,21 +250,26 @@ fn read_due(row: &Row<'_>) -> Result<DueDelivery, StoreError> {
     })
 }
 
+const UPDATE_SETTLED: &str = "UPDATE deliveries SET
+        url = COALESCE($4, url), status = $5, next_attempt_at_us = $6, completed_at_us = $7, owner = NULL,
+        attempt_count = COALESCE($8, attempt_count),
+        response_code = CASE WHEN $8 IS NULL THEN response_code ELSE $9 END,
+        response_time_ms = COALESCE($10, response_time_ms),
+        error = CASE WHEN $8 IS NULL THEN error ELSE $11 END
+    WHERE webhook_id = $1 AND id = $2 AND owner = $3";
+
+const INSERT_ATTEMPT: &str = "INSERT INTO attempts
+        (delivery_id, number, started_at_us, duration_ms, request_headers, response_code, response_body, error)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+
 /// Whether the delivery was the owner's.
-fn update_settled(connection: &Connection, owner: OwnerId, settlement: &Settlement) -> Result<bool, StoreError> {
+fn update_settled(update: &mut CachedStatement<'_>, owner: OwnerId, settlement: &Settlement) -> Result<bool, StoreError> {
     let completed_at = match settlement.next_attempt_at {
         Some(_) => None,
         None => Some(settlement.settled_at.as_micros()),
     };
     let attempt = settlement.attempt.as_ref();
-    let sql = "UPDATE deliveries SET
-                   url = COALESCE($4, url), status = $5, next_attempt_at_us = $6, completed_at_us = $7, owner = NULL,
-                   attempt_count = COALESCE($8, attempt_count),
-                   response_code = CASE WHEN $8 IS NULL THEN response_code ELSE $9 END,
-                   response_time_ms = COALESCE($10, response_time_ms),
-                   error = CASE WHEN $8 IS NULL THEN error ELSE $11 END
-               WHERE webhook_id = $1 AND id = $2 AND owner = $3";
-    let rows = prepare(connection, sql)?.execute(params![
+    let rows = update.execute(params![
         settlement.webhook_id.as_bytes(),
         settlement.delivery_id.as_bytes(),
         owner.as_bytes(),
@@ -279,11 +285,8 @@ fn update_settled(connection: &Connection, owner: OwnerId, settlement: &Settleme
     Ok(rows == 1)
 }
 
-fn insert_attempt(connection: &Connection, delivery_id: DeliveryId, attempt: &AttemptRecord) -> Result<(), StoreError> {
-    let sql = "INSERT INTO attempts (delivery_id, number, started_at_us, duration_ms, request_headers, response_code,
-                                     response_body, error)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-    prepare(connection, sql)?.execute(params![
+fn insert_attempt(insert: &mut CachedStatement<'_>, delivery_id: DeliveryId, attempt: &AttemptRecord) -> Result<(), StoreError> {
+    insert.execute(params![
         delivery_id.as_bytes(),
         attempt.number,
         attempt.started_at.as_micros(),

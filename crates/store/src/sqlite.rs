@@ -1,7 +1,9 @@
 //! One SQLite file: one thread that writes, a few connections that read.
 //!
 //! Writes are gathered: whatever waits when the writer is free goes into one transaction and so shares one sync to the disk.
-//! Each write has a savepoint of its own, so that one that fails undoes only itself. A write is answered after the commit.
+//! Where several came together last time, the writer waits a moment for more. A write that may fail has a savepoint of its own, so
+//! that it undoes only itself; the others go without, since a savepoint copies every page that they touch. A write is answered
+//! after the commit.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -21,7 +23,11 @@ const MAX_WRITES_WAITING: usize = 4_096;
 const MAX_WRITES_PER_COMMIT: usize = 256;
 const READERS: usize = 4;
 const STATEMENT_CACHE: usize = 64;
+/// Negative, as SQLite wants it for KiB; pages are cached as they are used.
+const CACHE_KIB: i32 = -8_000;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the writer waits for company, when writes came together before.
+const GATHERING_TIME: Duration = Duration::from_micros(700);
 /// The log of changes is folded into the file after this many pages of 4 KiB.
 const CHECKPOINT_PAGES: u32 = 4_000;
 
@@ -76,14 +82,37 @@ impl Store {
         self.read(|connection| Ok(connection.query_row("SELECT 1", [], |_| Ok(()))?)).await
     }
 
-    /// Runs `work` in the next transaction, and answers when it is on the disk.
+    /// Runs `work` in the next transaction, and answers when it is on the disk. When it fails, only it is undone.
     pub async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.submit(|connection| within_savepoint(connection, work)).await
+    }
+
+    /// Runs `work`, which does not fail but with the whole database, in the next transaction, and answers when it is on the disk.
+    /// When it fails, everything that shares its transaction is undone.
+    pub(crate) async fn append<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let or_roll_back = |connection: &Connection| {
+            let result = work(connection);
+            if result.is_err() && !connection.is_autocommit() {
+                execute(connection, "ROLLBACK")?;
+            }
+            result
+        };
+        self.submit(or_roll_back).await
+    }
+
+    async fn submit<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (sender, receiver) = oneshot::channel();
         let write: Write = Box::new(move |connection| {
-            let result = within_savepoint(connection, work);
+            let result = within_transaction(connection, work);
             Box::new(move |committed| {
                 let answer = match (result, committed) {
                     (Err(StoreError::Undone), Err(cause)) => Err(cause),
@@ -148,6 +177,7 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    connection.pragma_update(None, "cache_size", CACHE_KIB)?;
     Ok(connection)
 }
 
@@ -174,9 +204,14 @@ fn schema_version(connection: &Connection) -> Result<i64, StoreError> {
 
 /// The writer thread. It ends when every handle is gone and everything that waited is written.
 fn write_all(connection: &Connection, mut waiting: mpsc::Receiver<Write>) {
+    let mut together = 0;
     while let Some(first) = waiting.blocking_recv() {
+        if together > 1 && waiting.len() < together {
+            std::thread::sleep(GATHERING_TIME);
+        }
         let mut answers = Vec::new();
         let committed = commit(connection, first, &mut waiting, &mut answers);
+        together = answers.len();
         for answer in answers {
             answer(committed.clone());
         }
@@ -207,18 +242,27 @@ fn commit(
     committed
 }
 
-/// Outside of a transaction, where beginning one failed, nothing is written. A failure may end the whole transaction.
-fn within_savepoint<T>(
+/// Outside of a transaction, where beginning one failed, nothing is written. A failure ends the whole transaction.
+fn within_transaction<T>(
     connection: &Connection,
     work: impl FnOnce(&Connection) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     if connection.is_autocommit() {
         return Err(StoreError::Undone);
     }
+    let result = work(connection);
+    if connection.is_autocommit() { result.and(Err(StoreError::Undone)) } else { result }
+}
+
+/// A failure undoes only this, unless it is of the kind that ends the whole transaction.
+fn within_savepoint<T>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     execute(connection, "SAVEPOINT a_write")?;
     let result = work(connection);
     if connection.is_autocommit() {
-        return result.and(Err(StoreError::Undone));
+        return result;
     }
     if result.is_err() {
         execute(connection, "ROLLBACK TO a_write")?;
@@ -281,6 +325,19 @@ mod tests {
         assert!(first.is_ok() && last.is_ok(), "{first:?} {last:?}");
         assert!(matches!(failed, Err(StoreError::Exists)));
         assert_eq!(salts(&store).await, 2);
+    }
+
+    #[tokio::test]
+    async fn an_append_that_fails_undoes_what_shares_its_transaction_and_says_so() {
+        let file = file();
+        let store = store(&file);
+        let failing = store.append(|connection| insert(1)(connection).and_then(|()| insert(1)(connection)));
+        let (first, failed, last) = tokio::join!(store.append(insert(9)), failing, store.append(insert(3)));
+        assert!(matches!(failed, Err(StoreError::Exists)), "{failed:?}");
+        for shared in [&first, &last] {
+            assert!(matches!(shared, Ok(()) | Err(StoreError::Undone)), "{shared:?}");
+        }
+        assert_eq!(salts(&store).await, i64::from(first.is_ok()) + i64::from(last.is_ok()));
     }
 
     #[tokio::test]

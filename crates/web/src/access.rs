@@ -17,8 +17,11 @@ use crate::problem::Problem;
 
 const MAX_KEY_BYTES: usize = 255;
 
-/// A caller whose credentials are good, and who may use the request's method in general.
+/// A caller whose credentials are good.
 pub(crate) struct Known(pub(crate) Caller);
+
+/// A caller who may add sites.
+pub(crate) struct MayAddSites;
 
 /// A caller together with the site of the path, which they have a part in.
 pub(crate) struct Access {
@@ -47,6 +50,15 @@ impl FromRequestParts<App> for Known {
         let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let key = header.and_then(bearer).filter(|key| key.len() <= MAX_KEY_BYTES).ok_or(Problem::Unauthorized)?;
         app.engine.caller(key).await?.map(Self).ok_or(Problem::Unauthorized)
+    }
+}
+
+impl FromRequestParts<App> for MayAddSites {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let Known(caller) = Known::from_request_parts(parts, app).await?;
+        if caller.may_add_sites() { Ok(Self) } else { Err(Problem::Forbidden) }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A 202 promises that every delivery which the event sets off is on disk.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use axum::Json;
 use axum::body::Bytes;
@@ -26,11 +26,12 @@ const DROPPED: HeaderName = HeaderName::from_static("x-plausible-dropped");
 
 /// Takes an event, for the router.
 pub(crate) async fn receive(State(app): State<App>, request: Request) -> Response {
-    take(&app, request).await
+    let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(peer)| peer.ip());
+    take(&app, peer, request).await
 }
 
 /// Takes an event. The server calls this without the router, which would take as long as all the rest.
-pub(crate) async fn take<B>(app: &App, request: http::Request<B>) -> Response
+pub(crate) async fn take<B>(app: &App, peer: IpAddr, request: http::Request<B>) -> Response
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -38,7 +39,7 @@ where
     let (parts, body) = request.into_parts();
     let mut response = match input::read(body, MAX_BODY_BYTES).await {
         Ok(body) => match Event::parse(&body) {
-            Ok(event) => ingest(app, &event, &parts.headers, parts.extensions.get::<Peer>()).await,
+            Ok(event) => ingest(app, &event, &parts.headers, peer).await,
             Err(rejection) => refuse(StatusCode::BAD_REQUEST, rejection),
         },
         Err(BodyError::TooLarge) => {
@@ -64,11 +65,11 @@ pub(crate) async fn preflight() -> Response {
     response
 }
 
-async fn ingest(app: &App, event: &Event, headers: &HeaderMap, peer: Option<&Peer>) -> Response {
+async fn ingest(app: &App, event: &Event, headers: &HeaderMap, peer: IpAddr) -> Response {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(peer)| SocketAddr::ip(peer));
     let address = client::address(peer, &app.trusted_proxies, |name| text(HeaderName::from_static(name)));
-    let client = Client { user_agent: text(USER_AGENT).unwrap_or_default(), address: &address };
+    let user_agent = headers.get(USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes())).unwrap_or_default();
+    let client = Client { user_agent: &user_agent, address: &address };
     match app.engine.ingest(event, &client).await {
         Ok(ingested) => accept(ingested.dropped),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")], "try again later").into_response(),
@@ -79,6 +80,7 @@ fn accept(dropped: usize) -> Response {
     let mut response = (StatusCode::ACCEPTED, [(CONTENT_TYPE, "text/plain; charset=utf-8")], "ok").into_response();
     if dropped > 0 {
         response.headers_mut().insert(DROPPED, HeaderValue::from(dropped));
+        response.headers_mut().insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-plausible-dropped"));
     }
     response
 }
@@ -89,5 +91,4 @@ fn refuse(status: StatusCode, rejection: Rejection) -> Response {
 
 fn allow_every_origin(headers: &mut HeaderMap) {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-plausible-dropped"));
 }

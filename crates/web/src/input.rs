@@ -1,5 +1,8 @@
 //! Bodies and queries, read within their limits.
 
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -47,10 +50,16 @@ where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let collected = tokio::time::timeout(BODY_TIME_LIMIT, Limited::new(body, limit).collect()).await;
+    let mut collecting = pin!(Limited::new(body, limit).collect());
+    // A small body is mostly there already, and needs no timer.
+    let at_once = poll_fn(|context| Poll::Ready(collecting.as_mut().poll(context))).await;
+    let collected = match at_once {
+        Poll::Ready(collected) => collected,
+        Poll::Pending => tokio::time::timeout(BODY_TIME_LIMIT, collecting).await.map_err(|_| BodyError::Incomplete)?,
+    };
     match collected {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
-        Ok(Err(_)) | Err(_) => Err(BodyError::Incomplete),
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
+        Err(_) => Err(BodyError::Incomplete),
     }
 }

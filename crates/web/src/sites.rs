@@ -8,7 +8,7 @@ use bellwether_domain::traffic::CURRENT_VISITORS_WINDOW_SECONDS;
 use serde::Serialize;
 
 use crate::App;
-use crate::access::{Access, Known};
+use crate::access::{Access, Known, MayAddSites};
 use crate::input::JsonBody;
 use crate::problem::Problem;
 
@@ -40,12 +40,9 @@ pub(crate) async fn list(State(app): State<App>, Known(caller): Known) -> Json<S
 /// Adds a site.
 pub(crate) async fn create(
     State(app): State<App>,
-    Known(caller): Known,
+    _: MayAddSites,
     JsonBody(change): JsonBody,
 ) -> Result<(StatusCode, Json<One>), Problem> {
-    if !caller.may_add_sites() {
-        return Err(Problem::Forbidden);
-    }
     let site = app.engine.create_site(&change).await?;
     Ok((StatusCode::CREATED, Json(One { site })))
 }

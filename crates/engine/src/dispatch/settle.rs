@@ -23,7 +23,7 @@ pub(super) struct Settler {
 /// What became of a delivery, and its place in memory, which is free when that is recorded.
 struct Outcome {
     settlement: Settlement,
-    _place: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
 }
 
 impl Settler {
@@ -35,10 +35,11 @@ impl Settler {
         workers.spawn_task(async move {
             let mut together: Vec<Outcome> = Vec::new();
             while ended.run_until_cancelled(waiting.recv_many(&mut together, MAX_SETTLED_TOGETHER)).await.is_some() {
-                let settlements: Vec<_> = together.iter().map(|outcome| outcome.settlement.clone()).collect();
+                let (settlements, places): (Vec<_>, Vec<_>) =
+                    together.drain(..).map(|outcome| (outcome.settlement, outcome.place)).unzip();
                 let is_due_again = settlements.iter().any(|settlement| settlement.next_attempt_at.is_some());
-                record(owner, &store, settlements).await;
-                together.clear();
+                record(owner, &store, settlements.into()).await;
+                drop(places);
                 if is_due_again {
                     wake.notify_one();
                 }
@@ -54,14 +55,14 @@ impl Settler {
 
     /// Hands in what became of a delivery; waits while too much is handed in.
     pub(super) async fn settle(&self, settlement: Settlement, place: OwnedSemaphorePermit) {
-        if self.outcomes.send(Outcome { settlement, _place: place }).await.is_err() {
+        if self.outcomes.send(Outcome { settlement, place }).await.is_err() {
             error!("an outcome came too late to be recorded: its delivery will go out again");
         }
     }
 }
 
 /// Records until it succeeds: what is recorded nowhere would be sent again.
-async fn record(owner: OwnerId, store: &Store, settlements: Vec<Settlement>) {
+async fn record(owner: OwnerId, store: &Store, settlements: Arc<[Settlement]>) {
     loop {
         match store.settle(owner, settlements.clone()).await {
             Ok(0) => return,

@@ -1,0 +1,15 @@
+//! The real binary, used as its users use it: started, configured, loaded, killed, asked by real trackers in a real browser.
+//!
+//! [`command_line`] is what operators see, [`durability`] what a 202 is worth, [`browser`] what trackers and receivers see.
+//! [`architecture`] holds the crates to who may import whom. One program holds them all, since each would take as long to link.
+
+#[cfg(test)]
+mod architecture;
+#[cfg(test)]
+mod browser;
+#[cfg(test)]
+mod command_line;
+#[cfg(test)]
+mod durability;
+#[cfg(test)]
+mod support;

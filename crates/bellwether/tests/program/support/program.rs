@@ -1,0 +1,216 @@
+//! The binary as a child process, with settings of its own and nobody else's.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
+
+use super::{Client, within};
+
+/// A place for one server: its data and its log. Everything in it is gone when it is dropped; a failed test shows the log before.
+pub(crate) struct Home {
+    folder: TempDir,
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A server that runs. It is killed when it is dropped.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Home {
+    /// On disk, like the data of a real server; `/tmp` may be memory.
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder") }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.path().join("data")
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.data_dir().join("bellwether.db")
+    }
+
+    /// Everything in the database, a line for each row. What the files hold says less: SQLite moves it from one to the other.
+    pub(crate) fn dump(&self) -> Vec<String> {
+        let database = rusqlite::Connection::open(self.database()).expect("the database");
+        let rows = |sql: &str| {
+            let mut statement = database.prepare(sql).expect("a statement");
+            let columns = 0..statement.column_count();
+            let row =
+                |row: &rusqlite::Row<'_>| columns.clone().map(|column| row.get::<_, rusqlite::types::Value>(column)).collect();
+            let rows = statement.query_map([], row).expect("rows");
+            rows.map(|row: rusqlite::Result<Vec<_>>| format!("{:?}", row.expect("a row"))).collect::<Vec<_>>()
+        };
+        let tables = database.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").expect("a statement");
+        let names = { tables }.query_map([], |row| row.get::<_, String>(0)).expect("rows").collect::<Result<Vec<_>, _>>();
+        let of_tables = names.expect("names").into_iter().flat_map(|name| rows(&format!("SELECT * FROM \"{name}\"")));
+        rows("SELECT sql FROM sqlite_schema").into_iter().chain(of_tables).collect()
+    }
+
+    /// Every file in the data directory, with what is in it.
+    pub(crate) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let files = fs::read_dir(self.data_dir()).expect("the data directory");
+        let paths = files.map(|file| file.expect("a file").path());
+        paths.map(|path| (path.clone(), fs::read(path).expect("a file"))).collect()
+    }
+
+    /// What the servers here have logged so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.path().join("log")).unwrap_or_default()
+    }
+
+    /// `bellwether` with these arguments, not started yet.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        self.command_of(Path::new(env!("CARGO_BIN_EXE_bellwether")), arguments)
+    }
+
+    /// As [`Home::command`], with the binary at `program`.
+    pub(crate) fn command_of(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("BELLWETHER_")) {
+            command.env_remove(name);
+        }
+        command
+            .args(arguments)
+            .current_dir(self.path())
+            .env_remove("RUST_LOG")
+            .env("BELLWETHER_DATA_DIR", self.data_dir())
+            .env("BELLWETHER_LISTEN", "127.0.0.1:0")
+            .env("BELLWETHER_ALLOW_HTTP", "true")
+            .env("BELLWETHER_ALLOW_NETWORKS", "127.0.0.0/8")
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Runs a command that ends by itself.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
+        Output::of(self.command(arguments)).await
+    }
+
+    /// Runs a command that reads `input`.
+    pub(crate) async fn run_with_input(&self, arguments: &[&str], input: &str) -> Output {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("bellwether starts");
+        let mut stdin = child.stdin.take().expect("its standard input");
+        // It may end without having read all.
+        let _ = stdin.write_all(input.as_bytes()).await;
+        drop(stdin);
+        Output::read(within("a command", child.wait_with_output()).await.expect("its output"))
+    }
+
+    pub(crate) async fn serve(&self) -> Server {
+        self.start(self.command(&["serve"])).await
+    }
+
+    /// Starts a server and waits until it listens.
+    pub(crate) async fn start(&self, mut command: Command) -> Server {
+        let log = File::options().create(true).append(true).open(self.path().join("log")).expect("a log");
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("bellwether starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("its standard output"));
+        let mut line = String::new();
+        within("the start of the server", stdout.read_line(&mut line)).await.expect("a line");
+        let address = line.trim_end().strip_prefix("listening on http://").and_then(|address| address.parse().ok());
+        let address = address.unwrap_or_else(|| panic!("{line:?} tells of no address; the log says {}", self.log()));
+        Server { address, child, stdout }
+    }
+
+    /// A key that may do everything, made with `key create`.
+    pub(crate) async fn key(&self) -> String {
+        let output = self.run(&["key", "create", "--name", "tests"]).await;
+        assert_eq!(output.code, Some(0), "{output:?}");
+        output.stdout.trim().to_owned()
+    }
+
+    /// A client of `server` that may do everything.
+    pub(crate) async fn client(&self, server: &Server) -> Client {
+        Client::new(server.address, self.key().await)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let start = log.len().saturating_sub(20_000);
+            let _ = writeln!(io::stdout(), "The servers' log ends:\n{}", log.get(start..).unwrap_or(&log));
+        }
+    }
+}
+
+impl Output {
+    pub(crate) async fn of(mut command: Command) -> Self {
+        Self::read(within("a command", command.output()).await.expect("its output"))
+    }
+
+    fn read(output: std::process::Output) -> Self {
+        let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).expect("text"));
+        Self { code: output.status.code(), stdout, stderr }
+    }
+
+    /// The one line that a refused command says, without its name before it.
+    pub(crate) fn refusal(&self) -> &str {
+        assert_eq!(self.stdout, "", "{self:?}");
+        let line = self.stderr.strip_suffix('\n').filter(|line| !line.contains('\n'));
+        line.and_then(|line| line.strip_prefix("bellwether: ")).unwrap_or_else(|| panic!("not one line: {self:?}"))
+    }
+}
+
+/// Sends the signal `name`, as in `TERM`.
+pub(crate) fn signal(child: &Child, name: &str) {
+    assert!(signal_id(child.id().expect("it runs"), name));
+}
+
+/// Sends the signal `name` to a process; whether there was one.
+pub(crate) fn signal_id(id: u32, name: &str) -> bool {
+    let mut kill = std::process::Command::new("sh");
+    let status = kill.args(["-c", r#"kill -s "$0" "$1""#, name, &id.to_string()]).stderr(Stdio::null()).status();
+    status.expect("sh").success()
+}
+
+impl Server {
+    /// Kills it at once, without a chance to do anything more.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.expect("killed");
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(&self.child, name);
+    }
+
+    /// Waits until it has ended; answers how, and what it printed after the line with its address.
+    pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
+        let mut rest = String::new();
+        within("the end of the output", self.stdout.read_to_string(&mut rest)).await.expect("text");
+        (within("the end of the server", self.child.wait()).await.expect("a status"), rest)
+    }
+
+    /// Stops it as an operator does.
+    pub(crate) async fn stop(self) {
+        self.signal("TERM");
+        let (status, rest) = self.ended().await;
+        assert_eq!((status.code(), rest.as_str()), (Some(0), ""));
+    }
+}

@@ -1,0 +1,11 @@
+//! The engine from an event to a webhook, on a real database and real sockets, with a clock that is turned by hand.
+
+#![expect(clippy::expect_used, reason = "a test that cannot go on has failed, in a helper too")]
+
+mod configuration;
+mod delivery;
+mod detection;
+mod logging;
+mod restart;
+mod rig;
+mod sending;

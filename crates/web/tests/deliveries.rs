@@ -1,0 +1,382 @@
+//! The history of a webhook.
+
+use bellwether_domain::delivery::Status;
+use bellwether_domain::trigger::EventType;
+use insta::assert_json_snapshot;
+use serde_json::{Value, json};
+
+use crate::support::{Past, Server, numbered};
+
+const GOAL: EventType = EventType::GoalCompletion;
+const SPIKE: EventType = EventType::VisitorSpike;
+
+/// A server, and the path of a webhook on `example.com`.
+async fn server_with_webhook() -> (Server, String) {
+    let server = Server::start().await;
+    server.add_site("example.com").await;
+    let webhook = server.add_webhook("example.com", &json!([])).await;
+    (server, webhook)
+}
+
+/// One delivery of each status, a minute after each other from noon on. Returns their ids, the oldest first.
+async fn record_each_status(server: &Server, webhook: &str) -> Vec<String> {
+    let past = |event_type, status, codes| Past { event_type, status, codes, payload: "{}" };
+    let history = [
+        past(GOAL, Status::Success, &[200]),
+        past(GOAL, Status::Failed, &[500, 404]),
+        past(SPIKE, Status::Retrying, &[503]),
+        past(SPIKE, Status::Cancelled, &[]),
+        past(GOAL, Status::Pending, &[]),
+        past(SPIKE, Status::Success, &[500, 429, 204]),
+    ];
+    let mut ids = Vec::new();
+    for past in history {
+        ids.push(server.record(webhook, &past).await);
+    }
+    ids
+}
+
+#[tokio::test]
+async fn a_webhook_without_deliveries_has_an_empty_page() {
+    let (server, webhook) = server_with_webhook().await;
+    assert_json_snapshot!(numbered(&server.get(&format!("{webhook}/deliveries")).await), @r#"
+    {
+      "deliveries": [],
+      "pagination": {
+        "limit": 20,
+        "page": 1,
+        "total_count": 0,
+        "total_pages": 0
+      }
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn deliveries_are_listed_the_newest_first() {
+    let (server, webhook) = server_with_webhook().await;
+    let mut ids = record_each_status(&server, &webhook).await;
+    let page = server.get(&format!("{webhook}/deliveries")).await;
+    assert_json_snapshot!(numbered(&page), @r#"
+    {
+      "deliveries": [
+        {
+          "attempt_count": 3,
+          "completed_at": "2026-02-25T12:05:02.000Z",
+          "created_at": "2026-02-25T12:05:00.000Z",
+          "error": null,
+          "event_id": "[id 1]",
+          "event_type": "visitor_spike",
+          "id": "[id 2]",
+          "next_attempt_at": null,
+          "response_code": 204,
+          "response_time_ms": 33,
+          "status": "success",
+          "test": false,
+          "trigger_id": null,
+          "url": "https://nowhere.example/hook",
+          "webhook_id": "[id 3]"
+        },
+        {
+          "attempt_count": 0,
+          "completed_at": null,
+          "created_at": "2026-02-25T12:04:00.000Z",
+          "error": null,
+          "event_id": "[id 4]",
+          "event_type": "goal_completion",
+          "id": "[id 5]",
+          "next_attempt_at": "2026-02-25T12:04:00.000Z",
+          "response_code": null,
+          "response_time_ms": null,
+          "status": "pending",
+          "test": false,
+          "trigger_id": null,
+          "url": "https://nowhere.example/hook",
+          "webhook_id": "[id 3]"
+        },
+        {
+          "attempt_count": 0,
+          "completed_at": "2026-02-25T12:03:00.000Z",
+          "created_at": "2026-02-25T12:03:00.000Z",
+          "error": null,
+          "event_id": "[id 6]",
+          "event_type": "visitor_spike",
+          "id": "[id 7]",
+          "next_attempt_at": null,
+          "response_code": null,
+          "response_time_ms": null,
+          "status": "cancelled",
+          "test": false,
+          "trigger_id": null,
+          "url": "https://nowhere.example/hook",
+          "webhook_id": "[id 3]"
+        },
+        {
+          "attempt_count": 1,
+          "completed_at": null,
+          "created_at": "2026-02-25T12:02:00.000Z",
+          "error": "the endpoint answered 503",
+          "event_id": "[id 8]",
+          "event_type": "visitor_spike",
+          "id": "[id 9]",
+          "next_attempt_at": "2026-02-26T12:02:00.000Z",
+          "response_code": 503,
+          "response_time_ms": 31,
+          "status": "retrying",
+          "test": false,
+          "trigger_id": null,
+          "url": "https://nowhere.example/hook",
+          "webhook_id": "[id 3]"
+        },
+        {
+          "attempt_count": 2,
+          "completed_at": "2026-02-25T12:01:01.000Z",
+          "created_at": "2026-02-25T12:01:00.000Z",
+          "error": "the endpoint answered 404",
+          "event_id": "[id 10]",
+          "event_type": "goal_completion",
+          "id": "[id 11]",
+          "next_attempt_at": null,
+          "response_code": 404,
+          "response_time_ms": 32,
+          "status": "failed",
+          "test": false,
+          "trigger_id": null,
+          "url": "https://nowhere.example/hook",
+          "webhook_id": "[id 3]"
+        },
+        {
+          "attempt_count": 1,
+          "completed_at": "2026-02-25T12:00:00.000Z",
+          "created_at": "2026-02-25T12:00:00.000Z",
+          "error": null,
+          "event_id": "[id 12]",
+          "event_type": "goal_completion",
+          "id": "[id 13]",
+          "next_attempt_at": null,
+          "response_code": 200,
+          "response_time_ms": 31,
+          "status": "success",
+          "test": false,
+          "trigger_id": null,
+          "url": "https://nowhere.example/hook",
+          "webhook_id": "[id 3]"
+        }
+      ],
+      "pagination": {
+        "limit": 20,
+        "page": 1,
+        "total_count": 6,
+        "total_pages": 1
+      }
+    }
+    "#);
+    ids.reverse();
+    assert_eq!(ids_of(&page), ids);
+}
+
+#[tokio::test]
+async fn a_delivery_is_shown_with_its_payload_and_every_attempt() {
+    let (server, webhook) = server_with_webhook().await;
+    let payload = r#"{"z": 1,  "amount": 2.50, "text": "é\u20ac"}"#;
+    let past = Past { event_type: GOAL, status: Status::Success, codes: &[500, 429, 200], payload };
+    let id = server.record(&webhook, &past).await;
+    let answer = server.call_raw("GET", &format!("{webhook}/deliveries/{id}"), "").await;
+    assert!(answer.text().contains(&format!("\"payload\":{payload}")), "to the byte: {}", answer.text());
+    assert_json_snapshot!(numbered(&answer.json(200)), @r#"
+    {
+      "delivery": {
+        "attempt_count": 3,
+        "attempts": [
+          {
+            "duration_ms": 31,
+            "error": "the endpoint answered 500",
+            "number": 1,
+            "response_body": "answer 1",
+            "response_code": 500,
+            "started_at": "2026-02-25T12:00:00.000Z"
+          },
+          {
+            "duration_ms": 32,
+            "error": "the endpoint answered 429",
+            "number": 2,
+            "response_body": "answer 2",
+            "response_code": 429,
+            "started_at": "2026-02-25T12:00:01.000Z"
+          },
+          {
+            "duration_ms": 33,
+            "error": null,
+            "number": 3,
+            "response_body": "answer 3",
+            "response_code": 200,
+            "started_at": "2026-02-25T12:00:02.000Z"
+          }
+        ],
+        "completed_at": "2026-02-25T12:00:02.000Z",
+        "created_at": "2026-02-25T12:00:00.000Z",
+        "error": null,
+        "event_id": "[id 1]",
+        "event_type": "goal_completion",
+        "id": "[id 2]",
+        "next_attempt_at": null,
+        "payload": {
+          "amount": 2.5,
+          "text": "é€",
+          "z": 1
+        },
+        "request_headers": {
+          "content-type": "application/json",
+          "webhook-timestamp": "1772020802"
+        },
+        "response_code": 200,
+        "response_time_ms": 33,
+        "status": "success",
+        "test": false,
+        "trigger_id": null,
+        "url": "https://nowhere.example/hook",
+        "webhook_id": "[id 3]"
+      }
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn a_delivery_that_was_not_tried_has_no_attempts_and_no_request_headers() {
+    let (server, webhook) = server_with_webhook().await;
+    let past = Past { event_type: SPIKE, status: Status::Pending, codes: &[], payload: "{}" };
+    let id = server.record(&webhook, &past).await;
+    assert_json_snapshot!(numbered(&server.get(&format!("{webhook}/deliveries/{id}")).await), @r#"
+    {
+      "delivery": {
+        "attempt_count": 0,
+        "attempts": [],
+        "completed_at": null,
+        "created_at": "2026-02-25T12:00:00.000Z",
+        "error": null,
+        "event_id": "[id 1]",
+        "event_type": "visitor_spike",
+        "id": "[id 2]",
+        "next_attempt_at": "2026-02-25T12:00:00.000Z",
+        "payload": {},
+        "request_headers": null,
+        "response_code": null,
+        "response_time_ms": null,
+        "status": "pending",
+        "test": false,
+        "trigger_id": null,
+        "url": "https://nowhere.example/hook",
+        "webhook_id": "[id 3]"
+      }
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn filters_choose_by_status_type_and_time() {
+    let (server, webhook) = server_with_webhook().await;
+    let ids = record_each_status(&server, &webhook).await;
+    let cases: [(&str, &[usize]); 18] = [
+        ("", &[5, 4, 3, 2, 1, 0]),
+        ("status=success", &[5, 0]),
+        ("status=failed", &[1]),
+        ("status=retrying", &[2]),
+        ("status=cancelled", &[3]),
+        ("status=pending", &[4]),
+        ("event_type=goal_completion", &[4, 1, 0]),
+        ("event_type=visitor_spike", &[5, 3, 2]),
+        ("event_type=visitor_spike&status=success", &[5]),
+        ("event_type=goal_completion&status=cancelled", &[]),
+        ("since=2026-02-25T12:04:00Z", &[5, 4]),
+        ("since=2026-02-25T12:04:00.001Z", &[5]),
+        ("until=2026-02-25T12:01:00Z", &[0]),
+        ("until=2026-02-25T12:01:00.001Z", &[1, 0]),
+        ("since=2026-02-25T13:02:00%2B01:00&until=2026-02-25T12:04:00Z", &[3, 2]),
+        ("since=2027-01-01T00:00:00Z", &[]),
+        ("since=2026-02-25T12:03:00Z&until=2026-02-25T12:01:00Z", &[]),
+        ("page=2&limit=2&event_type=goal_completion", &[0]),
+    ];
+    for (query, expected) in cases {
+        let page = server.get(&format!("{webhook}/deliveries?{query}")).await;
+        let expected: Vec<_> = expected.iter().map(|index| ids[*index].clone()).collect();
+        assert_eq!(ids_of(&page), expected, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn pages_are_numbered_and_counted() {
+    let (server, webhook) = server_with_webhook().await;
+    let mut ids = Vec::new();
+    for _ in 0..23 {
+        ids.insert(0, server.record(&webhook, &Past::success("{}")).await);
+    }
+    // Query, the pagination that is answered, and which deliveries, counted from the newest.
+    let cases = [
+        ("", (1, 20, 23, 2), 0..20),
+        ("page=2", (2, 20, 23, 2), 20..23),
+        ("page=3", (3, 20, 23, 2), 23..23),
+        ("page=1000000", (1_000_000, 20, 23, 2), 23..23),
+        ("limit=1", (1, 1, 23, 23), 0..1),
+        ("limit=1&page=23", (23, 1, 23, 23), 22..23),
+        ("limit=5&page=2", (2, 5, 23, 5), 5..10),
+        ("limit=23", (1, 23, 23, 1), 0..23),
+        ("limit=100", (1, 100, 23, 1), 0..23),
+        ("status=failed", (1, 20, 0, 0), 0..0),
+        ("until=2026-02-25T12:10:00Z&limit=4&page=3", (3, 4, 10, 3), 21..23),
+    ];
+    for (query, (page, limit, total_count, total_pages), range) in cases {
+        let shown = server.get(&format!("{webhook}/deliveries?{query}")).await;
+        let pagination = json!({"page": page, "limit": limit, "total_count": total_count, "total_pages": total_pages});
+        assert_eq!((&shown["pagination"], ids_of(&shown)), (&pagination, ids[range].to_vec()), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn mistakes_in_a_query_are_named() {
+    let (server, webhook) = server_with_webhook().await;
+    let (pages, limits) = ("must be a whole number from 1 to 1000000", "must be a whole number from 1 to 100");
+    let time = "must be a time like 2026-02-25T14:30:00Z";
+    let status = "must be one of pending, retrying, success, failed, cancelled";
+    let event_type = "must be one of goal_completion, visitor_spike";
+    let cases = [
+        ("page=0", "page", pages),
+        ("page=-1", "page", pages),
+        ("page=1000001", "page", pages),
+        ("page=99999999999999999999", "page", pages),
+        ("page=two", "page", pages),
+        ("page=", "page", pages),
+        ("limit=0", "limit", limits),
+        ("limit=101", "limit", limits),
+        ("limit=2.5", "limit", limits),
+        ("status=Success", "status", status),
+        ("status=", "status", status),
+        ("event_type=pageview", "event_type", event_type),
+        ("since=yesterday", "since", time),
+        ("until=2026-02-25", "until", time),
+        ("until=2026-02-30T00:00:00Z", "until", time),
+        ("offset=5", "offset", "is not a known parameter"),
+    ];
+    for (query, field, sentence) in cases {
+        let answer = server.call_raw("GET", &format!("{webhook}/deliveries?{query}"), "").await;
+        assert_eq!(answer.problem(422)["errors"], json!({field: [sentence]}), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_is_shown_only_under_its_own_webhook() {
+    let (server, webhook) = server_with_webhook().await;
+    let id = server.record(&webhook, &Past::success("{}")).await;
+    let sibling = server.add_webhook("example.com", &json!([])).await;
+    server.add_site("other.example").await;
+    let others = webhook.replace("example.com", "other.example");
+    for path in [&sibling, &others] {
+        server.call_raw("GET", &format!("{path}/deliveries/{id}"), "").await.problem(404);
+    }
+    assert_eq!(server.get(&format!("{sibling}/deliveries")).await["pagination"]["total_count"], 0);
+    server.call_raw("GET", &format!("{others}/deliveries"), "").await.problem(404);
+}
+
+fn ids_of(page: &Value) -> Vec<String> {
+    let deliveries = page["deliveries"].as_array().expect("deliveries").iter();
+    deliveries.map(|delivery| delivery["id"].as_str().expect("an id").to_owned()).collect()
+}
