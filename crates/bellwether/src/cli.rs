@@ -35,11 +35,11 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the server: events API, REST API, web interface and delivery workers
+    /// Run the server: events API, REST API and delivery workers
     Serve(Serve),
     /// Show it all on a throw-away database, with a site, a webhook, a receiver and made-up traffic
     ///
-    /// Prints what happens and the address of the web interface, until Ctrl-C.
+    /// Prints what happens and how to ask the server meanwhile, until Ctrl-C.
     Demo(Demo),
     /// Receive webhooks on this machine for development: print each and verify its signatures
     Receive(Receive),

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_domain::bot;
-use bellwether_domain::delivery::Status;
 use bellwether_domain::detector::{Detection, Detector, Firing, Target};
 use bellwether_domain::event::Event;
 use bellwether_domain::id::{DeliveryId, EventId};
@@ -13,9 +12,9 @@ use bellwether_domain::time::Timestamp;
 use bellwether_domain::traffic::Visit;
 use bellwether_domain::visitor::{Salts, Traits};
 use bellwether_store::{NewDelivery, NewEvent, StoreError};
-use tracing::{debug, error, info};
+use tracing::{error, info};
 
-use crate::registry::ActiveSite;
+use crate::registry::{ActiveSite, Registry};
 use crate::workers::Workers;
 use crate::{Engine, Inner};
 
@@ -37,10 +36,25 @@ pub struct Ingested {
     pub dropped: usize,
 }
 
-/// What fired on one site.
+/// What fired, by site. Unless it is kept, it will fire again: whatever ends this early takes it back.
 struct Fired {
-    site: Arc<ActiveSite>,
-    firings: Vec<Firing>,
+    registry: Arc<Registry>,
+    sites: Vec<(Arc<ActiveSite>, Vec<Firing>)>,
+    now: Timestamp,
+}
+
+impl Fired {
+    fn keep(mut self) {
+        self.sites.clear();
+    }
+}
+
+impl Drop for Fired {
+    fn drop(&mut self) {
+        for (site, firings) in &self.sites {
+            site.with_detector(&self.registry, self.now.second(), |detector| detector.take_back(&site.rules, firings));
+        }
+    }
 }
 
 impl Engine {
@@ -57,15 +71,13 @@ impl Engine {
         let (mut dropped, mut fired) = (0, Vec::new());
         for domain in &event.domains {
             match inner.detect(domain, event, client, &salts, now) {
-                Some(firings) if firings.firings.is_empty() => {}
+                Some((_, firings)) if firings.is_empty() => {}
                 Some(firings) => fired.push(firings),
                 None => dropped += 1,
             }
         }
         if !fired.is_empty() {
-            let inner = self.inner.clone();
-            let committing = async move { inner.commit(&fired, now).await };
-            self.inner.workers.finish(committing).await.unwrap_or(Err(StoreError::Closed))?;
+            inner.commit(Fired { registry: inner.registry.clone(), sites: fired, now }).await?;
         }
         Ok(Ingested { dropped })
     }
@@ -91,7 +103,14 @@ impl Engine {
 
 impl Inner {
     /// What fires on one of the event's sites; none if the event is dropped there.
-    fn detect(&self, domain: &str, event: &Event, client: &Client<'_>, salts: &Salts, now: Timestamp) -> Option<Fired> {
+    fn detect(
+        &self,
+        domain: &str,
+        event: &Event,
+        client: &Client<'_>,
+        salts: &Salts,
+        now: Timestamp,
+    ) -> Option<(Arc<ActiveSite>, Vec<Firing>)> {
         let site = self.registry.by_domain(domain)?;
         let traits = Traits { user_agent: client.user_agent, address: client.address, domain, hostname: &event.hostname };
         let visit = Visit {
@@ -106,26 +125,21 @@ impl Inner {
             false => Detection::Dropped,
         };
         match site.with_detector(&self.registry, now.second(), observe) {
-            Detection::Counted(firings) => Some(Fired { site, firings }),
+            Detection::Counted(firings) => Some((site, firings)),
             Detection::Dropped => None,
         }
     }
 
-    async fn commit(&self, fired: &[Fired], now: Timestamp) -> Result<(), StoreError> {
-        let events: Vec<NewEvent> =
-            fired.iter().flat_map(|fired| fired.firings.iter().map(|firing| self.event(&fired.site, firing, now))).collect();
-        let logged: Vec<_> = events.iter().map(|event| (event.id, event.event_type, event.deliveries.len())).collect();
-        if let Err(error) = self.dispatcher.commit(events).await {
-            for Fired { site, firings } in fired {
-                site.with_detector(&self.registry, now.second(), |detector| detector.take_back(&site.rules, firings));
-            }
-            error!(%error, "events that fired could not be kept, and were refused");
-            return Err(error);
-        }
-        for (event, event_type, deliveries) in logged {
-            debug!(%event, event_type = event_type.name(), deliveries, status = Status::Pending.name(), "fired");
-        }
-        Ok(())
+    async fn commit(&self, fired: Fired) -> Result<(), StoreError> {
+        let of_site = |(site, firings): &(Arc<ActiveSite>, Vec<Firing>)| {
+            firings.iter().map(|firing| self.event(site, firing, fired.now)).collect::<Vec<_>>()
+        };
+        let events: Vec<NewEvent> = fired.sites.iter().flat_map(of_site).collect();
+        let then = move |result: &Result<(), StoreError>| match result {
+            Ok(()) => fired.keep(),
+            Err(error) => error!(%error, "events that fired could not be kept, and were refused"),
+        };
+        self.dispatcher.commit(events, then).await
     }
 
     fn event(&self, site: &ActiveSite, firing: &Firing, now: Timestamp) -> NewEvent {

@@ -16,6 +16,7 @@ use bellwether_domain::id::{OwnerId, WebhookId};
 use bellwether_domain::retry::Verdict;
 use bellwether_domain::time::Timestamp;
 use bellwether_store::{AttemptRecord, DueDelivery, NewEvent, Settlement, Store, StoreError};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tracing::{error, info, warn};
 
@@ -44,6 +45,7 @@ pub(crate) struct Dispatcher {
     sender: Sender,
     settler: Settler,
     workers: Workers,
+    runtime: Handle,
     queues: Mutex<Queues<Held>>,
     held: Arc<Semaphore>,
     in_flight: Semaphore,
@@ -81,6 +83,7 @@ impl Dispatcher {
             sender,
             settler,
             workers: workers.clone(),
+            runtime: Handle::current(),
             queues: Mutex::default(),
             held: Arc::new(Semaphore::new(MAX_HELD)),
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
@@ -90,18 +93,27 @@ impl Dispatcher {
         Ok(dispatcher)
     }
 
-    /// Keeps events and their deliveries, and sends these. Where there is no place for them in memory, they wait in the table.
-    pub(crate) async fn commit(self: &Arc<Self>, events: Vec<NewEvent>) -> Result<(), StoreError> {
+    /// Keeps events and their deliveries, and sends these, although the caller may go away meanwhile. Where there is no place for
+    /// them in memory, they wait in the table. `then` is told how it went.
+    pub(crate) async fn commit(
+        self: &Arc<Self>,
+        events: Vec<NewEvent>,
+        then: impl FnOnce(&Result<(), StoreError>) + Send + 'static,
+    ) -> Result<(), StoreError> {
         let deliveries: usize = events.iter().map(|event| event.deliveries.len()).sum();
         let places = self.places(deliveries);
         let events: Arc<[NewEvent]> = events.into();
         let owner = (places.len() == deliveries).then_some(self.owner);
-        self.store.add_events(events.clone(), owner).await?;
-        match owner {
-            Some(_) => self.enqueue(events.iter().flat_map(due_deliveries).zip(places)),
-            None => self.wake.notify_one(),
-        }
-        Ok(())
+        let (dispatcher, kept) = (self.clone(), events.clone());
+        let and_send = move |result: &Result<(), StoreError>| {
+            then(result);
+            match (result, owner) {
+                (Ok(()), Some(_)) => dispatcher.enqueue(kept.iter().flat_map(due_deliveries).zip(places)),
+                (Ok(()), None) => dispatcher.wake.notify_one(),
+                (Err(_), _) => {}
+            }
+        };
+        self.store.add_events_then(events, owner, and_send).await
     }
 
     /// Says that this process is alive, when that is due, and claims what is due. Returns when more will be.
@@ -187,7 +199,7 @@ impl Dispatcher {
         for (delivery, place) in deliveries {
             let webhook_id = delivery.webhook_id;
             if self.queues().push(webhook_id, Held { delivery, place }) {
-                self.workers.spawn_task(self.clone().work_off(webhook_id));
+                self.workers.spawn_task_on(&self.runtime, self.clone().work_off(webhook_id));
             }
         }
     }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
@@ -40,6 +41,11 @@ impl Workers {
     /// Spawns a piece of work that ends by itself.
     pub fn spawn_task(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
+    }
+
+    /// Spawns a piece of work that ends by itself, from a thread that is not the runtime's.
+    pub fn spawn_task_on(&self, runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_on(task, runtime);
     }
 
     /// Runs `work` to its end, although whoever waits for it may stop waiting. None when it panicked.

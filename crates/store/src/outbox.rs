@@ -104,8 +104,18 @@ pub struct AttemptRecord {
 impl Store {
     /// Keeps events with their deliveries, which belong to `owner`, or to nobody without one; one transaction.
     pub async fn add_events(&self, events: Arc<[NewEvent]>, owner: Option<OwnerId>) -> Result<(), StoreError> {
+        self.add_events_then(events, owner, |_| ()).await
+    }
+
+    /// As [`Store::add_events`]; `then` is told how it went, also when nobody waits for the answer any more. It must be short.
+    pub async fn add_events_then(
+        &self,
+        events: Arc<[NewEvent]>,
+        owner: Option<OwnerId>,
+        then: impl FnOnce(&Result<(), StoreError>) + Send + 'static,
+    ) -> Result<(), StoreError> {
         let add = move |connection: &Connection| events.iter().try_for_each(|event| insert_event(connection, event, owner));
-        self.append(add).await
+        self.append(add, then).await
     }
 
     /// Makes up to `limit` deliveries that are due at `now` and belong to nobody the work of `owner`, the longest due first; one
@@ -144,7 +154,7 @@ impl Store {
             }
             Ok(lost)
         };
-        self.append(settle).await
+        self.append(settle, |_| ()).await
     }
 
     /// Says that `owner` is alive until `until`, and frees up to `limit` deliveries of those who are not alive at `now`; one

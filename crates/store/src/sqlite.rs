@@ -87,14 +87,16 @@ impl Store {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.submit(|connection| within_savepoint(connection, work)).await
+        self.submit(|connection| within_savepoint(connection, work), |_| ()).await
     }
 
     /// Runs `work`, which does not fail but with the whole database, in the next transaction, and answers when it is on the disk.
-    /// When it fails, everything that shares its transaction is undone.
+    /// When it fails, everything that shares its transaction is undone. `then` is told on the writer's thread, whether or not
+    /// somebody still waits for the answer, and must be short.
     pub(crate) async fn append<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        then: impl FnOnce(&Result<T, StoreError>) + Send + 'static,
     ) -> Result<T, StoreError> {
         let or_roll_back = |connection: &Connection| {
             let result = work(connection);
@@ -103,12 +105,13 @@ impl Store {
             }
             result
         };
-        self.submit(or_roll_back).await
+        self.submit(or_roll_back, then).await
     }
 
     async fn submit<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        then: impl FnOnce(&Result<T, StoreError>) + Send + 'static,
     ) -> Result<T, StoreError> {
         let (sender, receiver) = oneshot::channel();
         let write: Write = Box::new(move |connection| {
@@ -118,6 +121,7 @@ impl Store {
                     (Err(StoreError::Undone), Err(cause)) => Err(cause),
                     (result, committed) => result.and_then(|value| committed.map(|()| value)),
                 };
+                then(&answer);
                 drop(sender.send(answer));
             })
         });
@@ -331,8 +335,8 @@ mod tests {
     async fn an_append_that_fails_undoes_what_shares_its_transaction_and_says_so() {
         let file = file();
         let store = store(&file);
-        let failing = store.append(|connection| insert(1)(connection).and_then(|()| insert(1)(connection)));
-        let (first, failed, last) = tokio::join!(store.append(insert(9)), failing, store.append(insert(3)));
+        let failing = store.append(|connection| insert(1)(connection).and_then(|()| insert(1)(connection)), |_| ());
+        let (first, failed, last) = tokio::join!(store.append(insert(9), |_| ()), failing, store.append(insert(3), |_| ()));
         assert!(matches!(failed, Err(StoreError::Exists)), "{failed:?}");
         for shared in [&first, &last] {
             assert!(matches!(shared, Ok(()) | Err(StoreError::Undone)), "{shared:?}");

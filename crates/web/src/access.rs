@@ -27,6 +27,7 @@ pub(crate) struct MayAddSites;
 pub(crate) struct Access {
     /// The site.
     pub(crate) site: Arc<ActiveSite>,
+    caller: Caller,
     parameters: Vec<(String, String)>,
 }
 
@@ -37,9 +38,16 @@ impl Access {
         value.and_then(|value| value.parse().ok()).ok_or(Problem::NotFound)
     }
 
-    /// The webhook of the path, be it deleted.
+    /// The webhook of the path.
     pub(crate) fn webhook(&self) -> Result<&Arc<ActiveWebhook>, Problem> {
-        self.site.webhook(self.id("webhook_id")?).ok_or(Problem::NotFound)
+        self.webhook_with_history()
+            .and_then(|webhook| if webhook.deleted_at.is_none() { Ok(webhook) } else { Err(Problem::NotFound) })
+    }
+
+    /// The webhook of the path, for admins even when it is deleted: its history stays theirs to read.
+    pub(crate) fn webhook_with_history(&self) -> Result<&Arc<ActiveWebhook>, Problem> {
+        let webhook = self.site.webhook(self.id("webhook_id")?).ok_or(Problem::NotFound)?;
+        if webhook.deleted_at.is_none() || self.caller.may_write() { Ok(webhook) } else { Err(Problem::NotFound) }
     }
 }
 
@@ -77,7 +85,7 @@ impl FromRequestParts<App> for Access {
         if !is_safe(&parts.method) && !caller.may_write() {
             return Err(Problem::Forbidden);
         }
-        Ok(Self { site, parameters })
+        Ok(Self { site, caller, parameters })
     }
 }
 

@@ -54,7 +54,7 @@ struct Shown {
 
 /// A page of a webhook's deliveries, the newest first.
 pub(crate) async fn list(State(app): State<App>, access: Access, RawQuery(query): RawQuery) -> Result<Json<Deliveries>, Problem> {
-    let webhook_id = access.webhook()?.webhook.id;
+    let webhook_id = access.webhook_with_history()?.webhook.id;
     let filter = read_filter(query.as_deref().unwrap_or_default())?;
     let page = app.engine.store().deliveries(webhook_id, filter).await?;
     let (limit, total_count) = (filter.limit, page.total_count);
@@ -67,7 +67,7 @@ pub(crate) async fn list(State(app): State<App>, access: Access, RawQuery(query)
 
 /// One delivery with its payload and every attempt.
 pub(crate) async fn show(State(app): State<App>, access: Access) -> Result<Json<One>, Problem> {
-    let webhook_id = access.webhook()?.webhook.id;
+    let webhook_id = access.webhook_with_history()?.webhook.id;
     let found = app.engine.store().delivery(webhook_id, access.id("delivery_id")?).await?;
     let DeliveryDetail { delivery, payload, attempts } = found.ok_or(Problem::NotFound)?;
     let headers = attempts.last().map(|attempt| attempt.request_headers.clone());

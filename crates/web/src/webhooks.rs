@@ -87,9 +87,6 @@ pub(crate) async fn delete_trigger(State(app): State<App>, access: Access) -> Re
 
 async fn show(State(app): State<App>, access: Access) -> Result<Json<One>, Problem> {
     let webhook = access.webhook()?;
-    if webhook.deleted_at.is_some() {
-        return Err(Problem::NotFound);
-    }
     with_last_delivery(&app, webhook.webhook.clone()).await
 }
 

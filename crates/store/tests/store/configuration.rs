@@ -9,6 +9,7 @@ use bellwether_domain::site::Site;
 use bellwether_domain::visitor::Salt;
 use bellwether_domain::webhook::Webhook;
 use bellwether_store::{Key, NewKey, NewUser, Role, SealedWebhook, StoreError};
+use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 
 use crate::rig::Rig;
@@ -129,9 +130,8 @@ async fn goals_with_the_same_name_or_the_same_meaning_are_there_once() {
 async fn a_site_has_only_so_many_goals() {
     let rig = Rig::new();
     let (site, other) = (rig.site("example.com").await.id, rig.site("other.example").await.id);
-    for number in 0..MAX_GOALS_PER_SITE {
-        rig.goal(site, &json!({"event_name": format!("Goal {number}")})).await;
-    }
+    let goal = |number| rig.store.add_goal(site, rig.unsaved_goal(&json!({"event_name": format!("Goal {number}")})));
+    try_join_all((0..MAX_GOALS_PER_SITE).map(goal)).await.expect("goals");
     let one_more = rig.unsaved_goal(&json!({"event_name": "One more"}));
     let added = rig.store.add_goal(site, one_more.clone()).await;
     assert!(matches!(added, Err(StoreError::TooMany(MAX_GOALS_PER_SITE))), "{added:?}");
