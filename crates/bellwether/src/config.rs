@@ -174,7 +174,11 @@ const SETTINGS: [Setting; 12] = [
         help: "A list of the networks of proxies whose forwarding headers are believed.",
     },
     Setting { key: "max_webhooks_per_site", default: "10", help: "How many webhooks a site may have: 1 to 1000." },
-    Setting { key: "retention_days", default: "30", help: "After how many days history may be pruned: 1 to 3650. Nothing prunes it yet." },
+    Setting {
+        key: "retention_days",
+        default: "30",
+        help: "After how many days history may be pruned: 1 to 3650. Nothing prunes it yet.",
+    },
     Setting { key: "log_format", default: "text on a terminal, else json", help: "What log lines look like: text or json." },
 ];
 

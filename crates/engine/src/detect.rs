@@ -135,11 +135,9 @@ impl Inner {
             firings.iter().map(|firing| self.event(site, firing, fired.now)).collect::<Vec<_>>()
         };
         let events: Vec<NewEvent> = fired.sites.iter().flat_map(of_site).collect();
-        let then = move |result: &Result<(), StoreError>| match result {
-            Ok(()) => fired.keep(),
-            Err(error) => error!(%error, "events that fired could not be kept, and were refused"),
-        };
-        self.dispatcher.commit(events, then).await
+        let keep_or_take_back = move |result: &Result<(), StoreError>| if result.is_ok() { fired.keep() } else { drop(fired) };
+        let kept = self.dispatcher.commit(events, keep_or_take_back).await;
+        kept.inspect_err(|error| error!(%error, "events that fired could not be kept, and were refused"))
     }
 
     fn event(&self, site: &ActiveSite, firing: &Firing, now: Timestamp) -> NewEvent {

@@ -43,8 +43,8 @@ async fn a_webhook_without_deliveries_has_an_empty_page() {
     {
       "deliveries": [],
       "pagination": {
-        "limit": 20,
         "page": 1,
+        "limit": 20,
         "total_count": 0,
         "total_pages": 0
       }
@@ -61,111 +61,111 @@ async fn deliveries_are_listed_the_newest_first() {
     {
       "deliveries": [
         {
-          "attempt_count": 3,
-          "completed_at": "2026-02-25T12:05:02.000Z",
-          "created_at": "2026-02-25T12:05:00.000Z",
-          "error": null,
-          "event_id": "[id 1]",
+          "id": "[id 1]",
+          "event_id": "[id 2]",
           "event_type": "visitor_spike",
-          "id": "[id 2]",
-          "next_attempt_at": null,
+          "webhook_id": "[id 3]",
+          "trigger_id": null,
+          "url": "https://nowhere.example/hook",
+          "status": "success",
+          "attempt_count": 3,
           "response_code": 204,
           "response_time_ms": 33,
-          "status": "success",
-          "test": false,
-          "trigger_id": null,
-          "url": "https://nowhere.example/hook",
-          "webhook_id": "[id 3]"
-        },
-        {
-          "attempt_count": 0,
-          "completed_at": null,
-          "created_at": "2026-02-25T12:04:00.000Z",
           "error": null,
-          "event_id": "[id 4]",
-          "event_type": "goal_completion",
-          "id": "[id 5]",
-          "next_attempt_at": "2026-02-25T12:04:00.000Z",
-          "response_code": null,
-          "response_time_ms": null,
-          "status": "pending",
-          "test": false,
-          "trigger_id": null,
-          "url": "https://nowhere.example/hook",
-          "webhook_id": "[id 3]"
-        },
-        {
-          "attempt_count": 0,
-          "completed_at": "2026-02-25T12:03:00.000Z",
-          "created_at": "2026-02-25T12:03:00.000Z",
-          "error": null,
-          "event_id": "[id 6]",
-          "event_type": "visitor_spike",
-          "id": "[id 7]",
           "next_attempt_at": null,
-          "response_code": null,
-          "response_time_ms": null,
-          "status": "cancelled",
-          "test": false,
-          "trigger_id": null,
-          "url": "https://nowhere.example/hook",
-          "webhook_id": "[id 3]"
+          "created_at": "2026-02-25T12:05:00.000Z",
+          "completed_at": "2026-02-25T12:05:02.000Z",
+          "test": false
         },
         {
-          "attempt_count": 1,
+          "id": "[id 4]",
+          "event_id": "[id 5]",
+          "event_type": "goal_completion",
+          "webhook_id": "[id 3]",
+          "trigger_id": null,
+          "url": "https://nowhere.example/hook",
+          "status": "pending",
+          "attempt_count": 0,
+          "response_code": null,
+          "response_time_ms": null,
+          "error": null,
+          "next_attempt_at": "2026-02-25T12:04:00.000Z",
+          "created_at": "2026-02-25T12:04:00.000Z",
           "completed_at": null,
-          "created_at": "2026-02-25T12:02:00.000Z",
-          "error": "the endpoint answered 503",
-          "event_id": "[id 8]",
+          "test": false
+        },
+        {
+          "id": "[id 6]",
+          "event_id": "[id 7]",
           "event_type": "visitor_spike",
-          "id": "[id 9]",
-          "next_attempt_at": "2026-02-26T12:02:00.000Z",
+          "webhook_id": "[id 3]",
+          "trigger_id": null,
+          "url": "https://nowhere.example/hook",
+          "status": "cancelled",
+          "attempt_count": 0,
+          "response_code": null,
+          "response_time_ms": null,
+          "error": null,
+          "next_attempt_at": null,
+          "created_at": "2026-02-25T12:03:00.000Z",
+          "completed_at": "2026-02-25T12:03:00.000Z",
+          "test": false
+        },
+        {
+          "id": "[id 8]",
+          "event_id": "[id 9]",
+          "event_type": "visitor_spike",
+          "webhook_id": "[id 3]",
+          "trigger_id": null,
+          "url": "https://nowhere.example/hook",
+          "status": "retrying",
+          "attempt_count": 1,
           "response_code": 503,
           "response_time_ms": 31,
-          "status": "retrying",
-          "test": false,
-          "trigger_id": null,
-          "url": "https://nowhere.example/hook",
-          "webhook_id": "[id 3]"
+          "error": "the endpoint answered 503",
+          "next_attempt_at": "2026-02-26T12:02:00.000Z",
+          "created_at": "2026-02-25T12:02:00.000Z",
+          "completed_at": null,
+          "test": false
         },
         {
-          "attempt_count": 2,
-          "completed_at": "2026-02-25T12:01:01.000Z",
-          "created_at": "2026-02-25T12:01:00.000Z",
-          "error": "the endpoint answered 404",
-          "event_id": "[id 10]",
+          "id": "[id 10]",
+          "event_id": "[id 11]",
           "event_type": "goal_completion",
-          "id": "[id 11]",
-          "next_attempt_at": null,
+          "webhook_id": "[id 3]",
+          "trigger_id": null,
+          "url": "https://nowhere.example/hook",
+          "status": "failed",
+          "attempt_count": 2,
           "response_code": 404,
           "response_time_ms": 32,
-          "status": "failed",
-          "test": false,
-          "trigger_id": null,
-          "url": "https://nowhere.example/hook",
-          "webhook_id": "[id 3]"
+          "error": "the endpoint answered 404",
+          "next_attempt_at": null,
+          "created_at": "2026-02-25T12:01:00.000Z",
+          "completed_at": "2026-02-25T12:01:01.000Z",
+          "test": false
         },
         {
-          "attempt_count": 1,
-          "completed_at": "2026-02-25T12:00:00.000Z",
-          "created_at": "2026-02-25T12:00:00.000Z",
-          "error": null,
-          "event_id": "[id 12]",
+          "id": "[id 12]",
+          "event_id": "[id 13]",
           "event_type": "goal_completion",
-          "id": "[id 13]",
-          "next_attempt_at": null,
-          "response_code": 200,
-          "response_time_ms": 31,
-          "status": "success",
-          "test": false,
+          "webhook_id": "[id 3]",
           "trigger_id": null,
           "url": "https://nowhere.example/hook",
-          "webhook_id": "[id 3]"
+          "status": "success",
+          "attempt_count": 1,
+          "response_code": 200,
+          "response_time_ms": 31,
+          "error": null,
+          "next_attempt_at": null,
+          "created_at": "2026-02-25T12:00:00.000Z",
+          "completed_at": "2026-02-25T12:00:00.000Z",
+          "test": false
         }
       ],
       "pagination": {
-        "limit": 20,
         "page": 1,
+        "limit": 20,
         "total_count": 6,
         "total_pages": 1
       }
@@ -186,56 +186,56 @@ async fn a_delivery_is_shown_with_its_payload_and_every_attempt() {
     assert_json_snapshot!(numbered(&answer.json(200)), @r#"
     {
       "delivery": {
-        "attempt_count": 3,
-        "attempts": [
-          {
-            "duration_ms": 31,
-            "error": "the endpoint answered 500",
-            "number": 1,
-            "response_body": "answer 1",
-            "response_code": 500,
-            "started_at": "2026-02-25T12:00:00.000Z"
-          },
-          {
-            "duration_ms": 32,
-            "error": "the endpoint answered 429",
-            "number": 2,
-            "response_body": "answer 2",
-            "response_code": 429,
-            "started_at": "2026-02-25T12:00:01.000Z"
-          },
-          {
-            "duration_ms": 33,
-            "error": null,
-            "number": 3,
-            "response_body": "answer 3",
-            "response_code": 200,
-            "started_at": "2026-02-25T12:00:02.000Z"
-          }
-        ],
-        "completed_at": "2026-02-25T12:00:02.000Z",
-        "created_at": "2026-02-25T12:00:00.000Z",
-        "error": null,
-        "event_id": "[id 1]",
+        "id": "[id 1]",
+        "event_id": "[id 2]",
         "event_type": "goal_completion",
-        "id": "[id 2]",
+        "webhook_id": "[id 3]",
+        "trigger_id": null,
+        "url": "https://nowhere.example/hook",
+        "status": "success",
+        "attempt_count": 3,
+        "response_code": 200,
+        "response_time_ms": 33,
+        "error": null,
         "next_attempt_at": null,
+        "created_at": "2026-02-25T12:00:00.000Z",
+        "completed_at": "2026-02-25T12:00:02.000Z",
+        "test": false,
         "payload": {
+          "z": 1,
           "amount": 2.5,
-          "text": "é€",
-          "z": 1
+          "text": "é€"
         },
         "request_headers": {
           "content-type": "application/json",
           "webhook-timestamp": "1772020802"
         },
-        "response_code": 200,
-        "response_time_ms": 33,
-        "status": "success",
-        "test": false,
-        "trigger_id": null,
-        "url": "https://nowhere.example/hook",
-        "webhook_id": "[id 3]"
+        "attempts": [
+          {
+            "number": 1,
+            "started_at": "2026-02-25T12:00:00.000Z",
+            "duration_ms": 31,
+            "response_code": 500,
+            "response_body": "answer 1",
+            "error": "the endpoint answered 500"
+          },
+          {
+            "number": 2,
+            "started_at": "2026-02-25T12:00:01.000Z",
+            "duration_ms": 32,
+            "response_code": 429,
+            "response_body": "answer 2",
+            "error": "the endpoint answered 429"
+          },
+          {
+            "number": 3,
+            "started_at": "2026-02-25T12:00:02.000Z",
+            "duration_ms": 33,
+            "response_code": 200,
+            "response_body": "answer 3",
+            "error": null
+          }
+        ]
       }
     }
     "#);
@@ -249,24 +249,24 @@ async fn a_delivery_that_was_not_tried_has_no_attempts_and_no_request_headers() 
     assert_json_snapshot!(numbered(&server.get(&format!("{webhook}/deliveries/{id}")).await), @r#"
     {
       "delivery": {
-        "attempt_count": 0,
-        "attempts": [],
-        "completed_at": null,
-        "created_at": "2026-02-25T12:00:00.000Z",
-        "error": null,
-        "event_id": "[id 1]",
+        "id": "[id 1]",
+        "event_id": "[id 2]",
         "event_type": "visitor_spike",
-        "id": "[id 2]",
-        "next_attempt_at": "2026-02-25T12:00:00.000Z",
-        "payload": {},
-        "request_headers": null,
-        "response_code": null,
-        "response_time_ms": null,
-        "status": "pending",
-        "test": false,
+        "webhook_id": "[id 3]",
         "trigger_id": null,
         "url": "https://nowhere.example/hook",
-        "webhook_id": "[id 3]"
+        "status": "pending",
+        "attempt_count": 0,
+        "response_code": null,
+        "response_time_ms": null,
+        "error": null,
+        "next_attempt_at": "2026-02-25T12:00:00.000Z",
+        "created_at": "2026-02-25T12:00:00.000Z",
+        "completed_at": null,
+        "test": false,
+        "payload": {},
+        "request_headers": null,
+        "attempts": []
       }
     }
     "#);

@@ -275,31 +275,35 @@ async fn what_fires_is_on_disk_with_everything_known_about_it_when_the_event_is_
     }, @r#"
     {
       "delivery": {
-        "attempt_count": 1,
-        "attempts": [
-          {
-            "duration_ms": "[ms]",
-            "error": "the name nowhere.example cannot be resolved: there is no such name",
-            "number": 1,
-            "response_body": null,
-            "response_code": null,
-            "started_at": "2026-02-25T12:00:00.000Z"
-          }
-        ],
-        "completed_at": null,
-        "created_at": "2026-02-25T12:00:00.000Z",
-        "error": "the name nowhere.example cannot be resolved: there is no such name",
-        "event_id": "[id 1]",
+        "id": "[id 1]",
+        "event_id": "[id 2]",
         "event_type": "goal_completion",
-        "id": "[id 2]",
+        "webhook_id": "[id 3]",
+        "trigger_id": "[id 4]",
+        "url": "https://nowhere.example/hook",
+        "status": "retrying",
+        "attempt_count": 1,
+        "response_code": null,
+        "response_time_ms": "[ms]",
+        "error": "the name nowhere.example cannot be resolved: there is no such name",
         "next_attempt_at": "[1 s later, or up to 1.2 s]",
+        "created_at": "2026-02-25T12:00:00.000Z",
+        "completed_at": null,
+        "test": false,
         "payload": {
+          "event_id": "[id 2]",
+          "event_type": "goal_completion",
+          "site_id": "[id 5]",
+          "site_domain": "example.com",
+          "site_name": "example.com",
+          "timestamp": "2026-02-25T12:00:00.000Z",
           "data": {
-            "count": 1,
-            "goal_id": "[id 3]",
+            "goal_id": "[id 6]",
             "goal_name": "Purchase",
             "goal_type": "event",
             "path": "/checkout",
+            "count": 1,
+            "source": "newsletter",
             "props": {
               "plan": "pro",
               "seats": "3"
@@ -307,33 +311,29 @@ async fn what_fires_is_on_disk_with_everything_known_about_it_when_the_event_is_
             "revenue": {
               "amount": "29.90",
               "currency": "EUR"
-            },
-            "source": "newsletter"
-          },
-          "event_id": "[id 1]",
-          "event_type": "goal_completion",
-          "site_domain": "example.com",
-          "site_id": "[id 4]",
-          "site_name": "example.com",
-          "timestamp": "2026-02-25T12:00:00.000Z"
+            }
+          }
         },
         "request_headers": {
           "content-type": "application/json",
           "user-agent": "[Bellwether and its version]",
-          "webhook-id": "[id 1]",
-          "webhook-signature": "[signature]",
-          "webhook-timestamp": "1772020800",
-          "x-signature": "[signature]",
           "x-webhook-event": "goal_completion",
-          "x-webhook-event-id": "[id 1]"
+          "x-webhook-event-id": "[id 2]",
+          "x-signature": "[signature]",
+          "webhook-id": "[id 2]",
+          "webhook-timestamp": "1772020800",
+          "webhook-signature": "[signature]"
         },
-        "response_code": null,
-        "response_time_ms": "[ms]",
-        "status": "retrying",
-        "test": false,
-        "trigger_id": "[id 5]",
-        "url": "https://nowhere.example/hook",
-        "webhook_id": "[id 6]"
+        "attempts": [
+          {
+            "number": 1,
+            "started_at": "2026-02-25T12:00:00.000Z",
+            "duration_ms": "[ms]",
+            "response_code": null,
+            "response_body": null,
+            "error": "the name nowhere.example cannot be resolved: there is no such name"
+          }
+        ]
       }
     }
     "#);

@@ -18,17 +18,17 @@ async fn goals_of_every_kind_are_made_and_listed_in_their_order() {
     assert_json_snapshot!(numbered(&event), @r#"
     {
       "goal": {
-        "created_at": "2026-02-25T12:00:00.000Z",
-        "currency": "EUR",
+        "id": "[id 1]",
+        "display_name": "Purchase",
+        "goal_type": "event",
+        "event_name": "Purchase",
+        "page_path": null,
+        "scroll_threshold": -1,
         "custom_props": {
           "plan": "pro"
         },
-        "display_name": "Purchase",
-        "event_name": "Purchase",
-        "goal_type": "event",
-        "id": "[id 1]",
-        "page_path": null,
-        "scroll_threshold": -1
+        "currency": "EUR",
+        "created_at": "2026-02-25T12:00:00.000Z"
       }
     }
     "#);

@@ -159,10 +159,10 @@ async fn unknown_routes_are_not_found() {
     }
     assert_json_snapshot!(server.call_raw("GET", "/api/unknown", "").await.problem(404), @r#"
     {
-      "detail": "there is nothing here",
-      "status": 404,
+      "type": "about:blank",
       "title": "Not found",
-      "type": "about:blank"
+      "status": 404,
+      "detail": "there is nothing here"
     }
     "#);
 }
@@ -187,10 +187,10 @@ async fn unknown_methods_are_refused_with_those_there_are() {
     }
     assert_json_snapshot!(server.call_raw("DELETE", "/api/event", "").await.problem(405), @r#"
     {
-      "detail": "this cannot be done here",
-      "status": 405,
+      "type": "about:blank",
       "title": "Method not allowed",
-      "type": "about:blank"
+      "status": 405,
+      "detail": "this cannot be done here"
     }
     "#);
 }
@@ -214,10 +214,10 @@ async fn a_database_that_fails_is_no_fault_of_the_caller_who_is_told_nothing_of_
     assert_eq!(answer.header("retry-after"), Some("5"));
     assert_json_snapshot!(answer.problem(503), @r#"
     {
-      "detail": "the database cannot be used at the moment; nothing was changed",
-      "status": 503,
+      "type": "about:blank",
       "title": "Service unavailable",
-      "type": "about:blank"
+      "status": 503,
+      "detail": "the database cannot be used at the moment; nothing was changed"
     }
     "#);
     assert_eq!(server.call_as(None, "GET", "/healthz", "").await.status, 200);

@@ -17,11 +17,11 @@ async fn a_site_is_made_shown_changed_and_deleted() {
     assert_json_snapshot!(numbered(&made), @r#"
     {
       "site": {
-        "created_at": "2026-02-25T12:00:00.000Z",
-        "domain": "example.com",
         "id": "[id 1]",
+        "domain": "example.com",
         "name": "Example",
         "timezone": "Europe/Berlin",
+        "created_at": "2026-02-25T12:00:00.000Z",
         "updated_at": "2026-02-25T12:00:00.000Z"
       }
     }
@@ -74,11 +74,11 @@ async fn a_site_needs_only_its_domain() {
     assert_json_snapshot!(numbered(&server.post("/api/sites", &json!({"domain": "example.com"})).await), @r#"
     {
       "site": {
-        "created_at": "2026-02-25T12:00:00.000Z",
-        "domain": "example.com",
         "id": "[id 1]",
+        "domain": "example.com",
         "name": "example.com",
         "timezone": "UTC",
+        "created_at": "2026-02-25T12:00:00.000Z",
         "updated_at": "2026-02-25T12:00:00.000Z"
       }
     }
@@ -194,6 +194,9 @@ async fn every_mistake_is_said_at_once() {
     let body = json!({"domain": "a b", "name": 5, "timezone": "here", "colour": "red"});
     assert_json_snapshot!(server.call("POST", "/api/sites", &body).await.problem(422), @r#"
     {
+      "type": "about:blank",
+      "title": "Validation failed",
+      "status": 422,
       "detail": "colour is not a known field; domain only letters, numbers, slashes, colons, periods and hyphens allowed; name must be a text; timezone must be a time zone like Europe/Berlin",
       "errors": {
         "colour": [
@@ -208,10 +211,7 @@ async fn every_mistake_is_said_at_once() {
         "timezone": [
           "must be a time zone like Europe/Berlin"
         ]
-      },
-      "status": 422,
-      "title": "Validation failed",
-      "type": "about:blank"
+      }
     }
     "#);
 }

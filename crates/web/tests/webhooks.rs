@@ -23,18 +23,18 @@ async fn a_webhook_needs_only_its_url() {
     assert_json_snapshot!(numbered(&made), @r#"
     {
       "webhook": {
-        "created_at": "2026-02-25T12:00:00.000Z",
-        "disabled_reason": null,
-        "enabled": true,
         "id": "[id 1]",
-        "last_delivery": null,
-        "name": "nowhere.example",
-        "retry_schedule": null,
-        "secret": "[generated secret]",
         "site_id": "[id 2]",
+        "name": "nowhere.example",
+        "url": "https://nowhere.example/hook",
+        "enabled": true,
+        "disabled_reason": null,
         "triggers": [],
+        "retry_schedule": null,
+        "created_at": "2026-02-25T12:00:00.000Z",
         "updated_at": "2026-02-25T12:00:00.000Z",
-        "url": "https://nowhere.example/hook"
+        "last_delivery": null,
+        "secret": "[generated secret]"
       }
     }
     "#);
@@ -57,46 +57,46 @@ async fn a_webhook_is_made_with_everything_and_shows_its_secret_once() {
     assert_json_snapshot!(numbered(&made), @r#"
     {
       "webhook": {
-        "created_at": "2026-02-25T12:00:00.000Z",
-        "disabled_reason": null,
-        "enabled": false,
         "id": "[id 1]",
-        "last_delivery": null,
+        "site_id": "[id 2]",
         "name": "Ops",
+        "url": "https://nowhere.example:8443/a%20b?x=1",
+        "enabled": false,
+        "disabled_reason": null,
+        "triggers": [
+          {
+            "type": "goal_completion",
+            "goal_id": null,
+            "threshold": 1,
+            "window_seconds": null,
+            "id": "[id 3]"
+          },
+          {
+            "type": "goal_completion",
+            "goal_id": "[id 4]",
+            "threshold": 5,
+            "window_seconds": 300,
+            "id": "[id 5]"
+          },
+          {
+            "type": "visitor_spike",
+            "threshold": 10,
+            "unit": "visitors",
+            "window_seconds": 60,
+            "min_visitors": 10,
+            "cooldown_seconds": 0,
+            "id": "[id 6]"
+          }
+        ],
         "retry_schedule": [
           1,
           60,
           86400
         ],
-        "secret": "correct-horse-battery",
-        "site_id": "[id 2]",
-        "triggers": [
-          {
-            "goal_id": null,
-            "id": "[id 3]",
-            "threshold": 1,
-            "type": "goal_completion",
-            "window_seconds": null
-          },
-          {
-            "goal_id": "[id 4]",
-            "id": "[id 5]",
-            "threshold": 5,
-            "type": "goal_completion",
-            "window_seconds": 300
-          },
-          {
-            "cooldown_seconds": 0,
-            "id": "[id 6]",
-            "min_visitors": 10,
-            "threshold": 10,
-            "type": "visitor_spike",
-            "unit": "visitors",
-            "window_seconds": 60
-          }
-        ],
+        "created_at": "2026-02-25T12:00:00.000Z",
         "updated_at": "2026-02-25T12:00:00.000Z",
-        "url": "https://nowhere.example:8443/a%20b?x=1"
+        "last_delivery": null,
+        "secret": "correct-horse-battery"
       }
     }
     "#);
@@ -185,11 +185,11 @@ async fn triggers_are_added_and_removed() {
     assert_json_snapshot!(numbered(&any), @r#"
     {
       "trigger": {
-        "goal_id": null,
-        "id": "[id 1]",
-        "threshold": 1,
         "type": "goal_completion",
-        "window_seconds": null
+        "goal_id": null,
+        "threshold": 1,
+        "window_seconds": null,
+        "id": "[id 1]"
       }
     }
     "#);
