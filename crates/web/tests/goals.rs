@@ -36,15 +36,15 @@ async fn goals_of_every_kind_are_made_and_listed_in_their_order() {
     assert_json_snapshot!(numbered(&page), @r#"
     {
       "goal": {
-        "created_at": "2026-02-25T12:00:00.000Z",
-        "currency": null,
-        "custom_props": {},
-        "display_name": "Reads the blog",
-        "event_name": null,
-        "goal_type": "page",
         "id": "[id 1]",
+        "display_name": "Reads the blog",
+        "goal_type": "page",
+        "event_name": null,
         "page_path": "/blog/**",
-        "scroll_threshold": -1
+        "scroll_threshold": -1,
+        "custom_props": {},
+        "currency": null,
+        "created_at": "2026-02-25T12:00:00.000Z"
       }
     }
     "#);
@@ -52,15 +52,15 @@ async fn goals_of_every_kind_are_made_and_listed_in_their_order() {
     assert_json_snapshot!(numbered(&scroll), @r#"
     {
       "goal": {
-        "created_at": "2026-02-25T12:00:00.000Z",
-        "currency": null,
-        "custom_props": {},
-        "display_name": "Scroll 75% on /pricing",
-        "event_name": null,
-        "goal_type": "scroll",
         "id": "[id 1]",
+        "display_name": "Scroll 75% on /pricing",
+        "goal_type": "scroll",
+        "event_name": null,
         "page_path": "/pricing",
-        "scroll_threshold": 75
+        "scroll_threshold": 75,
+        "custom_props": {},
+        "currency": null,
+        "created_at": "2026-02-25T12:00:00.000Z"
       }
     }
     "#);

@@ -36,11 +36,11 @@ async fn a_site_is_made_shown_changed_and_deleted() {
     assert_json_snapshot!(numbered(&changed), @r#"
     {
       "site": {
-        "created_at": "2026-02-25T12:00:00.000Z",
-        "domain": "example.com",
         "id": "[id 1]",
+        "domain": "example.com",
         "name": "Renamed",
         "timezone": "America/New_York",
+        "created_at": "2026-02-25T12:00:00.000Z",
         "updated_at": "2026-02-25T12:00:01.500Z"
       }
     }
@@ -50,11 +50,11 @@ async fn a_site_is_made_shown_changed_and_deleted() {
     {
       "sites": [
         {
-          "created_at": "2026-02-25T12:00:00.000Z",
-          "domain": "example.com",
           "id": "[id 1]",
+          "domain": "example.com",
           "name": "Renamed",
           "timezone": "America/New_York",
+          "created_at": "2026-02-25T12:00:00.000Z",
           "updated_at": "2026-02-25T12:00:01.500Z"
         }
       ]

@@ -197,13 +197,13 @@ async fn triggers_are_added_and_removed() {
     assert_json_snapshot!(numbered(&spike), @r#"
     {
       "trigger": {
-        "cooldown_seconds": 3600,
-        "id": "[id 1]",
-        "min_visitors": 10,
-        "threshold": 200,
         "type": "visitor_spike",
+        "threshold": 200,
         "unit": "percent",
-        "window_seconds": 300
+        "window_seconds": 300,
+        "min_visitors": 10,
+        "cooldown_seconds": 3600,
+        "id": "[id 1]"
       }
     }
     "#);
@@ -211,11 +211,11 @@ async fn triggers_are_added_and_removed() {
     assert_json_snapshot!(numbered(&one), @r#"
     {
       "trigger": {
-        "goal_id": "[id 1]",
-        "id": "[id 2]",
-        "threshold": 10,
         "type": "goal_completion",
-        "window_seconds": 300
+        "goal_id": "[id 1]",
+        "threshold": 10,
+        "window_seconds": 300,
+        "id": "[id 2]"
       }
     }
     "#);

@@ -5,6 +5,7 @@
 mod configuration;
 mod delivery;
 mod detection;
+mod log;
 mod logging;
 mod restart;
 mod rig;
