@@ -25,6 +25,7 @@ use clap::error::ErrorKind;
 
 use crate::cli::{Cli, Command, KeyCommand, UserCommand};
 use crate::config::{Config, ConfigError, Flags};
+use crate::telemetry::TelemetryError;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -42,7 +43,8 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "bellwether: {error}");
-            if error.is::<ConfigError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+            let is_setting = error.is::<ConfigError>() || error.is::<TelemetryError>();
+            if is_setting { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

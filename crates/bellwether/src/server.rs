@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::Ended;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::secret_key::{self, SecretKeyError, create_data_dir};
 use crate::telemetry;
 
@@ -167,7 +167,10 @@ pub(crate) async fn settings(
         None => return Err(SecretKeyError::missing(config).into()),
     };
     let extra_roots_pem = match &config.ca_file {
-        Some(path) => Some(std::fs::read(path).map_err(|error| format!("BELLWETHER_CA_FILE: {}: {error}", path.display()))?),
+        Some(path) => Some(std::fs::read(path).map_err(|error| {
+            let (name, problem) = ("BELLWETHER_CA_FILE".to_owned(), format!("{}: {error}", path.display()));
+            ConfigError::Setting { name, problem }
+        })?),
         None => None,
     };
     Ok(Settings {

@@ -69,7 +69,7 @@ async fn what_settings_point_at_must_be_there() {
         let mut command = home.command(&["serve"]);
         command.env(name, value);
         let refused = Output::of(command).await;
-        assert_eq!(refused.code, Some(1));
+        assert_eq!(refused.code, Some(2));
         assert!(refused.refusal().starts_with(&format!("{name}: ")), "{refused:?}");
     }
 }
