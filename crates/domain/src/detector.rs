@@ -153,10 +153,16 @@ impl Detector {
         self.traffic.counts(crate::traffic::CURRENT_VISITORS_WINDOW_SECONDS).current
     }
 
-    /// Whether nothing is held at `now` that a new detector would lack.
-    pub fn is_over(&self, now: Second) -> bool {
-        let cooling = self.armings.values().any(|arming| *arming != Arming::default());
-        self.traffic.is_over(now) && !cooling
+    /// Whether nothing is held at `now` that a new detector would lack: visitors, completions that still count, cooldowns.
+    pub fn is_over(&self, rules: &Rules, now: Second) -> bool {
+        let counts = |(target, rule): &(Target, GoalCompletion)| {
+            let count = self.completions.get(&target.trigger_id);
+            count.zip(rule.window_seconds).is_some_and(|(count, window)| count.is_waiting(window, now))
+        };
+        let cools = |(target, spike): &(Target, VisitorSpike)| {
+            self.armings.get(&target.trigger_id).is_some_and(|arming| arming.is_cooling(spike.cooldown_seconds, now))
+        };
+        self.traffic.is_over(now) && !rules.completions.iter().any(counts) && !rules.spikes.iter().any(cools)
     }
 
     /// The condition is looked at before an event counts, since it may have become false while nothing came, and after.
@@ -447,6 +453,17 @@ pub(crate) mod tests {
         assert_eq!(firings.len(), 2);
         site.detector.take_back(&site.rules, &firings);
         assert_eq!(site.event(2, 2, json!({"n": "Buy"})).len(), 2);
+    }
+
+    #[test]
+    fn a_quiet_site_is_forgotten_only_when_nothing_counts_any_more() {
+        let buys = json!({"type": "goal_completion", "threshold": 2, "window_seconds": 20_000});
+        let spike = json!({"type": "visitor_spike", "unit": "visitors", "threshold": 1, "cooldown_seconds": 40_000});
+        let mut site = site(&[json!({"event_name": "Buy"})], &[json!([spike, buys])]);
+        assert_eq!(site.event(0, 1, json!({"n": "Buy"})).len(), 1);
+        let is_over = |site: &Site, second: Second| site.detector.is_over(&site.rules, START + second);
+        assert_eq!([10_000, 30_000, 40_001].map(|second| is_over(&site, second)), [false, false, true]);
+        assert_eq!(site.event(19_999, 1, json!({"n": "Buy"})).len(), 1);
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub const SESSION_TIMEOUT_SECONDS: u32 = 1_800;
 /// The most visitors a site may have in a period; those above are not counted, so that memory stays bounded.
 pub const MAX_VISITORS: usize = 8_000_000;
 
+/// The most pages that visitors left for others which are remembered in a period; those above are missing among the top pages.
+const MAX_LEFT_PAGES: usize = 8_000_000;
 /// The most sources, and the most pages, that are told apart at a time.
 const MAX_NAMES: usize = 20_000;
 const TOP: usize = 3;
@@ -125,6 +127,7 @@ impl Traffic {
         let last_counted = known.map(|visitor| visitor.last_counted).filter(|last_counted| *last_counted > 0);
         if let (Some(visitor), Some(last_counted)) = (known, last_counted)
             && visitor.page != page
+            && self.left_pages.young.len() < MAX_LEFT_PAGES
         {
             self.left_pages.insert((visit.visitor, visitor.page), last_counted);
         }

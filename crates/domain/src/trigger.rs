@@ -241,6 +241,11 @@ impl CompletionCount {
         reached
     }
 
+    /// Whether completions are held that still count at `now`.
+    pub fn is_waiting(&self, window_seconds: u32, now: Second) -> bool {
+        self.recent.back().is_some_and(|second| now.saturating_sub(*second) < window_seconds)
+    }
+
     /// Undoes that a threshold was reached at `now`: the next completion within the window reaches it again.
     pub fn take_back(&mut self, threshold: u32, now: Second) {
         self.recent.clear();
@@ -263,10 +268,14 @@ impl Arming {
         Self { fired_at: Some(fired_at), still_true: false }
     }
 
+    /// Whether it fired too short a time before `now` to fire again.
+    pub fn is_cooling(&self, cooldown_seconds: u32, now: Second) -> bool {
+        self.fired_at.is_some_and(|fired_at| now.saturating_sub(fired_at) < cooldown_seconds)
+    }
+
     /// Takes note of the condition at `now`; true when it fires.
     pub fn observe(&mut self, condition: bool, cooldown_seconds: u32, now: Second) -> bool {
-        let cooling = self.fired_at.is_some_and(|fired_at| now.saturating_sub(fired_at) < cooldown_seconds);
-        let fires = condition && !self.still_true && !cooling;
+        let fires = condition && !self.still_true && !self.is_cooling(cooldown_seconds, now);
         if fires {
             *self = Self { fired_at: Some(now), still_true: true };
         } else if !condition {

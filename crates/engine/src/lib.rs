@@ -34,7 +34,7 @@ use seal::Sealer;
 use send::{Resolve, Sender, SenderError, SystemResolver};
 
 /// What an operator sets.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// Where webhooks may be sent.
     pub policy: EndpointPolicy,

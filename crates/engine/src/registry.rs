@@ -118,7 +118,7 @@ impl ActiveSite {
 
     fn forget_if_over(&self, now: Second) {
         let mut detector = self.live.detector.lock().unwrap_or_else(PoisonError::into_inner);
-        if detector.as_ref().is_some_and(|detector| detector.is_over(now)) {
+        if detector.as_ref().is_some_and(|detector| detector.is_over(&self.rules, now)) {
             *detector = None;
         }
     }

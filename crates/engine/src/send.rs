@@ -24,7 +24,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serializer as _;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::registry::ActiveWebhook;
 use connect::{ConnectError, Guard, TimeLimit};
@@ -102,25 +102,28 @@ impl Sender {
         let headers = headers(webhook, delivery, now);
         let request_headers = to_json(&headers);
         let (outcome, body, error) = match request(webhook, delivery, headers) {
-            Ok(request) => match tokio::time::timeout(TOTAL_TIME_LIMIT, self.exchange(request, now)).await {
-                Ok(ended) => ended,
-                Err(_) => failed(format!("no complete answer within {} s", TOTAL_TIME_LIMIT.as_secs())),
-            },
+            Ok(request) => self.exchange(request, now, begun + TOTAL_TIME_LIMIT).await,
             Err(error) => (Outcome::Refused, None, Some(format!("the URL cannot be requested: {error}"))),
         };
         let duration_ms = u32::try_from(begun.elapsed().as_millis()).unwrap_or(u32::MAX);
         Answer { outcome, body, error, duration_ms, request_headers }
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>, now: Timestamp) -> Ended {
-        let response = match self.client.request(request).await {
-            Ok(response) => response,
-            Err(error) => return explain(&error),
+    /// What the head of an answer says counts, although its body may take too long; only a success must be whole.
+    async fn exchange(&self, request: Request<Full<Bytes>>, now: Timestamp, deadline: Instant) -> Ended {
+        let response = match timeout_at(deadline, self.client.request(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return explain(&error),
+            Err(_) => return too_late(),
         };
         let code = response.status().as_u16();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| parse_retry_after(value.to_str().ok()?, now));
         let outcome = Outcome::Answered { code, retry_after };
-        let body = read_beginning(response).await;
+        let body = match timeout_at(deadline, read_beginning(response)).await {
+            Ok(body) => body,
+            Err(_) if outcome.is_success() => return too_late(),
+            Err(_) => None,
+        };
         let error = (!outcome.is_success()).then(|| explain_status(code));
         (outcome, body, error)
     }
@@ -131,6 +134,10 @@ type Ended = (Outcome, Option<String>, Option<String>);
 
 fn failed(error: String) -> Ended {
     (Outcome::Unreachable, None, Some(error))
+}
+
+fn too_late() -> Ended {
+    failed(format!("no complete answer within {} s", TOTAL_TIME_LIMIT.as_secs()))
 }
 
 fn explain_status(code: u16) -> String {
