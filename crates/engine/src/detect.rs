@@ -162,6 +162,7 @@ impl Inner {
                 webhook_id: target.webhook_id,
                 trigger_id: Some(target.trigger_id),
                 url: webhook.url.clone(),
+                owner: None,
             })
         };
         let cooling = match &firing.data {

@@ -1,13 +1,15 @@
 //! Deliveries out, outcomes in.
 //!
 //! The tables are the truth: a tick claims what is due and belongs to nobody. What this process commits itself it owns from the
-//! start and sends without looking. At most [`MAX_HELD`] deliveries are in memory; what is above that waits in the table. Each
-//! endpoint has its own queue and its own few workers, so that a slow one costs only itself.
+//! start and sends without looking, as long as there is a place for it in memory; the rest waits in the table. Each endpoint has
+//! its own queue, its own few workers and its own share of the places, so that a slow one costs only itself.
 
+mod places;
 mod queues;
 mod settle;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bellwether_domain::ambient::Ambient;
@@ -17,18 +19,16 @@ use bellwether_domain::retry::Verdict;
 use bellwether_domain::time::Timestamp;
 use bellwether_store::{AttemptRecord, DueDelivery, NewEvent, Settlement, Store, StoreError};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, Semaphore};
 use tracing::{error, info, warn};
 
 use crate::registry::{ActiveWebhook, Registry};
 use crate::send::{Answer, Sender};
 use crate::workers::Workers;
+use places::{MAX_HELD, Place, Places};
 use queues::Queues;
 use settle::Settler;
 
-/// The most deliveries in memory: waiting, on their way, or to be recorded.
-const MAX_HELD: usize = ALL_HELD as usize;
-const ALL_HELD: u32 = 10_000;
 /// The most requests under way at a time.
 const MAX_IN_FLIGHT: usize = 1_000;
 const MAX_CLAIMED: usize = 1_000;
@@ -47,16 +47,16 @@ pub(crate) struct Dispatcher {
     workers: Workers,
     runtime: Handle,
     queues: Mutex<Queues<Held>>,
-    held: Arc<Semaphore>,
+    places: Arc<Places>,
     in_flight: Semaphore,
     wake: Arc<Notify>,
     renew_at: Mutex<Timestamp>,
 }
 
-/// A delivery in memory, which takes up one of the places for them.
+/// A delivery in memory, in its place.
 pub(crate) struct Held {
     delivery: DueDelivery,
-    place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl Dispatcher {
@@ -73,7 +73,8 @@ impl Dispatcher {
         // Before anything is owned: what belongs to somebody who is not known to have lived is never freed.
         store.keep_alive(owner, now, now + LEASE, MAX_HELD).await?;
         let wake = Arc::new(Notify::new());
-        let settler = Settler::start(owner, store.clone(), wake.clone(), workers);
+        let places = Places::new();
+        let settler = Settler::start(owner, store.clone(), places.clone(), wake.clone(), workers);
         let dispatcher = Arc::new(Self {
             owner,
             renew_at: Mutex::new(now + LEASE_RENEWAL),
@@ -85,48 +86,57 @@ impl Dispatcher {
             workers: workers.clone(),
             runtime: Handle::current(),
             queues: Mutex::default(),
-            held: Arc::new(Semaphore::new(MAX_HELD)),
+            places,
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             wake,
         });
+        dispatcher.look_at_tables().await?;
         workers.spawn("dispatcher", dispatcher.clone().run());
         Ok(dispatcher)
     }
 
     /// Keeps events and their deliveries, and sends these, although the caller may go away meanwhile. Where there is no place for
-    /// them in memory, they wait in the table. `then` is told how it went.
+    /// one in memory, it waits in the table. `then` is told how it went.
     pub(crate) async fn commit(
         self: &Arc<Self>,
-        events: Vec<NewEvent>,
+        mut events: Vec<NewEvent>,
         then: impl FnOnce(&Result<(), StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        let deliveries: usize = events.iter().map(|event| event.deliveries.len()).sum();
-        let places = self.places(deliveries);
+        let mut places = Vec::new();
+        for event in &mut events {
+            for delivery in &mut event.deliveries {
+                let place = self.places.take(delivery.webhook_id, event.created_at);
+                delivery.owner = place.is_some().then_some(self.owner);
+                places.push(place);
+            }
+        }
         let events: Arc<[NewEvent]> = events.into();
-        let owner = (places.len() == deliveries).then_some(self.owner);
         let (dispatcher, kept) = (self.clone(), events.clone());
         let and_send = move |result: &Result<(), StoreError>| {
             then(result);
-            match (result, owner) {
-                (Ok(()), Some(_)) => dispatcher.enqueue(kept.iter().flat_map(due_deliveries).zip(places)),
-                (Ok(()), None) => dispatcher.wake.notify_one(),
-                (Err(_), _) => {}
+            if result.is_ok() {
+                dispatcher.take_over(&kept, places);
             }
         };
-        self.store.add_events_then(events, owner, and_send).await
+        self.store.add_events_then(events, and_send).await
     }
 
     /// Says that this process is alive, when that is due, and claims what is due. Returns when more will be.
     pub(crate) async fn tick(self: &Arc<Self>) -> Result<Option<Timestamp>, StoreError> {
         let now = self.ambient.now();
         self.renew_lease(now).await?;
-        let places = self.places(MAX_CLAIMED.min(self.held.available_permits()));
-        if places.is_empty() {
-            return Ok(None);
+        let places = self.places.take_for_stored(now, MAX_CLAIMED);
+        if !places.is_empty() {
+            self.claim(now, places).await?;
         }
-        let (due, next) = self.store.claim(self.owner, now, places.len()).await?;
-        self.enqueue(due.into_iter().zip(places));
-        Ok(next)
+        Ok(self.places.next_look(now))
+    }
+
+    /// Looks which endpoints something waits for in the table that belongs to nobody, whoever put it there.
+    pub(crate) async fn look_at_tables(&self) -> Result<(), StoreError> {
+        let backlogs = self.store.backlogs().await?;
+        backlogs.iter().for_each(|backlog| self.places.note_stored(backlog.webhook_id, backlog.due_at));
+        Ok(())
     }
 
     /// Takes out of the queue what waits for a webhook that is switched off, and records that as cancelled.
@@ -140,7 +150,7 @@ impl Dispatcher {
 
     /// Waits until nothing is held in memory.
     pub(crate) async fn drained(&self) {
-        drop(self.held.acquire_many(ALL_HELD).await);
+        self.places.all_free().await;
     }
 
     async fn run(self: Arc<Self>) {
@@ -163,11 +173,10 @@ impl Dispatcher {
 
     /// Lets what is on its way arrive, and gives the rest back to the table, where everything that fires later goes too.
     async fn stop(&self) {
+        self.places.close();
         let waiting = self.queues().drain_all();
         drop(waiting);
-        let all = self.held.acquire_many(ALL_HELD).await;
-        self.held.close();
-        drop(all);
+        self.places.all_free().await;
         self.settler.end();
         if let Err(error) = self.store.give_back(self.owner).await {
             warn!(%error, "deliveries cannot be given back; they are taken over when the lease ends");
@@ -181,26 +190,50 @@ impl Dispatcher {
     async fn renew_lease(&self, now: Timestamp) -> Result<(), StoreError> {
         if *self.renew_at.lock().unwrap_or_else(PoisonError::into_inner) <= now {
             self.store.keep_alive(self.owner, now, now + LEASE, MAX_HELD).await?;
+            self.look_at_tables().await?;
             *self.renew_at.lock().unwrap_or_else(PoisonError::into_inner) = now + LEASE_RENEWAL;
         }
         Ok(())
     }
 
-    /// Up to `wanted` places in memory.
-    fn places(&self, wanted: usize) -> Vec<OwnedSemaphorePermit> {
-        std::iter::from_fn(|| self.held.clone().try_acquire_owned().ok()).take(wanted).collect()
+    /// Makes what waits in the table this process's work, as much as there are places for.
+    async fn claim(self: &Arc<Self>, now: Timestamp, places: Vec<(WebhookId, Vec<Place>)>) -> Result<(), StoreError> {
+        let wanted: Vec<_> = places.iter().map(|(webhook_id, places)| (*webhook_id, places.len())).collect();
+        let claimed = self.store.claim(self.owner, now, wanted.clone()).await;
+        let (due, left) = claimed.inspect_err(|_| {
+            wanted.iter().for_each(|(webhook_id, _)| self.places.note_stored(*webhook_id, now));
+        })?;
+        left.iter().for_each(|backlog| self.places.note_stored(backlog.webhook_id, backlog.due_at));
+        let mut places: HashMap<_, _> = places.into_iter().collect();
+        for delivery in due {
+            if let Some(place) = places.get_mut(&delivery.webhook_id).and_then(Vec::pop) {
+                self.enqueue(Held { delivery, place });
+            }
+        }
+        Ok(())
     }
 
-    fn queues(&self) -> std::sync::MutexGuard<'_, Queues<Held>> {
+    /// Sends what has just been kept, where it has a place; the rest is claimed later.
+    fn take_over(self: &Arc<Self>, events: &[NewEvent], places: Vec<Option<Place>>) {
+        for (delivery, place) in events.iter().flat_map(due_deliveries).zip(places) {
+            match place {
+                Some(place) => self.enqueue(Held { delivery, place }),
+                None => {
+                    self.places.note_stored(delivery.webhook_id, self.ambient.now());
+                    self.wake.notify_one();
+                }
+            }
+        }
+    }
+
+    fn queues(&self) -> MutexGuard<'_, Queues<Held>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enqueue(self: &Arc<Self>, deliveries: impl Iterator<Item = (DueDelivery, OwnedSemaphorePermit)>) {
-        for (delivery, place) in deliveries {
-            let webhook_id = delivery.webhook_id;
-            if self.queues().push(webhook_id, Held { delivery, place }) {
-                self.workers.spawn_task_on(&self.runtime, self.clone().work_off(webhook_id));
-            }
+    fn enqueue(self: &Arc<Self>, held: Held) {
+        let webhook_id = held.delivery.webhook_id;
+        if self.queues().push(webhook_id, held) {
+            self.workers.spawn_task_on(&self.runtime, self.clone().work_off(webhook_id));
         }
     }
 

@@ -133,6 +133,7 @@ impl Engine {
 
     /// Looks once for deliveries that are due, as the dispatcher does by itself.
     pub async fn dispatch_due(&self) -> Result<(), StoreError> {
+        self.inner.dispatcher.look_at_tables().await?;
         self.inner.dispatcher.tick().await.map(|_| ())
     }
 

@@ -16,8 +16,8 @@ use bellwether_domain::retry::{Outcome, parse_retry_after};
 use bellwether_domain::time::Timestamp;
 use bellwether_store::DueDelivery;
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::header::{CONTENT_TYPE, InvalidHeaderValue, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
@@ -37,6 +37,14 @@ const IDLE_CONNECTION_LIMIT: Duration = Duration::from_secs(30);
 const MAX_IDLE_CONNECTIONS_PER_HOST: usize = 8;
 const MAX_RESPONSE_BODY_BYTES: usize = 64 * 1024;
 const MAX_RESPONSE_HEADERS: usize = 100;
+/// Room for those of every request, and for `host` and `content-length`.
+const HEADERS: usize = 16;
+const EVENT: HeaderName = HeaderName::from_static("x-webhook-event");
+const EVENT_ID: HeaderName = HeaderName::from_static("x-webhook-event-id");
+const SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const AGENT: &str = concat!("Bellwether/", env!("CARGO_PKG_VERSION"));
 
 /// Sends requests, over connections that are used again.
@@ -99,11 +107,9 @@ impl Sender {
     /// Sends a delivery. `now` is the time of this attempt, which is signed.
     pub(crate) async fn send(&self, webhook: &ActiveWebhook, delivery: &DueDelivery, now: Timestamp) -> Answer {
         let begun = Instant::now();
-        let headers = headers(webhook, delivery, now);
-        let request_headers = to_json(&headers);
-        let (outcome, body, error) = match request(webhook, delivery, headers) {
-            Ok(request) => self.exchange(request, now, begun + TOTAL_TIME_LIMIT).await,
-            Err(error) => (Outcome::Refused, None, Some(format!("the URL cannot be requested: {error}"))),
+        let (request_headers, (outcome, body, error)) = match request(webhook, delivery, now) {
+            Ok(request) => (to_json(request.headers()), self.exchange(request, now, begun + TOTAL_TIME_LIMIT).await),
+            Err(error) => ("{}".to_owned(), (Outcome::Refused, None, Some(format!("the request cannot be made: {error}")))),
         };
         let duration_ms = u32::try_from(begun.elapsed().as_millis()).unwrap_or(u32::MAX);
         Answer { outcome, body, error, duration_ms, request_headers }
@@ -111,21 +117,21 @@ impl Sender {
 
     /// What the head of an answer says counts, although its body may take too long; only a success must be whole.
     async fn exchange(&self, request: Request<Full<Bytes>>, now: Timestamp, deadline: Instant) -> Ended {
-        let response = match timeout_at(deadline, self.client.request(request)).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => return explain(&error),
-            Err(_) => return too_late(),
+        let mut unsuccessful = None;
+        let whole = async {
+            let response = match self.client.request(request).await {
+                Ok(response) => response,
+                Err(error) => return explain(&error),
+            };
+            let code = response.status().as_u16();
+            let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| parse_retry_after(value.to_str().ok()?, now));
+            let outcome = Outcome::Answered { code, retry_after };
+            let error = (!outcome.is_success()).then(|| explain_status(code));
+            unsuccessful = error.is_some().then(|| (outcome.clone(), None, error.clone()));
+            (outcome, read_beginning(response).await, error)
         };
-        let code = response.status().as_u16();
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| parse_retry_after(value.to_str().ok()?, now));
-        let outcome = Outcome::Answered { code, retry_after };
-        let body = match timeout_at(deadline, read_beginning(response)).await {
-            Ok(body) => body,
-            Err(_) if outcome.is_success() => return too_late(),
-            Err(_) => None,
-        };
-        let error = (!outcome.is_success()).then(|| explain_status(code));
-        (outcome, body, error)
+        let ended = timeout_at(deadline, whole).await;
+        ended.unwrap_or_else(|_| unsuccessful.unwrap_or_else(too_late))
     }
 }
 
@@ -181,29 +187,29 @@ async fn read_beginning(response: Response<Incoming>) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-fn request(webhook: &ActiveWebhook, delivery: &DueDelivery, headers: HeaderMap) -> Result<Request<Full<Bytes>>, http::Error> {
-    let body = Full::new(Bytes::copy_from_slice(delivery.payload.as_bytes()));
-    let mut request = Request::post(webhook.url.as_ref()).body(body)?;
-    *request.headers_mut() = headers;
+fn request(webhook: &ActiveWebhook, delivery: &DueDelivery, now: Timestamp) -> Result<Request<Full<Bytes>>, http::Error> {
+    let mut request = Request::new(Full::new(Bytes::copy_from_slice(delivery.payload.as_bytes())));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = Uri::try_from(webhook.url.as_ref())?;
+    *request.headers_mut() = headers(webhook, delivery, now)?;
     Ok(request)
 }
 
-fn headers(webhook: &ActiveWebhook, delivery: &DueDelivery, now: Timestamp) -> HeaderMap {
+fn headers(webhook: &ActiveWebhook, delivery: &DueDelivery, now: Timestamp) -> Result<HeaderMap, InvalidHeaderValue> {
     let (secret, body) = (&webhook.secret, delivery.payload.as_bytes());
     let (id, timestamp) = (delivery.event_id.to_string(), now.as_seconds());
-    let standard = secret.sign_standard(&id, timestamp, body);
-    let entries = [
-        (CONTENT_TYPE, "application/json".to_owned()),
-        (USER_AGENT, AGENT.to_owned()),
-        (HeaderName::from_static("x-webhook-event"), delivery.event_type.name().to_owned()),
-        (HeaderName::from_static("x-webhook-event-id"), id.clone()),
-        (HeaderName::from_static("x-signature"), secret.sign_body(body)),
-        (HeaderName::from_static("webhook-id"), id),
-        (HeaderName::from_static("webhook-timestamp"), timestamp.to_string()),
-        (HeaderName::from_static("webhook-signature"), standard),
-    ];
-    let valid = |(name, value): (HeaderName, String)| Some((name, HeaderValue::try_from(value).ok()?));
-    entries.into_iter().filter_map(valid).collect()
+    let standard = HeaderValue::try_from(secret.sign_standard(&id, timestamp, body))?;
+    let id = HeaderValue::try_from(id)?;
+    let mut headers = HeaderMap::with_capacity(HEADERS);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    headers.insert(EVENT, HeaderValue::from_static(delivery.event_type.name()));
+    headers.insert(EVENT_ID, id.clone());
+    headers.insert(SIGNATURE, HeaderValue::try_from(secret.sign_body(body))?);
+    headers.insert(WEBHOOK_ID, id);
+    headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
+    headers.insert(WEBHOOK_SIGNATURE, standard);
+    Ok(headers)
 }
 
 fn to_json(headers: &HeaderMap) -> String {

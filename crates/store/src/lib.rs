@@ -16,6 +16,6 @@ mod webhooks;
 pub use access::{Key, NewKey, NewUser, Role};
 pub use deliveries::{DeliveryDetail, DeliveryFilter, DeliveryPage, RecordedAttempt};
 pub use error::StoreError;
-pub use outbox::{AttemptRecord, DueDelivery, NewDelivery, NewEvent, Settlement};
+pub use outbox::{AttemptRecord, Backlog, DueDelivery, NewDelivery, NewEvent, Settlement};
 pub use sqlite::{Migration, ProcessLock, Store};
 pub use webhooks::SealedWebhook;

@@ -44,6 +44,8 @@ pub struct NewDelivery {
     pub trigger_id: Option<TriggerId>,
     /// Where it will be sent.
     pub url: Arc<str>,
+    /// Who has it in memory and sends it; nobody yet without one.
+    pub owner: Option<OwnerId>,
 }
 
 /// A delivery to be sent now.
@@ -61,6 +63,15 @@ pub struct DueDelivery {
     pub payload: Arc<str>,
     /// How often it was tried.
     pub attempt_count: u32,
+}
+
+/// A webhook for which open deliveries belong to nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// The webhook.
+    pub webhook_id: WebhookId,
+    /// When the first of them is due.
+    pub due_at: Timestamp,
 }
 
 /// What became of an owned delivery.
@@ -102,39 +113,51 @@ pub struct AttemptRecord {
 }
 
 impl Store {
-    /// Keeps events with their deliveries, which belong to `owner`, or to nobody without one; one transaction.
-    pub async fn add_events(&self, events: Arc<[NewEvent]>, owner: Option<OwnerId>) -> Result<(), StoreError> {
-        self.add_events_then(events, owner, |_| ()).await
+    /// Keeps events with their deliveries; one transaction.
+    pub async fn add_events(&self, events: Arc<[NewEvent]>) -> Result<(), StoreError> {
+        self.add_events_then(events, |_| ()).await
     }
 
     /// As [`Store::add_events`]; `then` is told how it went, also when nobody waits for the answer any more. It must be short.
     pub async fn add_events_then(
         &self,
         events: Arc<[NewEvent]>,
-        owner: Option<OwnerId>,
         then: impl FnOnce(&Result<(), StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        let add = move |connection: &Connection| events.iter().try_for_each(|event| insert_event(connection, event, owner));
+        let add = move |connection: &Connection| events.iter().try_for_each(|event| insert_event(connection, event));
         self.append(add, then).await
     }
 
-    /// Makes up to `limit` deliveries that are due at `now` and belong to nobody the work of `owner`, the longest due first; one
-    /// transaction. Also returns when the next one is due, of those that are left.
+    /// The webhooks for which open deliveries belong to nobody; one statement, whose time grows with the webhooks, not with the
+    /// deliveries.
+    pub async fn backlogs(&self) -> Result<Vec<Backlog>, StoreError> {
+        self.read(|connection| {
+            let mut select = prepare(connection, SELECT_BACKLOGS)?;
+            let backlogs = select.query_map([], read_backlog)?;
+            Ok(backlogs.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Makes deliveries that are due at `now` and belong to nobody the work of `owner`: of each webhook in `wanted` up to so many,
+    /// the longest due first; one transaction. Also returns what is left of them.
     pub async fn claim(
         &self,
         owner: OwnerId,
         now: Timestamp,
-        limit: usize,
-    ) -> Result<(Vec<DueDelivery>, Option<Timestamp>), StoreError> {
+        wanted: Vec<(WebhookId, usize)>,
+    ) -> Result<(Vec<DueDelivery>, Vec<Backlog>), StoreError> {
         let claim = move |connection: &Connection| {
-            let due = select_due(connection, now, limit)?;
+            let (mut due, mut left) = (Vec::new(), Vec::new());
             let mut own = prepare(connection, "UPDATE deliveries SET owner = $3 WHERE webhook_id = $1 AND id = $2")?;
-            for delivery in &due {
-                own.execute([delivery.webhook_id.as_bytes(), delivery.id.as_bytes(), owner.as_bytes()])?;
+            for (webhook_id, limit) in wanted {
+                for delivery in select_due(connection, webhook_id, now, limit)? {
+                    own.execute([webhook_id.as_bytes(), delivery.id.as_bytes(), owner.as_bytes()])?;
+                    due.push(delivery);
+                }
+                left.extend(prepare(connection, SELECT_BACKLOG)?.query_row([webhook_id.as_bytes()], read_backlog).optional()?);
             }
-            let next = "SELECT MIN(next_attempt_at_us) FROM deliveries WHERE owner IS NULL AND completed_at_us IS NULL";
-            let next: Option<i64> = prepare(connection, next)?.query_row([], |row| row.get(0))?;
-            Ok((due, next.map(Timestamp::from_micros)))
+            Ok((due, left))
         };
         self.write(claim).await
     }
@@ -214,7 +237,7 @@ impl Store {
     }
 }
 
-fn insert_event(connection: &Connection, event: &NewEvent, owner: Option<OwnerId>) -> Result<(), StoreError> {
+fn insert_event(connection: &Connection, event: &NewEvent) -> Result<(), StoreError> {
     let created_at = event.created_at.as_micros();
     let (id, event_type) = (event.id.as_bytes(), event.event_type.name());
     let sql = "INSERT INTO events (id, site_id, type, payload, created_at_us) VALUES ($1, $2, $3, $4, $5)";
@@ -223,8 +246,8 @@ fn insert_event(connection: &Connection, event: &NewEvent, owner: Option<OwnerId
                                        next_attempt_at_us, created_at_us, test)
                VALUES ($1, $2, $3, $4, $5, $6, 'pending', 0, $7, $8, $8, FALSE)";
     let mut insert = prepare(connection, sql)?;
-    let owner = owner.as_ref().map(OwnerId::as_bytes);
     for delivery in &event.deliveries {
+        let owner = delivery.owner.as_ref().map(OwnerId::as_bytes);
         let (webhook_id, delivery_id) = (delivery.webhook_id.as_bytes(), delivery.id.as_bytes());
         let trigger_id = delivery.trigger_id.as_ref().map(TriggerId::as_bytes);
         insert.execute(params![webhook_id, delivery_id, id, trigger_id, event_type, delivery.url, owner, created_at])?;
@@ -237,13 +260,36 @@ fn insert_event(connection: &Connection, event: &NewEvent, owner: Option<OwnerId
     Ok(())
 }
 
-fn select_due(connection: &Connection, now: Timestamp, limit: usize) -> Result<Vec<DueDelivery>, StoreError> {
+/// The webhooks one after the other, each found in the index behind the one before.
+const SELECT_BACKLOGS: &str = "WITH RECURSIVE waiting (webhook_id) AS (
+        SELECT MIN(webhook_id) FROM deliveries WHERE owner IS NULL AND completed_at_us IS NULL
+        UNION ALL
+        SELECT (SELECT MIN(d.webhook_id) FROM deliveries d
+                WHERE d.owner IS NULL AND d.completed_at_us IS NULL AND d.webhook_id > waiting.webhook_id)
+        FROM waiting WHERE waiting.webhook_id IS NOT NULL)
+    SELECT webhook_id, (SELECT MIN(d.next_attempt_at_us) FROM deliveries d
+                        WHERE d.owner IS NULL AND d.completed_at_us IS NULL AND d.webhook_id = waiting.webhook_id)
+    FROM waiting WHERE webhook_id IS NOT NULL";
+
+const SELECT_BACKLOG: &str = "SELECT webhook_id, next_attempt_at_us FROM deliveries
+    WHERE webhook_id = $1 AND owner IS NULL AND completed_at_us IS NULL ORDER BY next_attempt_at_us LIMIT 1";
+
+fn read_backlog(row: &Row<'_>) -> rusqlite::Result<Backlog> {
+    Ok(Backlog { webhook_id: WebhookId::from_bytes(row.get(0)?), due_at: Timestamp::from_micros(row.get(1)?) })
+}
+
+fn select_due(
+    connection: &Connection,
+    webhook_id: WebhookId,
+    now: Timestamp,
+    limit: usize,
+) -> Result<Vec<DueDelivery>, StoreError> {
     let sql = "SELECT d.id, d.webhook_id, d.event_id, d.event_type, e.payload, d.attempt_count
                FROM deliveries d JOIN events e ON e.id = d.event_id
-               WHERE d.owner IS NULL AND d.completed_at_us IS NULL AND d.next_attempt_at_us <= $1
-               ORDER BY d.next_attempt_at_us LIMIT $2";
+               WHERE d.webhook_id = $1 AND d.owner IS NULL AND d.completed_at_us IS NULL AND d.next_attempt_at_us <= $2
+               ORDER BY d.next_attempt_at_us LIMIT $3";
     let mut select = prepare(connection, sql)?;
-    let rows = select.query_map(params![now.as_micros(), limit], |row| Ok(read_due(row)))?;
+    let rows = select.query_map(params![webhook_id.as_bytes(), now.as_micros(), limit], |row| Ok(read_due(row)))?;
     rows.map(|row| row?).collect()
 }
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{CachedStatement, Connection, OpenFlags};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::StoreError;
@@ -62,7 +63,8 @@ struct Readers {
 }
 
 impl Store {
-    /// Opens the database file at `path`, which is made if it is missing.
+    /// Opens the database file at `path`, which is made if it is missing. Answers come through the Tokio runtime that it is called
+    /// in; it panics outside of one.
     pub fn open(path: &Path, migration: Migration) -> Result<Self, StoreError> {
         let mut connection = connect(path, OpenFlags::default())?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -71,10 +73,17 @@ impl Store {
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         bring_up_to_date(&mut connection, migration)?;
         let (writes, waiting) = mpsc::channel(MAX_WRITES_WAITING);
-        let thread = std::thread::Builder::new().name("sqlite-writer".to_owned());
-        thread.spawn(move || write_all(&connection, waiting)).map_err(|error| StoreError::CannotOpen(error.to_string()))?;
+        let (thread, runtime) = (std::thread::Builder::new().name("sqlite-writer".to_owned()), Handle::current());
+        thread
+            .spawn(move || write_all(&connection, waiting, &runtime))
+            .map_err(|error| StoreError::CannotOpen(error.to_string()))?;
         let readers = Readers { path: path.to_owned(), idle: Mutex::default(), permits: Arc::new(Semaphore::new(READERS)) };
         Ok(Self { writes, readers: Arc::new(readers) })
+    }
+
+    /// Waits until nothing can be written any more, because the thread that does it died.
+    pub async fn closed(&self) {
+        self.writes.closed().await;
     }
 
     /// Whether the database answers.
@@ -91,8 +100,8 @@ impl Store {
     }
 
     /// Runs `work`, which does not fail but with the whole database, in the next transaction, and answers when it is on the disk.
-    /// When it fails, everything that shares its transaction is undone. `then` is told on the writer's thread, whether or not
-    /// somebody still waits for the answer, and must be short.
+    /// When it fails, everything that shares its transaction is undone. `then` is told whether or not somebody still waits for the
+    /// answer, and must be short.
     pub(crate) async fn append<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
@@ -207,7 +216,9 @@ fn schema_version(connection: &Connection) -> Result<i64, StoreError> {
 }
 
 /// The writer thread. It ends when every handle is gone and everything that waited is written.
-fn write_all(connection: &Connection, mut waiting: mpsc::Receiver<Write>) {
+///
+/// A commit's answers are one task of the runtime, which wakes whoever waits for one cheaper than this thread could.
+fn write_all(connection: &Connection, mut waiting: mpsc::Receiver<Write>, runtime: &Handle) {
     let mut together = 0;
     while let Some(first) = waiting.blocking_recv() {
         if together > 1 && waiting.len() < together {
@@ -216,9 +227,7 @@ fn write_all(connection: &Connection, mut waiting: mpsc::Receiver<Write>) {
         let mut answers = Vec::new();
         let committed = commit(connection, first, &mut waiting, &mut answers);
         together = answers.len();
-        for answer in answers {
-            answer(committed.clone());
-        }
+        runtime.spawn(async move { answers.into_iter().for_each(|answer| answer(committed.clone())) });
     }
 }
 
@@ -366,8 +375,8 @@ mod tests {
         assert_eq!(salts(&store).await, 1 + i64::from(small.is_ok()));
     }
 
-    #[test]
-    fn a_newer_schema_is_refused_and_an_older_one_only_where_it_must_be_current() {
+    #[tokio::test]
+    async fn a_newer_schema_is_refused_and_an_older_one_only_where_it_must_be_current() {
         let file = file();
         assert!(matches!(Store::open(&file.path, Migration::Require), Err(StoreError::OlderSchema { found: 0, .. })));
         let _ = store(&file);
@@ -379,8 +388,8 @@ mod tests {
         assert!(matches!(opened, Some(StoreError::NewerSchema { found: 999, .. })), "{opened:?}");
     }
 
-    #[test]
-    fn other_files_are_refused() {
+    #[tokio::test]
+    async fn other_files_are_refused() {
         let file = file();
         std::fs::write(&file.path, "This is a text, and a long one, not a database. ".repeat(100)).expect("a file");
         assert!(matches!(Store::open(&file.path, Migration::Run).err(), Some(StoreError::NotADatabase)));

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bellwether_domain::id::OwnerId;
 use bellwether_store::{Settlement, Store};
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
+use super::places::{Place, Places};
 use crate::workers::Workers;
 
 const MAX_SETTLED_TOGETHER: usize = 512;
@@ -23,26 +24,32 @@ pub(super) struct Settler {
 /// What became of a delivery, and its place in memory, which is free when that is recorded.
 struct Outcome {
     settlement: Settlement,
-    place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl Settler {
     /// Begins to record, until [`Settler::end`].
-    pub(super) fn start(owner: OwnerId, store: Store, wake: Arc<Notify>, workers: &Workers) -> Self {
+    pub(super) fn start(owner: OwnerId, store: Store, places: Arc<Places>, wake: Arc<Notify>, workers: &Workers) -> Self {
         let (outcomes, mut waiting) = mpsc::channel(MAX_SETTLED_TOGETHER);
         let end = CancellationToken::new();
         let ended = end.clone();
         workers.spawn_task(async move {
             let mut together: Vec<Outcome> = Vec::new();
             while ended.run_until_cancelled(waiting.recv_many(&mut together, MAX_SETTLED_TOGETHER)).await.is_some() {
-                let (settlements, places): (Vec<_>, Vec<_>) =
-                    together.drain(..).map(|outcome| (outcome.settlement, outcome.place)).unzip();
-                let is_due_again = settlements.iter().any(|settlement| settlement.next_attempt_at.is_some());
-                record(owner, &store, settlements.into()).await;
-                drop(places);
-                if is_due_again {
-                    wake.notify_one();
+                if together.is_empty() {
+                    return;
                 }
+                let outcomes = together.drain(..).map(|outcome| (outcome.settlement, outcome.place));
+                let (settlements, held): (Vec<_>, Vec<_>) = outcomes.unzip();
+                let settlements: Arc<[_]> = settlements.into();
+                record(owner, &store, settlements.clone()).await;
+                for settlement in settlements.iter() {
+                    if let Some(due_at) = settlement.next_attempt_at {
+                        places.note_stored(settlement.webhook_id, due_at);
+                        wake.notify_one();
+                    }
+                }
+                drop(held);
             }
         });
         Self { outcomes, end }
@@ -54,7 +61,7 @@ impl Settler {
     }
 
     /// Hands in what became of a delivery; waits while too much is handed in.
-    pub(super) async fn settle(&self, settlement: Settlement, place: OwnedSemaphorePermit) {
+    pub(super) async fn settle(&self, settlement: Settlement, place: Place) {
         if self.outcomes.send(Outcome { settlement, place }).await.is_err() {
             error!("an outcome came too late to be recorded: its delivery will go out again");
         }

@@ -300,12 +300,12 @@ async fn a_thousand_events_at_once_all_arrive_exactly_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_than_fits_into_memory_waits_in_the_table_and_arrives() {
-    const EVENTS: usize = 12_000;
-    const PLACES: usize = 10_000;
+    const EVENTS: usize = 5_000;
+    const PLACES: usize = 3_000;
     let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
     let webhook = rig.hook(&receiver).await;
     receiver.hold();
-    rig.engine.store().add_events(backlog(&rig, webhook, EVENTS), None).await.expect("a backlog");
+    rig.engine.store().add_events(backlog(&rig, webhook, EVENTS)).await.expect("a backlog");
     join_all((0..EVENTS / 1_000).map(|_| rig.engine.dispatch_due())).await;
     while owned(&rig).await < PLACES {
         rig.engine.dispatch_due().await.expect("a tick");
@@ -319,6 +319,23 @@ async fn more_than_fits_into_memory_waits_in_the_table_and_arrives() {
     assert_eq!((receiver.so_far().len(), rig.count(Status::Success).await), (0, EVENTS as u64 + 1));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_hangs_leaves_room_for_the_others() {
+    const EVENTS: usize = 12_000;
+    let (hanging, mut healthy, rig) = (Receiver::start().await, Receiver::start().await, Rig::start().await);
+    let hung = rig.hook(&hanging).await;
+    hanging.hold();
+    rig.engine.store().add_events(backlog(&rig, hung, EVENTS)).await.expect("a backlog");
+    rig.engine.dispatch_due().await.expect("a tick");
+    assert!(owned(&rig).await > 0);
+    rig.hook(&healthy).await;
+    for _ in 0..100 {
+        rig.complete().await;
+        healthy.received(1).await;
+    }
+    hanging.release();
+}
+
 fn backlog(rig: &Rig, webhook_id: WebhookId, events: usize) -> Arc<[NewEvent]> {
     let event = |_| NewEvent {
         id: EventId::new(&rig.ambient),
@@ -326,7 +343,13 @@ fn backlog(rig: &Rig, webhook_id: WebhookId, events: usize) -> Arc<[NewEvent]> {
         event_type: EventType::GoalCompletion,
         payload: "{}".into(),
         created_at: rig.clock.now(),
-        deliveries: vec![NewDelivery { id: DeliveryId::new(&rig.ambient), webhook_id, trigger_id: None, url: "".into() }],
+        deliveries: vec![NewDelivery {
+            id: DeliveryId::new(&rig.ambient),
+            webhook_id,
+            trigger_id: None,
+            url: "".into(),
+            owner: None,
+        }],
         cooling: Vec::new(),
     };
     (0..events).map(event).collect()

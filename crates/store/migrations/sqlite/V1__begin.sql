@@ -113,8 +113,9 @@ CREATE TABLE deliveries (
     test               INTEGER NOT NULL,
     PRIMARY KEY (webhook_id, id)
 ) STRICT, WITHOUT ROWID;
--- What is to be done: whose it is, and when it is due.
-CREATE INDEX deliveries_open ON deliveries (owner, next_attempt_at_us) WHERE completed_at_us IS NULL;
+-- What somebody is doing, and what waits for somebody to do it.
+CREATE INDEX deliveries_owned ON deliveries (owner) WHERE owner IS NOT NULL;
+CREATE INDEX deliveries_waiting ON deliveries (webhook_id, next_attempt_at_us) WHERE owner IS NULL AND completed_at_us IS NULL;
 
 CREATE TABLE attempts (
     delivery_id     BLOB    NOT NULL,

@@ -20,7 +20,7 @@ async fn a_new_delivery_is_pending_and_due_at_once() {
     let rig = Rig::new();
     let webhook = WebhookId::new(&rig.ambient);
     let event = rig.event(&[webhook]);
-    rig.store.add_events([event.clone()].into(), Some(rig.owner())).await.expect("an event that is kept");
+    rig.store.add_events([event.clone()].into()).await.expect("an event that is kept");
     let detail = rig.store.delivery(webhook, event.deliveries[0].id).await.expect("an answer").expect("a delivery");
     let delivery = detail.delivery;
     assert_eq!((delivery.id, delivery.event_id, delivery.webhook_id), (event.deliveries[0].id, event.id, webhook));
@@ -71,7 +71,7 @@ async fn filters_choose_by_status_type_and_time() {
     }
     let spike = NewEvent { event_type: EventType::VisitorSpike, ..rig.event(&[webhook]) };
     ids.push(spike.deliveries[0].id);
-    rig.store.add_events([spike].into(), None).await.expect("an event that is kept");
+    rig.store.add_events([spike].into()).await.expect("an event that is kept");
     let at = |seconds| Some(begun_at + Duration::from_secs(seconds));
     let status = |status| DeliveryFilter { status: Some(status), ..EVERYTHING };
     let [retrying, success, failed, cancelled, pending] = ids[..] else { panic!("{ids:?}") };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bellwether_domain::delivery::Status;
 use bellwether_domain::id::{DeliveryId, TriggerId, WebhookId};
 use bellwether_domain::trigger::EventType;
-use bellwether_store::{NewDelivery, Settlement, StoreError};
+use bellwether_store::{Backlog, NewDelivery, Settlement, StoreError};
 
 use crate::rig::{EVERYTHING, Rig};
 
@@ -19,7 +19,7 @@ async fn what_is_claimed_is_what_was_kept() {
     let rig = Rig::new();
     let (one, other, owner) = (webhook(&rig), webhook(&rig), rig.owner());
     let event = rig.event(&[one, other]);
-    rig.store.add_events([event.clone()].into(), None).await.expect("an event that is kept");
+    rig.store.add_events([event.clone()].into()).await.expect("an event that is kept");
     let due = rig.claim(owner, 10).await;
     assert_eq!(due.len(), 2);
     for due in due {
@@ -44,18 +44,50 @@ async fn the_longest_due_are_claimed_first_up_to_the_limit_and_once() {
 async fn what_is_not_due_yet_is_left_and_its_time_is_told() {
     let rig = Rig::new();
     let (webhook, owner) = (webhook(&rig), rig.owner());
-    assert_eq!(rig.store.claim(owner, rig.now(), 10).await.expect("a claim"), (vec![], None));
+    let claim = async |now| rig.store.claim(owner, now, vec![(webhook, 10)]).await.expect("a claim");
+    assert_eq!(claim(rig.now()).await, (vec![], vec![]));
     let id = rig.deliveries(webhook, 1, None).await[0];
-    let made_at = rig.now();
-    let (early, next) = rig.store.claim(owner, made_at - Duration::from_micros(1), 10).await.expect("a claim");
-    assert_eq!((early, next), (vec![], Some(made_at)));
-    let due = rig.claim(owner, 10).await;
+    let backlog = |due_at| vec![Backlog { webhook_id: webhook, due_at }];
+    assert_eq!(claim(rig.now() - Duration::from_micros(1)).await, (vec![], backlog(rig.now())));
+    let (due, left) = claim(rig.now()).await;
+    assert_eq!((due.len(), left), (1, vec![]));
     rig.settle(owner, vec![rig.attempt(&due[0], Status::Retrying)]).await;
-    let (none, next) = rig.store.claim(owner, rig.now(), 10).await.expect("a claim");
-    assert_eq!((none, next), (vec![], Some(rig.later(10))));
+    assert_eq!(claim(rig.now()).await, (vec![], backlog(rig.later(10))));
     rig.clock.advance(Duration::from_secs(10));
     let again = rig.claim(owner, 10).await;
     assert_eq!((again[0].id, again[0].attempt_count), (id, 1));
+}
+
+#[tokio::test]
+async fn each_webhook_has_a_limit_of_its_own() {
+    let rig = Rig::new();
+    let (one, other, third, owner) = (webhook(&rig), webhook(&rig), webhook(&rig), rig.owner());
+    let (ones, others) = (rig.deliveries(one, 5, None).await, rig.deliveries(other, 5, None).await);
+    rig.deliveries(third, 1, None).await;
+    let (due, left) = rig.store.claim(owner, rig.now(), vec![(one, 2), (other, 3)]).await.expect("a claim");
+    assert_eq!(due.iter().map(|due| due.id).collect::<Vec<_>>(), [&ones[..2], &others[..3]].concat());
+    assert_eq!(left.iter().map(|backlog| backlog.webhook_id).collect::<Vec<_>>(), [one, other]);
+}
+
+#[tokio::test]
+async fn backlogs_are_told_once_for_each_webhook_with_the_earliest_time() {
+    let rig = Rig::new();
+    assert_eq!(rig.store.backlogs().await.expect("the backlogs"), []);
+    let retrying = webhook(&rig);
+    rig.ended(webhook(&rig), Status::Success).await;
+    rig.ended(retrying, Status::Retrying).await;
+    let mut expected = vec![Backlog { webhook_id: retrying, due_at: rig.later(10) }];
+    for waiting in [1, 3, 2] {
+        let webhook = webhook(&rig);
+        expected.push(Backlog { webhook_id: webhook, due_at: rig.now() });
+        rig.deliveries(webhook, waiting, None).await;
+    }
+    rig.deliveries(webhook(&rig), 1, Some(rig.owner())).await;
+    let mut backlogs = rig.store.backlogs().await.expect("the backlogs");
+    for list in [&mut backlogs, &mut expected] {
+        list.sort_by_key(|backlog| backlog.webhook_id);
+    }
+    assert_eq!(backlogs, expected);
 }
 
 #[tokio::test]
@@ -225,8 +257,8 @@ async fn events_are_kept_all_or_none() {
     let (good, mut twice) = (rig.event(&[webhook]), rig.event(&[webhook]));
     twice.cooling.push(TriggerId::new(&rig.ambient));
     let id = twice.deliveries[0].id;
-    twice.deliveries.push(NewDelivery { id, webhook_id: webhook, trigger_id: None, url: "".into() });
-    let added = rig.store.add_events([good, twice].into(), None).await;
+    twice.deliveries.push(NewDelivery { id, webhook_id: webhook, trigger_id: None, url: "".into(), owner: None });
+    let added = rig.store.add_events([good, twice].into()).await;
     assert!(matches!(added, Err(StoreError::Exists)), "{added:?}");
     assert!(rig.claim(rig.owner(), 100).await.is_empty());
     assert!(rig.store.crossings().await.expect("the crossings").is_empty());
@@ -235,7 +267,7 @@ async fn events_are_kept_all_or_none() {
 #[tokio::test]
 async fn an_event_without_deliveries_is_kept() {
     let rig = Rig::new();
-    rig.store.add_events([rig.event(&[])].into(), None).await.expect("an event that is kept");
+    rig.store.add_events([rig.event(&[])].into()).await.expect("an event that is kept");
     assert!(rig.claim(rig.owner(), 100).await.is_empty());
 }
 
@@ -246,7 +278,7 @@ async fn a_trigger_that_fires_is_remembered_with_its_latest_time() {
     let begun_at = rig.now();
     for cooling in [vec![one, other], vec![one]] {
         let event = bellwether_store::NewEvent { cooling, event_type: EventType::VisitorSpike, ..rig.event(&[]) };
-        rig.store.add_events([event].into(), None).await.expect("an event that is kept");
+        rig.store.add_events([event].into()).await.expect("an event that is kept");
         rig.clock.advance(Duration::from_secs(60));
     }
     let mut crossings = rig.store.crossings().await.expect("the crossings");
@@ -259,7 +291,7 @@ async fn of_many_who_claim_at_once_each_gets_others() {
     let rig = Arc::new(Rig::new());
     let webhook = webhook(&rig);
     let events: Arc<[_]> = (0..500).map(|_| rig.event(&[webhook])).collect();
-    rig.store.add_events(events, None).await.expect("events that are kept");
+    rig.store.add_events(events).await.expect("events that are kept");
     let mut claims = tokio::task::JoinSet::new();
     for _ in 0..20 {
         let (rig, owner) = (rig.clone(), rig.owner());

@@ -100,6 +100,7 @@ impl Rig {
             webhook_id: *webhook_id,
             trigger_id: Some(TriggerId::new(&self.ambient)),
             url: "https://example.com/hook".into(),
+            owner: None,
         };
         NewEvent {
             id: EventId::new(&self.ambient),
@@ -119,15 +120,19 @@ impl Rig {
             if index > 0 {
                 self.clock.advance(Duration::from_secs(1));
             }
-            let event = self.event(&[webhook_id]);
+            let mut event = self.event(&[webhook_id]);
+            event.deliveries[0].owner = owner;
             ids.push(event.deliveries[0].id);
-            self.store.add_events([event].into(), owner).await.expect("an event that is kept");
+            self.store.add_events([event].into()).await.expect("an event that is kept");
         }
         ids
     }
 
+    /// Claims up to `limit` deliveries of each webhook.
     pub(crate) async fn claim(&self, owner: OwnerId, limit: usize) -> Vec<DueDelivery> {
-        self.store.claim(owner, self.now(), limit).await.expect("a claim").0
+        let backlogs = self.store.backlogs().await.expect("the backlogs");
+        let wanted = backlogs.iter().map(|backlog| (backlog.webhook_id, limit)).collect();
+        self.store.claim(owner, self.now(), wanted).await.expect("a claim").0
     }
 
     pub(crate) async fn claimed_ids(&self, owner: OwnerId, limit: usize) -> Vec<DeliveryId> {

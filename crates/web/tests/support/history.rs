@@ -51,10 +51,16 @@ impl Server {
             event_type: past.event_type,
             payload: past.payload.into(),
             created_at: now,
-            deliveries: vec![NewDelivery { id: delivery_id, webhook_id, trigger_id: None, url: NOWHERE.into() }],
+            deliveries: vec![NewDelivery {
+                id: delivery_id,
+                webhook_id,
+                trigger_id: None,
+                url: NOWHERE.into(),
+                owner: Some(OwnerId::from_bytes(OWNER)),
+            }],
             cooling: Vec::new(),
         };
-        store.add_events([event].into(), Some(OwnerId::from_bytes(OWNER))).await.expect("an event");
+        store.add_events([event].into()).await.expect("an event");
         for settlement in settlements(past, delivery_id, webhook_id, now) {
             settle(store, settlement).await;
         }
@@ -110,7 +116,10 @@ async fn settle(store: &Store, settlement: Settlement) {
     let lost = store.settle(owner, [settlement.clone()].into()).await.expect("a settlement");
     assert_eq!(lost, 0, "the delivery belongs to another process");
     if next == Some(settlement.settled_at + BETWEEN_ATTEMPTS) {
-        let (claimed, _) = store.claim(owner, settlement.settled_at + BETWEEN_ATTEMPTS, 1).await.expect("a claim");
+        let (claimed, _) = store
+            .claim(owner, settlement.settled_at + BETWEEN_ATTEMPTS, vec![(settlement.webhook_id, 1)])
+            .await
+            .expect("a claim");
         assert_eq!(claimed.first().map(|due| due.id), Some(settlement.delivery_id));
     }
 }
