@@ -92,10 +92,7 @@ impl Server {
     pub(crate) async fn stop(self) -> Ended {
         self.web_shutdown.cancel();
         let web = self.web.await;
-        self.workers.stop().await;
-        if self.workers.have_failed() {
-            return Err("a worker died; the log says which".into());
-        }
+        self.workers.stop().await?;
         Ok(web?)
     }
 }

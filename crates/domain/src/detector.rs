@@ -89,7 +89,7 @@ impl Rules {
 }
 
 impl Detector {
-    /// A detector for a site that is watched since the second `watched_from`. `fired` says when the site's triggers last fired
+    /// A detector for a site that is watched, and where nobody came, since the second `watched_from`. `fired` says when the site's triggers last fired
     /// before this process began.
     pub fn new(rules: &Rules, watched_from: Second, now: Second, fired: impl Fn(TriggerId) -> Option<Second>) -> Self {
         let mut traffic = Traffic::new(watched_from, now);
@@ -163,6 +163,11 @@ impl Detector {
             self.armings.get(&target.trigger_id).is_some_and(|arming| arming.is_cooling(spike.cooldown_seconds, now))
         };
         self.traffic.is_over(now) && !rules.completions.iter().any(counts) && !rules.spikes.iter().any(cools)
+    }
+
+    /// The second since which nobody came, for the detector that comes after this one.
+    pub fn quiet_from(&self) -> Second {
+        self.traffic.quiet_from()
     }
 
     /// The condition is looked at before an event counts, since it may have become false while nothing came, and after.

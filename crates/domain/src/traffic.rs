@@ -36,7 +36,8 @@ pub struct Traffic {
     sources: Names,
     pages: Names,
     windows: Vec<Window>,
-    watched_from: Second,
+    /// From this second on, nobody came.
+    quiet_from: Second,
     now: Second,
 }
 
@@ -80,15 +81,15 @@ impl Traffic {
             sources: Names::default(),
             pages: Names::default(),
             windows: vec![Window::new(CURRENT_VISITORS_WINDOW_SECONDS, watched_from)],
-            watched_from,
+            quiet_from: watched_from,
             now,
         }
     }
 
-    /// Keeps windows of exactly these lengths, beside the one of current visitors. New ones begin to count in the next second,
-    /// those that a fresh site gets count from its beginning.
+    /// Keeps windows of exactly these lengths, beside the one of current visitors. New ones begin to count in the next second;
+    /// where nobody is held, they know already that nobody came since the last visit.
     pub fn keep_windows(&mut self, lengths: &[u32]) {
-        let counts_from = if self.visitors.is_empty() { self.watched_from } else { self.now + 1 };
+        let counts_from = if self.visitors.is_empty() { self.quiet_from } else { self.now + 1 };
         self.windows.retain(|window| {
             window.length_seconds() == CURRENT_VISITORS_WINDOW_SECONDS || lengths.contains(&window.length_seconds())
         });
@@ -114,6 +115,7 @@ impl Traffic {
     /// Counts a visit at the time reached.
     pub fn record_visit(&mut self, visit: &Visit<'_>) {
         let now = self.now;
+        self.quiet_from = now + 1;
         let known = self.take_over(visit);
         if known.is_none() && self.visitors.young.len() >= MAX_VISITORS {
             return;
@@ -191,6 +193,11 @@ impl Traffic {
     /// Whether nothing would be lost by forgetting this site's visitors at `now`.
     pub fn is_over(&self, now: Second) -> bool {
         now.saturating_sub(self.now) > self.period().saturating_mul(2)
+    }
+
+    /// The second since which nobody came, or since which the site is watched.
+    pub fn quiet_from(&self) -> Second {
+        self.quiet_from
     }
 
     /// The latest time this site has seen.
@@ -449,6 +456,19 @@ mod tests {
         names.turn(15, 10);
         assert_eq!((names.entries.len(), names.name("/first", 15)), (1, first));
         assert_ne!(names.name("/new", 15), NameId::NONE);
+    }
+
+    #[test]
+    fn a_new_window_knows_that_nobody_came_since_the_last_visit_and_no_more() {
+        const DAY: u32 = 86_400;
+        let mut traffic = Traffic::new(START, START);
+        traffic.record_visit(&visit(1, "/"));
+        traffic.advance(START + 10_000);
+        traffic.keep_windows(&[DAY]);
+        for (seconds, watched_twice) in [(2 * DAY - 1, false), (2 * DAY, true)] {
+            traffic.advance(START + seconds);
+            assert_eq!(traffic.counts(DAY).watched_twice, watched_twice, "{seconds}");
+        }
     }
 
     #[test]

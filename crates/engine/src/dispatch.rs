@@ -233,7 +233,7 @@ impl Dispatcher {
     fn enqueue(self: &Arc<Self>, held: Held) {
         let webhook_id = held.delivery.webhook_id;
         if self.queues().push(webhook_id, held) {
-            self.workers.spawn_task_on(&self.runtime, self.clone().work_off(webhook_id));
+            self.workers.spawn_task_on(&self.runtime, "delivery", self.clone().work_off(webhook_id));
         }
     }
 

@@ -25,7 +25,7 @@ pub use authorize::{Caller, new_key};
 pub use detect::{Client, Ingested};
 pub use manage::{ManageError, NewWebhook};
 pub use registry::{ActiveSite, ActiveWebhook};
-pub use workers::Workers;
+pub use workers::{StopError, Workers};
 
 use dispatch::Dispatcher;
 use registry::Registry;
@@ -111,6 +111,7 @@ impl Engine {
         };
         let engine = Self { inner: Arc::new(inner) };
         engine.start_upkeep(workers);
+        engine.watch_store(workers);
         Ok(engine)
     }
 
@@ -119,6 +120,14 @@ impl Engine {
         let registry = Registry::load(store, &Sealer::new(&settings.secret_key), ambient.now()).await?;
         Sender::new(settings.policy.clone(), Arc::new(SystemResolver::new()?), settings.extra_roots_pem.as_deref())?;
         Ok(registry.sites().len())
+    }
+
+    /// A database that nothing can be written to any more ends the process, which can begin anew.
+    fn watch_store(&self, workers: &Workers) {
+        let (store, shutdown) = (self.inner.store.clone(), workers.shutdown().clone());
+        workers.spawn("database", async move {
+            shutdown.run_until_cancelled(store.closed()).await;
+        });
     }
 
     /// What is kept.

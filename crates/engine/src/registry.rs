@@ -4,7 +4,7 @@
 //! entry. The tables are the truth: an entry changes after they did.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellwether_domain::detector::{Detector, Rules};
 use bellwether_domain::goal::Goal;
@@ -45,9 +45,12 @@ pub struct ActiveWebhook {
 }
 
 /// What has happened on a site, from one entry to the next.
-struct Live {
-    watched_from: Second,
-    detector: Mutex<Option<Box<Detector>>>,
+struct Live(Mutex<Seen>);
+
+struct Seen {
+    /// Since when it is known what happened, before there is a detector: nothing.
+    quiet_from: Second,
+    detector: Option<Box<Detector>>,
 }
 
 /// The parts of an entry that configuration changes.
@@ -104,23 +107,29 @@ impl ActiveSite {
 
     /// Lets `work` see what has happened on the site. Short: it holds a lock.
     pub(crate) fn with_detector<T>(&self, registry: &Registry, now: Second, work: impl FnOnce(&mut Detector) -> T) -> T {
-        let mut detector = self.live.detector.lock().unwrap_or_else(PoisonError::into_inner);
         let fired = |id: TriggerId| registry.crossings.get(&id).copied();
-        let new = || Box::new(Detector::new(&self.rules, self.live.watched_from.min(now), now, fired));
+        let mut seen = self.live.lock();
+        let Seen { quiet_from, detector } = &mut *seen;
+        let new = || Box::new(Detector::new(&self.rules, now.min(*quiet_from), now, fired));
         work(detector.get_or_insert_with(new))
     }
 
     /// Distinct visitors of the last five minutes.
     pub(crate) fn current_visitors(&self, now: Second) -> u32 {
-        let mut detector = self.live.detector.lock().unwrap_or_else(PoisonError::into_inner);
-        detector.as_mut().map_or(0, |detector| detector.current_visitors(now))
+        self.live.lock().detector.as_mut().map_or(0, |detector| detector.current_visitors(now))
     }
 
     fn forget_if_over(&self, now: Second) {
-        let mut detector = self.live.detector.lock().unwrap_or_else(PoisonError::into_inner);
-        if detector.as_ref().is_some_and(|detector| detector.is_over(&self.rules, now)) {
-            *detector = None;
+        let mut seen = self.live.lock();
+        if let Some(over) = seen.detector.take_if(|detector| detector.is_over(&self.rules, now)) {
+            seen.quiet_from = over.quiet_from();
         }
+    }
+}
+
+impl Live {
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -154,7 +163,7 @@ impl Registry {
         let before = self.by_id.pin().get(&parts.site.id).cloned();
         let live = match &before {
             Some(before) => before.live.clone(),
-            None => Arc::new(Live { watched_from: now.second(), detector: Mutex::new(None) }),
+            None => Arc::new(Live(Mutex::new(Seen { quiet_from: now.second(), detector: None }))),
         };
         let active = Arc::new(ActiveSite::new(parts, live));
         for webhook in &active.webhooks {
@@ -168,13 +177,12 @@ impl Registry {
         active
     }
 
-    /// Events hold the lock of what has happened while they look at the rules, so from here on they see the new ones.
+    /// An event that found the entry before this one may still go by its rules; every later one goes by the new.
     fn settle_in(&self, before: &ActiveSite, active: &ActiveSite) {
         if before.site.domain != active.site.domain {
             self.by_domain.pin().remove(&before.site.domain);
         }
-        let mut detector = active.live.detector.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(detector) = detector.as_mut() {
+        if let Some(detector) = &mut active.live.lock().detector {
             detector.adapt(&active.rules);
         }
     }

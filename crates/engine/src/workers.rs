@@ -1,13 +1,28 @@
-//! Long-running tasks: spawned in one place, ended together, and missed when one dies.
+//! Tasks: spawned in one place, ended together, and missed when one dies.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
+
+/// How long tasks may take to end, once they are asked to.
+const STOP_TIME_LIMIT: Duration = Duration::from_secs(30);
+
+/// Why not everything ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StopError {
+    /// A worker died before the shutdown.
+    #[error("a worker died; the log says which")]
+    Died,
+    /// So many tasks are not done yet.
+    #[error("{0} tasks did not end in time; what they could not record goes out again")]
+    TookTooLong(usize),
+}
 
 /// The tasks of a process, behind a handle that is cheap to clone.
 #[derive(Clone, Default)]
@@ -23,29 +38,16 @@ impl Workers {
         &self.shutdown
     }
 
-    /// Whether a worker died.
-    pub fn have_failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
-    }
-
     /// Spawns a worker, which must run until the shutdown: when it ends before, everything stops.
     pub fn spawn(&self, name: &'static str, worker: impl Future<Output = ()> + Send + 'static) {
-        let workers = self.clone();
-        self.tasks.spawn(async move {
-            let guard = Missed { name, workers };
-            worker.await;
-            drop(guard);
-        });
+        let watch = Watch { name, may_end: false, workers: self.clone() };
+        self.tasks.spawn(watched(watch, worker));
     }
 
-    /// Spawns a piece of work that ends by itself.
-    pub fn spawn_task(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(task);
-    }
-
-    /// Spawns a piece of work that ends by itself, from a thread that is not the runtime's.
-    pub fn spawn_task_on(&self, runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn_on(task, runtime);
+    /// Spawns a piece of work that ends by itself, from any thread: when it panics, everything stops.
+    pub fn spawn_task_on(&self, runtime: &Handle, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let watch = Watch { name, may_end: true, workers: self.clone() };
+        self.tasks.spawn_on(watched(watch, task), runtime);
     }
 
     /// Runs `work` to its end, although whoever waits for it may stop waiting. None when it panicked.
@@ -53,23 +55,33 @@ impl Workers {
         self.tasks.spawn(work).await.ok()
     }
 
-    /// Asks all to stop and waits until they have.
-    pub async fn stop(&self) {
+    /// Asks all to stop and waits until they have, for up to 30 seconds.
+    pub async fn stop(&self) -> Result<(), StopError> {
         self.shutdown.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        if tokio::time::timeout(STOP_TIME_LIMIT, self.tasks.wait()).await.is_err() {
+            return Err(StopError::TookTooLong(self.tasks.len()));
+        }
+        if self.failed.load(Ordering::Relaxed) { Err(StopError::Died) } else { Ok(()) }
     }
 }
 
-/// Notices the end of a worker, by a return or a panic.
-struct Missed {
+async fn watched(watch: Watch, work: impl Future<Output = ()>) {
+    work.await;
+    drop(watch);
+}
+
+/// Notices when a task ends that must not, or not in this way.
+struct Watch {
     name: &'static str,
+    may_end: bool,
     workers: Workers,
 }
 
-impl Drop for Missed {
+impl Drop for Watch {
     fn drop(&mut self) {
-        if !self.workers.shutdown.is_cancelled() {
+        let may_end = self.may_end && !std::thread::panicking();
+        if !may_end && !self.workers.shutdown.is_cancelled() {
             error!(worker = self.name, "a worker died");
             self.workers.failed.store(true, Ordering::Relaxed);
             self.workers.shutdown.cancel();
@@ -82,15 +94,31 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_worker_that_dies_stops_everything() {
+    async fn a_worker_that_ends_stops_everything() {
         let workers = Workers::default();
         let waiting = workers.clone();
         workers.spawn("waits", async move { waiting.shutdown().cancelled().await });
-        assert!(!workers.have_failed());
-        workers.spawn("dies", async {});
+        workers.spawn("ends", async {});
         workers.shutdown().cancelled().await;
-        workers.stop().await;
-        assert!(workers.have_failed());
+        assert_eq!(workers.stop().await, Err(StopError::Died));
+    }
+
+    #[tokio::test]
+    async fn a_task_may_end_but_not_panic() {
+        let (workers, runtime) = (Workers::default(), Handle::current());
+        let (ended, has_ended) = tokio::sync::oneshot::channel::<()>();
+        workers.spawn_task_on(&runtime, "ends", async { drop(ended) });
+        assert!(has_ended.await.is_err() && !workers.shutdown().is_cancelled());
+        workers.spawn_task_on(&runtime, "panics", async { panic!("as it must for this test") });
+        workers.shutdown().cancelled().await;
+        assert_eq!(workers.stop().await, Err(StopError::Died));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stopping_does_not_take_for_ever() {
+        let workers = Workers::default();
+        workers.spawn("hangs", std::future::pending());
+        assert_eq!(workers.stop().await, Err(StopError::TookTooLong(1)));
     }
 
     #[tokio::test]
@@ -113,7 +141,6 @@ mod tests {
         let workers = Workers::default();
         let waiting = workers.clone();
         workers.spawn("waits", async move { waiting.shutdown().cancelled().await });
-        workers.stop().await;
-        assert!(!workers.have_failed());
+        assert_eq!(workers.stop().await, Ok(()));
     }
 }

@@ -33,7 +33,7 @@ impl Settler {
         let (outcomes, mut waiting) = mpsc::channel(MAX_SETTLED_TOGETHER);
         let end = CancellationToken::new();
         let ended = end.clone();
-        workers.spawn_task(async move {
+        workers.spawn("settler", async move {
             let mut together: Vec<Outcome> = Vec::new();
             while ended.run_until_cancelled(waiting.recv_many(&mut together, MAX_SETTLED_TOGETHER)).await.is_some() {
                 if together.is_empty() {

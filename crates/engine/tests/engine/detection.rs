@@ -110,6 +110,23 @@ async fn a_spike_in_visitors_fires_once_per_crossing() {
 }
 
 #[tokio::test]
+async fn a_window_longer_than_what_is_remembered_waits_until_it_was_watched_twice() {
+    let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
+    rig.clock.advance(seconds(3 * 86_400));
+    take(&rig, 1, pageview()).await;
+    rig.clock.advance(seconds(3 * 3_600));
+    rig.engine.keep_up().await;
+    let spike = json!({"type": "visitor_spike", "window_seconds": 86_400, "min_visitors": 1});
+    rig.webhook(json!({"url": receiver.url(), "triggers": [spike]})).await;
+    take(&rig, 2, pageview()).await;
+    assert!(data(&mut receiver).is_empty(), "the visitor before is not forgotten");
+    rig.clock.advance(seconds(46 * 3_600));
+    take(&rig, 3, pageview()).await;
+    take(&rig, 4, pageview()).await;
+    assert_eq!(data(&mut receiver)[0]["previous_visitors"], json!(1));
+}
+
+#[tokio::test]
 async fn a_spike_in_percent_waits_until_two_windows_were_watched() {
     let (mut receiver, mut rig) = (Receiver::start().await, Rig::start().await);
     let trigger =

@@ -3,7 +3,8 @@
 use bellwether_domain::ambient::Clock as _;
 use bellwether_domain::delivery::Status;
 use bellwether_domain::visitor::{Salt, day};
-use bellwether_engine::{Settings, StartError};
+use bellwether_engine::{Settings, StartError, StopError};
+use bellwether_store::StoreError;
 use bellwether_testkit::receiver::{Behaviour, Receiver};
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -41,7 +42,8 @@ async fn what_is_queued_at_the_shutdown_is_sent_by_the_next_process() {
     }
     let mut requests = receiver.received(8).await;
     let (stopping, releasing) = (rig.workers.clone(), async { receiver.release() });
-    tokio::join!(stopping.stop(), releasing);
+    let (stopped, ()) = tokio::join!(stopping.stop(), releasing);
+    assert_eq!(stopped, Ok(()));
     requests.extend(receiver.so_far());
     assert_eq!((requests.len(), rig.count(Status::Success).await), (8, 8), "what was under way arrives, and is recorded");
     rig.start_again().await;
@@ -58,7 +60,7 @@ async fn what_is_queued_at_the_shutdown_is_sent_by_the_next_process() {
 async fn what_fires_after_the_shutdown_is_sent_by_the_next_process() {
     let (mut receiver, mut rig) = (Receiver::start().await, Rig::start().await);
     rig.hook(&receiver).await;
-    rig.workers.stop().await;
+    rig.workers.stop().await.expect("a clean stop");
     rig.complete().await;
     assert!(receiver.so_far().is_empty());
     rig.start_again().await;
@@ -118,12 +120,12 @@ fn what_was_under_way_when_the_process_was_killed_is_sent_again() {
 #[tokio::test]
 async fn a_process_is_known_to_live_before_it_owns_anything() {
     let rig = Rig::start().await;
-    rig.workers.stop().await;
+    rig.workers.stop().await.expect("a clean stop");
     let (_engine, workers) = rig.try_start().await.expect("an engine");
     let connection = rusqlite::Connection::open(rig.database.path()).expect("a connection");
     let owners: usize = connection.query_row("SELECT COUNT(*) FROM owners", [], |row| row.get(0)).expect("a count");
     assert_eq!(owners, 1);
-    workers.stop().await;
+    workers.stop().await.expect("a clean stop");
     let owners: usize = connection.query_row("SELECT COUNT(*) FROM owners", [], |row| row.get(0)).expect("a count");
     assert_eq!(owners, 0);
 }
@@ -175,6 +177,15 @@ impl Rig {
 }
 
 #[tokio::test]
+async fn a_database_that_cannot_be_written_any_more_ends_the_process() {
+    let rig = Rig::start().await;
+    let died = rig.engine.store().write::<()>(|_| panic!("as it must for this test")).await;
+    assert!(matches!(died, Err(StoreError::Closed)), "{died:?}");
+    rig.workers.shutdown().cancelled().await;
+    assert_eq!(rig.workers.stop().await, Err(StopError::Died));
+}
+
+#[tokio::test]
 async fn configuration_survives_a_restart() {
     let (mut receiver, mut rig) = (Receiver::start().await, Rig::start().await);
     let fields = json!({"url": receiver.url(), "name": "Mine", "retry_schedule": [5], "triggers": ["visitor_spike", {"type": "goal_completion", "goal_id": rig.goal_id}]});
@@ -200,7 +211,7 @@ async fn configuration_survives_a_restart() {
 async fn another_secret_key_is_refused_at_the_start() {
     let (receiver, mut rig) = (Receiver::start().await, Rig::start().await);
     rig.hook(&receiver).await;
-    rig.workers.stop().await;
+    rig.workers.stop().await.expect("a clean stop");
     rig.settings = Settings { secret_key: [8; 32], ..rig.settings };
     assert!(matches!(rig.try_start().await.err(), Some(StartError::WrongKey)));
     let extra_roots_pem = Some(b"no certificate".to_vec());

@@ -52,7 +52,7 @@ impl Rig {
 
     /// Stops the engine in good order, and starts another.
     pub(crate) async fn restart(&mut self) {
-        self.workers.stop().await;
+        self.workers.stop().await.expect("a clean stop");
         self.start_again().await;
     }
 
