@@ -14,9 +14,12 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::delivery::Status;
+use bellwether_domain::goal::GoalSpec;
 use bellwether_domain::id::SiteId;
 use bellwether_domain::signature::Secret;
+use bellwether_domain::site::SiteChange;
 use bellwether_domain::time::Timestamp;
+use bellwether_domain::webhook::WebhookChange;
 use bellwether_engine::{Engine, new_key};
 use bellwether_store::{Migration, Role};
 use owo_colors::{OwoColorize as _, Style};
@@ -108,7 +111,7 @@ fn config(folder: &Folder, listen: Option<String>) -> Result<Config, Error> {
 }
 
 async fn set_up(engine: &Engine, receiver: SocketAddr) -> Result<(SiteId, Secret), Error> {
-    let site = engine.create_site(&json!({"domain": DOMAIN, "name": "Demo"})).await?;
+    let site = engine.create_site(SiteChange::read(&json!({"domain": DOMAIN, "name": "Demo"}))?).await?;
     let goals = [
         json!({"event_name": "Signup"}),
         json!({"event_name": "Purchase", "currency": "EUR"}),
@@ -116,12 +119,12 @@ async fn set_up(engine: &Engine, receiver: SocketAddr) -> Result<(SiteId, Secret
         json!({"page_path": "/blog/*", "scroll_threshold": 75, "display_name": "Read a post"}),
     ];
     for goal in &goals {
-        engine.create_goal(site.id, goal).await?;
+        engine.create_goal(site.id, GoalSpec::read(goal)?).await?;
     }
     let spike =
         json!({"type": "visitor_spike", "threshold": 50, "window_seconds": traffic::WINDOW_SECONDS, "cooldown_seconds": 10});
     let webhook = json!({"url": format!("http://{receiver}/hooks/bellwether"), "triggers": ["goal_completion", spike]});
-    let webhook = engine.create_webhook(site.id, &webhook).await?;
+    let webhook = engine.create_webhook(site.id, WebhookChange::read_new(&webhook, engine.policy())?).await?;
     Ok((site.id, webhook.secret))
 }
 

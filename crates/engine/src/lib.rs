@@ -19,7 +19,6 @@ use std::sync::Arc;
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::endpoint::EndpointPolicy;
 use bellwether_store::{Store, StoreError};
-use tokio::sync::Mutex;
 
 pub use authorize::{Caller, new_key};
 pub use detect::{Client, Ingested};
@@ -28,6 +27,7 @@ pub use registry::{ActiveSite, ActiveWebhook};
 pub use workers::{StopError, Workers};
 
 use dispatch::Dispatcher;
+use manage::SiteLocks;
 use registry::Registry;
 use salts::SaltKeeper;
 use seal::Sealer;
@@ -62,8 +62,8 @@ struct Inner {
     dispatcher: Arc<Dispatcher>,
     resolver: Arc<dyn Resolve>,
     workers: Workers,
-    /// Held while the configuration changes, so that changes follow each other.
-    changing: Mutex<()>,
+    /// Held while a site changes, so that its changes follow each other.
+    changing: SiteLocks,
 }
 
 /// Why the engine could not start.
@@ -107,7 +107,7 @@ impl Engine {
             dispatcher,
             resolver,
             workers: workers.clone(),
-            changing: Mutex::new(()),
+            changing: SiteLocks::new(),
         };
         let engine = Self { inner: Arc::new(inner) };
         engine.start_upkeep(workers);

@@ -1,11 +1,11 @@
-//! Changes of the configuration: checked, stored, then in force.
+//! Changes of the configuration: checked against what else there is, stored, then in force.
 //!
-//! One change at a time, each to its end. What people wrote is parsed first, and then checked against what else there is.
+//! One change of a site at a time, each to its end.
 
 use std::future::Future;
 use std::sync::Arc;
 
-use bellwether_domain::endpoint::EndpointUrl;
+use bellwether_domain::endpoint::{EndpointPolicy, EndpointUrl};
 use bellwether_domain::fields::Invalid;
 use bellwether_domain::goal::{Goal, GoalSpec};
 use bellwether_domain::id::{GoalId, SiteId, TriggerId, WebhookId};
@@ -14,19 +14,21 @@ use bellwether_domain::site::{Site, SiteChange};
 use bellwether_domain::trigger::{MAX_TRIGGERS_PER_WEBHOOK, NOT_A_GOAL, Rule, Trigger};
 use bellwether_domain::webhook::{Webhook, WebhookChange};
 use bellwether_store::{SealedWebhook, StoreError};
-use serde_json::Value;
+use tokio::sync::Mutex;
+use tracing::warn;
 
 use crate::Engine;
 use crate::registry::{ActiveSite, ActiveWebhook, SiteParts};
 
 const CANCELLED_PER_WRITE: usize = 1_000;
+const SITE_LOCKS: usize = 64;
 
 /// Why a change was not made. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ManageError {
-    /// What was written is wrong.
+    /// It does not fit what else there is.
     #[error(transparent)]
-    Invalid(Invalid),
+    Invalid(#[from] Invalid),
     /// It is there already, in the words of the sentence.
     #[error("{0}")]
     Exists(&'static str),
@@ -35,7 +37,7 @@ pub enum ManageError {
     NotFound,
     /// The database failed.
     #[error(transparent)]
-    Store(StoreError),
+    Store(#[from] StoreError),
 }
 
 /// A webhook that was just made, with its secret, which is shown this one time.
@@ -45,12 +47,6 @@ pub struct NewWebhook {
     pub webhook: Webhook,
     /// The secret.
     pub secret: Secret,
-}
-
-impl From<Invalid> for ManageError {
-    fn from(invalid: Invalid) -> Self {
-        Self::Invalid(invalid)
-    }
 }
 
 type Result<T> = std::result::Result<T, ManageError>;
@@ -74,12 +70,17 @@ impl Engine {
         site.current_visitors(self.inner.ambient.now().second())
     }
 
+    /// Where webhooks may be sent.
+    pub fn policy(&self) -> &EndpointPolicy {
+        &self.inner.settings.policy
+    }
+
     /// Adds a site.
-    pub async fn create_site(&self, change: &Value) -> Result<Site> {
-        let change = SiteChange::read(change)?;
-        self.change(|engine| async move {
+    pub async fn create_site(&self, change: SiteChange) -> Result<Site> {
+        let id = SiteId::new(&self.inner.ambient);
+        self.change(id, |engine| async move {
             let now = engine.inner.ambient.now();
-            let site = change.create(SiteId::new(&engine.inner.ambient), now)?;
+            let site = change.create(id, now)?;
             engine
                 .inner
                 .store
@@ -93,9 +94,8 @@ impl Engine {
     }
 
     /// Changes a site.
-    pub async fn update_site(&self, id: SiteId, change: &Value) -> Result<Site> {
-        let change = SiteChange::read(change)?;
-        self.change(|engine| async move {
+    pub async fn update_site(&self, id: SiteId, change: SiteChange) -> Result<Site> {
+        self.change(id, |engine| async move {
             let (active, now) = (engine.site(id)?, engine.inner.ambient.now());
             let site = change.apply(active.site.clone(), now);
             engine
@@ -112,12 +112,12 @@ impl Engine {
 
     /// Deletes a site with its webhooks; what has not gone out is cancelled.
     pub async fn delete_site(&self, id: SiteId) -> Result<()> {
-        self.change(|engine| async move {
+        self.change(id, |engine| async move {
             let active = engine.site(id)?;
             engine.inner.store.delete_site(id, engine.inner.ambient.now()).await?;
             engine.inner.registry.remove(&active);
             for webhook in &active.webhooks {
-                engine.cancel_open(webhook.webhook.id).await?;
+                engine.cancel_open(webhook.webhook.id).await;
             }
             Ok(())
         })
@@ -125,9 +125,8 @@ impl Engine {
     }
 
     /// Adds a goal to a site.
-    pub async fn create_goal(&self, site_id: SiteId, spec: &Value) -> Result<Goal> {
-        let spec = GoalSpec::read(spec)?;
-        self.change(|engine| async move {
+    pub async fn create_goal(&self, site_id: SiteId, spec: GoalSpec) -> Result<Goal> {
+        self.change(site_id, |engine| async move {
             let (active, now) = (engine.site(site_id)?, engine.inner.ambient.now());
             let goal = Goal { id: GoalId::new(&engine.inner.ambient), spec, created_at: now };
             let added = engine.inner.store.add_goal(site_id, goal.clone()).await;
@@ -145,7 +144,7 @@ impl Engine {
 
     /// Removes a goal, and the triggers that wait for it.
     pub async fn delete_goal(&self, site_id: SiteId, id: GoalId) -> Result<()> {
-        self.change(|engine| async move {
+        self.change(site_id, |engine| async move {
             let active = engine.site(site_id)?;
             engine.inner.store.delete_goal(site_id, id).await.map_err(not_found)?;
             let mut parts = active.parts();
@@ -161,12 +160,11 @@ impl Engine {
         .await
     }
 
-    /// Adds a webhook to a site.
-    pub async fn create_webhook(&self, site_id: SiteId, change: &Value) -> Result<NewWebhook> {
-        let change = WebhookChange::read_new(change, &self.inner.settings.policy)?;
+    /// Adds a webhook to a site. Without a secret of its own it gets a new one.
+    pub async fn create_webhook(&self, site_id: SiteId, change: WebhookChange) -> Result<NewWebhook> {
         let url = change.url.clone().ok_or_else(|| Invalid::field("url", "is required"))?;
         self.check_host(&url).await?;
-        self.change(|engine| async move {
+        self.change(site_id, |engine| async move {
             let (active, now) = (engine.site(site_id)?, engine.inner.ambient.now());
             let ambient = &engine.inner.ambient;
             let webhook = Webhook {
@@ -198,12 +196,11 @@ impl Engine {
     }
 
     /// Changes a webhook. Switching it off cancels what has not gone out.
-    pub async fn update_webhook(&self, site_id: SiteId, id: WebhookId, change: &Value) -> Result<Webhook> {
-        let change = WebhookChange::read(change, &self.inner.settings.policy)?;
+    pub async fn update_webhook(&self, site_id: SiteId, id: WebhookId, change: WebhookChange) -> Result<Webhook> {
         if let Some(url) = &change.url {
             self.check_host(url).await?;
         }
-        self.change(|engine| async move {
+        self.change(site_id, |engine| async move {
             let active = engine.site(site_id)?;
             let current = webhook_of(&active, id)?;
             let mut webhook = current.webhook.clone();
@@ -221,9 +218,8 @@ impl Engine {
     }
 
     /// Adds a trigger to a webhook.
-    pub async fn create_trigger(&self, site_id: SiteId, webhook_id: WebhookId, rule: &Value) -> Result<Trigger> {
-        let rule = Rule::read(rule, None)?;
-        self.change(|engine| async move {
+    pub async fn create_trigger(&self, site_id: SiteId, webhook_id: WebhookId, rule: Rule) -> Result<Trigger> {
+        self.change(site_id, |engine| async move {
             let active = engine.site(site_id)?;
             let mut webhook = webhook_of(&active, webhook_id)?.webhook.clone();
             if webhook.triggers.len() >= MAX_TRIGGERS_PER_WEBHOOK {
@@ -243,7 +239,7 @@ impl Engine {
 
     /// Removes a trigger from a webhook.
     pub async fn delete_trigger(&self, site_id: SiteId, webhook_id: WebhookId, id: TriggerId) -> Result<()> {
-        self.change(|engine| async move {
+        self.change(site_id, |engine| async move {
             let active = engine.site(site_id)?;
             let mut webhook = webhook_of(&active, webhook_id)?.webhook.clone();
             let before = webhook.triggers.len();
@@ -258,7 +254,7 @@ impl Engine {
 
     /// Deletes a webhook: nothing is sent any more, its history stays.
     pub async fn delete_webhook(&self, site_id: SiteId, id: WebhookId) -> Result<()> {
-        self.change(|engine| async move {
+        self.change(site_id, |engine| async move {
             let (active, now) = (engine.site(site_id)?, engine.inner.ambient.now());
             webhook_of(&active, id)?;
             engine.inner.store.delete_webhook(id, now).await.map_err(not_found)?;
@@ -267,21 +263,22 @@ impl Engine {
                 Arc::make_mut(webhook).deleted_at = Some(now);
             }
             engine.inner.registry.put(parts, now);
-            engine.cancel_open(id).await
+            engine.cancel_open(id).await;
+            Ok(())
         })
         .await
     }
 
-    /// Makes one change after the other, each to its end, although whoever asked for it may go away: what is stored and what is in
-    /// force never differ.
-    async fn change<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T>
+    /// Makes one change of a site after the other, each to its end, although whoever asked for it may go away: what is stored and
+    /// what is in force never differ.
+    async fn change<T, F>(&self, site_id: SiteId, work: impl FnOnce(Self) -> F) -> Result<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let (engine, work) = (self.clone(), work(self.clone()));
         let changing = async move {
-            let _changing = engine.inner.changing.lock().await;
+            let _changing = engine.inner.changing.of(site_id).lock().await;
             work.await
         };
         self.inner.workers.finish(changing).await.unwrap_or(Err(ManageError::Store(StoreError::Closed)))
@@ -303,7 +300,7 @@ impl Engine {
         }
         self.inner.registry.put(parts, now);
         if !webhook.enabled {
-            self.cancel_open(webhook.id).await?;
+            self.cancel_open(webhook.id).await;
         }
         Ok(webhook)
     }
@@ -334,11 +331,31 @@ impl Engine {
         Ok(())
     }
 
-    async fn cancel_open(&self, webhook_id: WebhookId) -> Result<()> {
+    /// Cancels what has not gone out. What that cannot be done for now is cancelled when it is due.
+    async fn cancel_open(&self, webhook_id: WebhookId) {
         let now = self.inner.ambient.now();
         self.inner.dispatcher.cancel_waiting(webhook_id).await;
-        while self.inner.store.cancel_open(webhook_id, now, CANCELLED_PER_WRITE).await? == CANCELLED_PER_WRITE {}
-        Ok(())
+        loop {
+            match self.inner.store.cancel_open(webhook_id, now, CANCELLED_PER_WRITE).await {
+                Ok(CANCELLED_PER_WRITE) => {}
+                Ok(_) => return,
+                Err(error) => return warn!(%error, webhook = %webhook_id, "open deliveries are not cancelled yet"),
+            }
+        }
+    }
+}
+
+/// One lock for each site, or for a few together: changes of different sites may share a commit.
+pub(crate) struct SiteLocks([Mutex<()>; SITE_LOCKS]);
+
+impl SiteLocks {
+    pub(crate) fn new() -> Self {
+        Self(std::array::from_fn(|_| Mutex::new(())))
+    }
+
+    fn of(&self, site_id: SiteId) -> &Mutex<()> {
+        let [.., last] = *site_id.as_bytes();
+        &self.0[usize::from(last) % SITE_LOCKS]
     }
 }
 

@@ -14,7 +14,7 @@ use bellwether_domain::signature::Secret;
 use bellwether_domain::site::Site;
 use bellwether_domain::time::{Second, Timestamp};
 use bellwether_domain::webhook::Webhook;
-use bellwether_store::{Store, StoreError};
+use bellwether_store::Store;
 use foldhash::fast::RandomState;
 use papaya::HashMap as ConcurrentMap;
 
@@ -180,7 +180,7 @@ impl Registry {
     /// An event that found the entry before this one may still go by its rules; every later one goes by the new.
     fn settle_in(&self, before: &ActiveSite, active: &ActiveSite) {
         if before.site.domain != active.site.domain {
-            self.by_domain.pin().remove(&before.site.domain);
+            self.remove_domain(before);
         }
         if let Some(detector) = &mut active.live.lock().detector {
             detector.adapt(&active.rules);
@@ -189,11 +189,16 @@ impl Registry {
 
     /// Takes a site out, with its webhooks.
     pub(crate) fn remove(&self, site: &ActiveSite) {
-        self.by_domain.pin().remove(&site.site.domain);
+        self.remove_domain(site);
         self.by_id.pin().remove(&site.site.id);
         for webhook in &site.webhooks {
             self.webhooks.pin().remove(&webhook.webhook.id);
         }
+    }
+
+    /// Another site may have taken the domain meanwhile, whose it then is.
+    fn remove_domain(&self, site: &ActiveSite) {
+        let _ = self.by_domain.pin().remove_if(&site.site.domain, |_, entry| entry.site.id == site.site.id);
     }
 
     pub(crate) fn by_domain(&self, domain: &str) -> Option<Arc<ActiveSite>> {
@@ -219,11 +224,5 @@ impl Registry {
     /// Frees the memory of sites where nothing has happened for long.
     pub(crate) fn forget_idle(&self, now: Second) {
         self.by_id.pin().values().for_each(|site| site.forget_if_over(now));
-    }
-}
-
-impl From<StoreError> for crate::manage::ManageError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
     }
 }

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use crate::log::Log;
-use crate::rig::{FIREFOX, Rig, pageview, seconds, signup};
+use crate::rig::{FIREFOX, Rig, pageview, seconds, signup, webhook_change};
 
 #[tokio::test]
 async fn no_line_ever_holds_a_secret_or_a_visitor() {
@@ -31,7 +31,10 @@ async fn no_line_ever_holds_a_secret_or_a_visitor() {
         rig.visit(77, signup()).await.expect("an event that is taken");
         rig.pass(seconds(2)).await;
     }
-    rig.engine.update_webhook(rig.site_id, generated.webhook.id, &json!({"enabled": false})).await.expect("a webhook");
+    rig.engine
+        .update_webhook(rig.site_id, generated.webhook.id, webhook_change(&json!({"enabled": false})))
+        .await
+        .expect("a webhook");
     let full = |connection: &Connection| Ok(connection.query_row("PRAGMA max_page_count = 1", [], |_| Ok(()))?);
     rig.engine.store().write(full).await.expect("a limit");
     let props: serde_json::Map<_, _> = (0..30).map(|number| (format!("p{number}"), json!("x".repeat(2_000)))).collect();

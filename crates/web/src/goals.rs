@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use bellwether_domain::goal::Goal;
+use bellwether_domain::goal::{Goal, GoalSpec};
 use serde::Serialize;
 
 use crate::App;
@@ -34,7 +34,7 @@ pub(crate) async fn create(
     access: Access,
     JsonBody(spec): JsonBody,
 ) -> Result<(StatusCode, Json<One>), Problem> {
-    let goal = app.engine.create_goal(access.site.site.id, &spec).await?;
+    let goal = app.engine.create_goal(access.site.site.id, GoalSpec::read(&spec)?).await?;
     Ok((StatusCode::CREATED, Json(One { goal })))
 }
 

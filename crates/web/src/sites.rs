@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use bellwether_domain::site::Site;
+use bellwether_domain::site::{Site, SiteChange};
 use bellwether_domain::traffic::CURRENT_VISITORS_WINDOW_SECONDS;
 use serde::Serialize;
 
@@ -43,7 +43,7 @@ pub(crate) async fn create(
     _: MayAddSites,
     JsonBody(change): JsonBody,
 ) -> Result<(StatusCode, Json<One>), Problem> {
-    let site = app.engine.create_site(&change).await?;
+    let site = app.engine.create_site(SiteChange::read(&change)?).await?;
     Ok((StatusCode::CREATED, Json(One { site })))
 }
 
@@ -54,7 +54,7 @@ pub(crate) async fn show(access: Access) -> Json<One> {
 
 /// Changes a site.
 pub(crate) async fn update(State(app): State<App>, access: Access, JsonBody(change): JsonBody) -> Result<Json<One>, Problem> {
-    let site = app.engine.update_site(access.site.site.id, &change).await?;
+    let site = app.engine.update_site(access.site.site.id, SiteChange::read(&change)?).await?;
     Ok(Json(One { site }))
 }
 

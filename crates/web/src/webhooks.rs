@@ -5,7 +5,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{MethodRouter, get};
 use bellwether_domain::delivery::Delivery;
-use bellwether_domain::webhook::Webhook;
+use bellwether_domain::id::WebhookId;
+use bellwether_domain::trigger::Rule;
+use bellwether_domain::webhook::{Webhook, WebhookChange};
 use bellwether_engine::NewWebhook;
 use serde::Serialize;
 use serde_json::Value;
@@ -64,7 +66,8 @@ pub(crate) async fn create(
     access: Access,
     JsonBody(change): JsonBody,
 ) -> Result<(StatusCode, Json<One>), Problem> {
-    let NewWebhook { webhook, secret } = app.engine.create_webhook(access.site.site.id, &change).await?;
+    let change = WebhookChange::read_new(&change, app.engine.policy())?;
+    let NewWebhook { webhook, secret } = app.engine.create_webhook(access.site.site.id, change).await?;
     let webhook = Shown { webhook, last_delivery: None, secret: Some(secret.reveal().to_owned()) };
     Ok((StatusCode::CREATED, Json(One { webhook })))
 }
@@ -75,7 +78,7 @@ pub(crate) async fn create_trigger(
     access: Access,
     JsonBody(rule): JsonBody,
 ) -> Result<(StatusCode, Json<OneTrigger>), Problem> {
-    let trigger = app.engine.create_trigger(access.site.site.id, access.id("webhook_id")?, &rule).await?;
+    let trigger = app.engine.create_trigger(access.site.site.id, access.id("webhook_id")?, Rule::read(&rule, None)?).await?;
     Ok((StatusCode::CREATED, Json(OneTrigger { trigger: trigger.to_json() })))
 }
 
@@ -86,13 +89,18 @@ pub(crate) async fn delete_trigger(State(app): State<App>, access: Access) -> Re
 }
 
 async fn show(State(app): State<App>, access: Access) -> Result<Json<One>, Problem> {
-    let webhook = access.webhook()?;
-    with_last_delivery(&app, webhook.webhook.clone()).await
+    let webhook = access.webhook()?.webhook.clone();
+    let last_delivery = last_delivery(&app, webhook.id).await?;
+    Ok(Json(One { webhook: Shown { webhook, last_delivery, secret: None } }))
 }
 
+/// Everything that may fail comes before the change: an error says that nothing was changed.
 async fn update(State(app): State<App>, access: Access, JsonBody(change): JsonBody) -> Result<Json<One>, Problem> {
-    let webhook = app.engine.update_webhook(access.site.site.id, access.id("webhook_id")?, &change).await?;
-    with_last_delivery(&app, webhook).await
+    let id = access.id("webhook_id")?;
+    let change = WebhookChange::read(&change, app.engine.policy())?;
+    let last_delivery = last_delivery(&app, id).await?;
+    let webhook = app.engine.update_webhook(access.site.site.id, id, change).await?;
+    Ok(Json(One { webhook: Shown { webhook, last_delivery, secret: None } }))
 }
 
 async fn delete(State(app): State<App>, access: Access) -> Result<StatusCode, Problem> {
@@ -100,8 +108,6 @@ async fn delete(State(app): State<App>, access: Access) -> Result<StatusCode, Pr
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn with_last_delivery(app: &App, webhook: Webhook) -> Result<Json<One>, Problem> {
-    let mut last = app.engine.store().last_deliveries(vec![webhook.id]).await?;
-    let last_delivery = last.remove(&webhook.id);
-    Ok(Json(One { webhook: Shown { webhook, last_delivery, secret: None } }))
+async fn last_delivery(app: &App, id: WebhookId) -> Result<Option<Delivery>, Problem> {
+    Ok(app.engine.store().last_deliveries(vec![id]).await?.remove(&id))
 }

@@ -15,7 +15,7 @@ use bellwether_testkit::receiver::{Answer, Received, Receiver};
 use futures_util::future::{join_all, try_join_all};
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, seconds, signup};
+use crate::rig::{Rig, seconds, signup, webhook_change};
 
 const SENT_HEADERS: [&str; 8] = [
     "content-type",
@@ -375,11 +375,34 @@ const WAYS: [Off; 3] = [Off::Disabled, Off::Deleted, Off::SiteDeleted];
 
 async fn switch_off(rig: &Rig, webhook: WebhookId, off: Off) {
     match off {
-        Off::Disabled => rig.engine.update_webhook(rig.site_id, webhook, &json!({"enabled": false})).await.map(|_| ()),
+        Off::Disabled => {
+            rig.engine.update_webhook(rig.site_id, webhook, webhook_change(&json!({"enabled": false}))).await.map(|_| ())
+        }
         Off::Deleted => rig.engine.delete_webhook(rig.site_id, webhook).await,
         Off::SiteDeleted => rig.engine.delete_site(rig.site_id).await,
     }
     .expect("a webhook that can be switched off");
+}
+
+#[tokio::test]
+async fn what_cannot_be_cancelled_at_once_is_cancelled_when_it_is_due() {
+    let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
+    let webhook = rig.hook(&receiver).await;
+    receiver.behave(503);
+    rig.complete().await;
+    receiver.next().await;
+    rig.engine.drained().await;
+    let store = rig.engine.store();
+    let sql =
+        async |sql: &'static str| store.write(move |connection| Ok(connection.execute_batch(sql)?)).await.expect("a statement");
+    sql("CREATE TRIGGER stubborn BEFORE UPDATE ON deliveries WHEN NEW.status = 'cancelled' BEGIN SELECT RAISE(ABORT, 'no'); END")
+        .await;
+    let disabled = rig.engine.update_webhook(rig.site_id, webhook, webhook_change(&json!({"enabled": false}))).await;
+    assert!(!disabled.expect("a change that is in force").enabled);
+    sql("DROP TRIGGER stubborn").await;
+    assert_eq!(rig.latest(webhook).await.delivery.status, Status::Retrying);
+    rig.pass(seconds(2)).await;
+    assert_eq!((rig.latest(webhook).await.delivery.status, receiver.so_far().len()), (Status::Cancelled, 0));
 }
 
 #[tokio::test]
@@ -431,7 +454,7 @@ async fn a_webhook_that_is_switched_on_again_is_told_of_what_happens_then() {
     let webhook = rig.hook(&receiver).await;
     switch_off(&rig, webhook, Off::Disabled).await;
     rig.complete().await;
-    rig.engine.update_webhook(rig.site_id, webhook, &json!({"enabled": true})).await.expect("a webhook");
+    rig.engine.update_webhook(rig.site_id, webhook, webhook_change(&json!({"enabled": true}))).await.expect("a webhook");
     rig.complete().await;
     receiver.next().await;
     rig.engine.drained().await;
@@ -445,7 +468,7 @@ async fn a_changed_url_counts_from_the_next_attempt_on() {
     before.behave(500);
     rig.complete().await;
     rig.engine.drained().await;
-    rig.engine.update_webhook(rig.site_id, webhook, &json!({"url": after.url()})).await.expect("a webhook");
+    rig.engine.update_webhook(rig.site_id, webhook, webhook_change(&json!({"url": after.url()}))).await.expect("a webhook");
     rig.pass(seconds(2)).await;
     assert_eq!((before.so_far().len(), after.so_far().len()), (1, 1));
     let delivery = rig.latest(webhook).await.delivery;

@@ -8,7 +8,7 @@ use bellwether_testkit::receiver::{Received, Receiver};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::rig::{FIREFOX, Rig, pageview, seconds, signup};
+use crate::rig::{FIREFOX, Rig, goal_spec, new_webhook, pageview, rule, seconds, signup, site_change, webhook_change};
 
 /// The `data` of the requests so far.
 fn data(receiver: &mut Receiver) -> Vec<Value> {
@@ -31,7 +31,7 @@ async fn every_type_of_goal_says_what_completed_it() {
         json!({"page_path": "/about", "scroll_threshold": 50}),
     ];
     for goal in goals {
-        rig.engine.create_goal(rig.site_id, &goal).await.expect("a goal");
+        rig.engine.create_goal(rig.site_id, goal_spec(&goal)).await.expect("a goal");
     }
     let url = |path: &str| format!("https://example.com{path}");
     let revenue = json!({"amount": "29.90", "currency": "EUR"});
@@ -66,7 +66,7 @@ async fn an_event_that_completes_two_goals_makes_two_events() {
     let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
     rig.hook(&receiver).await;
     let more = json!({"event_name": "Signup", "custom_props": {"plan": "pro"}, "display_name": "Signup pro"});
-    rig.engine.create_goal(rig.site_id, &more).await.expect("a goal");
+    rig.engine.create_goal(rig.site_id, goal_spec(&more)).await.expect("a goal");
     take(&rig, 1, json!({"n": "Signup", "u": "https://example.com/", "p": {"plan": "pro"}})).await;
     let requests = receiver.so_far();
     assert_eq!(requests.len(), 2);
@@ -176,10 +176,10 @@ async fn what_does_not_count_is_dropped_and_fires_nothing() {
 async fn an_event_counts_for_each_of_its_domains() {
     let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
     rig.hook(&receiver).await;
-    let other = rig.engine.create_site(&json!({"domain": "other.example"})).await.expect("a site");
-    rig.engine.create_goal(other.id, &json!({"event_name": "Signup"})).await.expect("a goal");
+    let other = rig.engine.create_site(site_change(&json!({"domain": "other.example"}))).await.expect("a site");
+    rig.engine.create_goal(other.id, goal_spec(&json!({"event_name": "Signup"}))).await.expect("a goal");
     let fields = json!({"url": receiver.url(), "triggers": ["goal_completion"]});
-    rig.engine.create_webhook(other.id, &fields).await.expect("a webhook");
+    rig.engine.create_webhook(other.id, new_webhook(&fields)).await.expect("a webhook");
     let event = json!({"n": "Signup", "u": "https://example.com/", "d": "example.com,unknown.example,other.example"});
     assert_eq!(rig.visit(1, event).await.expect("an answer").dropped, 1);
     let domain = |request: Received| serde_json::from_slice::<Value>(&request.body).expect("JSON")["site_domain"].take();
@@ -235,18 +235,18 @@ async fn changes_count_from_the_next_event_on() {
         receiver.so_far().len()
     };
     assert_eq!(fired(&mut receiver).await, 0, "a webhook without triggers");
-    let trigger = engine.create_trigger(site_id, webhook, &json!("goal_completion")).await.expect("a trigger");
+    let trigger = engine.create_trigger(site_id, webhook, rule(&json!("goal_completion"))).await.expect("a trigger");
     assert_eq!(fired(&mut receiver).await, 0, "no such goal");
-    let goal = engine.create_goal(site_id, &json!({"event_name": "Trial"})).await.expect("a goal");
+    let goal = engine.create_goal(site_id, goal_spec(&json!({"event_name": "Trial"}))).await.expect("a goal");
     assert_eq!(fired(&mut receiver).await, 1);
     engine.delete_trigger(site_id, webhook, trigger.id).await.expect("a trigger");
     assert_eq!(fired(&mut receiver).await, 0, "the trigger is gone");
     let only = json!({"triggers": [{"type": "goal_completion", "goal_id": goal.id}]});
-    engine.update_webhook(site_id, webhook, &only).await.expect("a webhook");
+    engine.update_webhook(site_id, webhook, webhook_change(&only)).await.expect("a webhook");
     assert_eq!(fired(&mut receiver).await, 1);
-    engine.update_site(site_id, &json!({"domain": "renamed.example"})).await.expect("a site");
+    engine.update_site(site_id, site_change(&json!({"domain": "renamed.example"}))).await.expect("a site");
     assert_eq!(fired(&mut receiver).await, 0, "the domain is another");
-    engine.update_site(site_id, &json!({"domain": "example.com"})).await.expect("a site");
+    engine.update_site(site_id, site_change(&json!({"domain": "example.com"}))).await.expect("a site");
     assert_eq!(fired(&mut receiver).await, 1);
     engine.delete_goal(site_id, goal.id).await.expect("a goal");
     assert_eq!(fired(&mut receiver).await, 0, "the goal is gone");

@@ -10,7 +10,11 @@ use bellwether_domain::ambient::Ambient;
 use bellwether_domain::delivery::{Delivery, Status};
 use bellwether_domain::endpoint::EndpointPolicy;
 use bellwether_domain::event::Event;
+use bellwether_domain::goal::GoalSpec;
 use bellwether_domain::id::{GoalId, SiteId, WebhookId};
+use bellwether_domain::site::SiteChange;
+use bellwether_domain::trigger::Rule;
+use bellwether_domain::webhook::WebhookChange;
 use bellwether_engine::send::Resolve;
 use bellwether_engine::{ActiveSite, Client, Engine, Ingested, NewWebhook, Settings, StartError, Workers};
 use bellwether_store::{DeliveryDetail, DeliveryFilter, StoreError};
@@ -36,6 +40,27 @@ pub(crate) struct Rig {
     pub(crate) goal_id: GoalId,
 }
 
+/// What people write of a site, read as it comes in.
+pub(crate) fn site_change(fields: &Value) -> SiteChange {
+    SiteChange::read(fields).expect("fields of a site")
+}
+
+pub(crate) fn goal_spec(fields: &Value) -> GoalSpec {
+    GoalSpec::read(fields).expect("fields of a goal")
+}
+
+pub(crate) fn new_webhook(fields: &Value) -> WebhookChange {
+    WebhookChange::read_new(fields, &settings().policy).expect("fields of a webhook")
+}
+
+pub(crate) fn webhook_change(fields: &Value) -> WebhookChange {
+    WebhookChange::read(fields, &settings().policy).expect("fields of a webhook")
+}
+
+pub(crate) fn rule(fields: &Value) -> Rule {
+    Rule::read(fields, None).expect("a trigger")
+}
+
 impl Rig {
     /// One whose endpoints may be on this machine, and speak `http`.
     pub(crate) async fn start() -> Self {
@@ -45,8 +70,9 @@ impl Rig {
     pub(crate) async fn start_with(settings: Settings) -> Self {
         let ((ambient, clock), database, names) = (manual(), Database::temporary(), Arc::new(Names::default()));
         let (engine, workers) = start(&database, &ambient, &settings, &names).await.expect("an engine");
-        let site_id = engine.create_site(&json!({"domain": "example.com", "name": "Example"})).await.expect("a site").id;
-        let goal_id = engine.create_goal(site_id, &json!({"event_name": "Signup"})).await.expect("a goal").id;
+        let site_id =
+            engine.create_site(site_change(&json!({"domain": "example.com", "name": "Example"}))).await.expect("a site").id;
+        let goal_id = engine.create_goal(site_id, goal_spec(&json!({"event_name": "Signup"}))).await.expect("a goal").id;
         Self { clock, ambient, names, settings, database, engine, workers, site_id, goal_id }
     }
 
@@ -71,7 +97,7 @@ impl Rig {
 
     /// Adds a webhook to the site.
     pub(crate) async fn webhook(&self, fields: Value) -> NewWebhook {
-        self.engine.create_webhook(self.site_id, &fields).await.expect("a webhook")
+        self.engine.create_webhook(self.site_id, new_webhook(&fields)).await.expect("a webhook")
     }
 
     /// Adds a webhook to the site that sends every goal to `receiver`.

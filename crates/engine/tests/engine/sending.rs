@@ -1,6 +1,7 @@
 //! One request to one endpoint, whatever the endpoint and the names do.
 
 use bellwether_domain::delivery::{MAX_RECORDED_BODY_BYTES, Status};
+use bellwether_domain::webhook::WebhookChange;
 use bellwether_engine::{ManageError, Settings};
 use bellwether_testkit::receiver::{Answer, Behaviour, Receiver};
 use serde_json::json;
@@ -207,7 +208,7 @@ async fn a_refused_address_is_refused_when_a_webhook_is_saved() {
     let rig = Rig::start_with(strict_settings()).await;
     let saved = |url: String| {
         let (engine, site_id) = (rig.engine.clone(), rig.site_id);
-        async move { engine.create_webhook(site_id, &json!({"url": url})).await }
+        async move { engine.create_webhook(site_id, WebhookChange::read_new(&json!({"url": url}), engine.policy())?).await }
     };
     for literal in ["127.0.0.1", "0x7f.1", "2130706433", "10.0.0.1", "[::1]", "[::ffff:127.0.0.1]"] {
         let refused = saved(format!("http://{literal}/")).await;
