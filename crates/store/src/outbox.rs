@@ -149,10 +149,10 @@ impl Store {
     ) -> Result<(Vec<DueDelivery>, Vec<Backlog>), StoreError> {
         let claim = move |connection: &Connection| {
             let (mut due, mut left) = (Vec::new(), Vec::new());
-            let mut own = prepare(connection, "UPDATE deliveries SET owner = $3 WHERE webhook_id = $1 AND id = $2")?;
+            let mut own = prepare(connection, "UPDATE deliveries SET owner = $1 WHERE webhook_id = $2 AND id = $3")?;
             for (webhook_id, limit) in wanted {
                 for delivery in select_due(connection, webhook_id, now, limit)? {
-                    own.execute([webhook_id.as_bytes(), delivery.id.as_bytes(), owner.as_bytes()])?;
+                    own.execute([owner.as_bytes(), webhook_id.as_bytes(), delivery.id.as_bytes()])?;
                     due.push(delivery);
                 }
                 left.extend(prepare(connection, SELECT_BACKLOG)?.query_row([webhook_id.as_bytes()], read_backlog).optional()?);
@@ -216,11 +216,11 @@ impl Store {
     /// Cancels up to `limit` open deliveries of a webhook that belong to nobody; one statement. Returns how many.
     pub async fn cancel_open(&self, webhook_id: WebhookId, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         let cancel = move |connection: &Connection| {
-            let sql = "UPDATE deliveries SET status = 'cancelled', completed_at_us = $2, next_attempt_at_us = NULL
-                       WHERE webhook_id = $1 AND id IN (
+            let sql = "UPDATE deliveries SET status = 'cancelled', completed_at_us = $1, next_attempt_at_us = NULL
+                       WHERE webhook_id = $2 AND id IN (
                            SELECT id FROM deliveries
-                           WHERE webhook_id = $1 AND owner IS NULL AND completed_at_us IS NULL LIMIT $3)";
-            Ok(prepare(connection, sql)?.execute(params![webhook_id.as_bytes(), now.as_micros(), limit])?)
+                           WHERE webhook_id = $2 AND owner IS NULL AND completed_at_us IS NULL LIMIT $3)";
+            Ok(prepare(connection, sql)?.execute(params![now.as_micros(), webhook_id.as_bytes(), limit])?)
         };
         self.write(cancel).await
     }
@@ -307,12 +307,12 @@ fn read_due(row: &Row<'_>) -> Result<DueDelivery, StoreError> {
 }
 
 const UPDATE_SETTLED: &str = "UPDATE deliveries SET
-        url = COALESCE($4, url), status = $5, next_attempt_at_us = $6, completed_at_us = $7, owner = NULL,
-        attempt_count = COALESCE($8, attempt_count),
-        response_code = CASE WHEN $8 IS NULL THEN response_code ELSE $9 END,
-        response_time_ms = COALESCE($10, response_time_ms),
-        error = CASE WHEN $8 IS NULL THEN error ELSE $11 END
-    WHERE webhook_id = $1 AND id = $2 AND owner = $3";
+        url = COALESCE($1, url), status = $2, next_attempt_at_us = $3, completed_at_us = $4, owner = NULL,
+        attempt_count = COALESCE($5, attempt_count),
+        response_code = CASE WHEN $5 IS NULL THEN response_code ELSE $6 END,
+        response_time_ms = COALESCE($7, response_time_ms),
+        error = CASE WHEN $5 IS NULL THEN error ELSE $8 END
+    WHERE webhook_id = $9 AND id = $10 AND owner = $11";
 
 const INSERT_ATTEMPT: &str = "INSERT INTO attempts
         (delivery_id, number, started_at_us, duration_ms, request_headers, response_code, response_body, error)
@@ -326,9 +326,6 @@ fn update_settled(update: &mut CachedStatement<'_>, owner: OwnerId, settlement: 
     };
     let attempt = settlement.attempt.as_ref();
     let rows = update.execute(params![
-        settlement.webhook_id.as_bytes(),
-        settlement.delivery_id.as_bytes(),
-        owner.as_bytes(),
         settlement.url,
         settlement.status.name(),
         settlement.next_attempt_at.map(Timestamp::as_micros),
@@ -337,6 +334,9 @@ fn update_settled(update: &mut CachedStatement<'_>, owner: OwnerId, settlement: 
         attempt.and_then(|attempt| attempt.response_code),
         attempt.map(|attempt| attempt.duration_ms),
         attempt.and_then(|attempt| attempt.error.as_deref()),
+        settlement.webhook_id.as_bytes(),
+        settlement.delivery_id.as_bytes(),
+        owner.as_bytes(),
     ])?;
     Ok(rows == 1)
 }

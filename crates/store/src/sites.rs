@@ -39,9 +39,9 @@ impl Store {
     /// Changes a site; one statement. Errors: `Exists` for another site's domain, `Gone`.
     pub async fn update_site(&self, site: Site) -> Result<(), StoreError> {
         let update = move |connection: &Connection| {
-            let sql = "UPDATE sites SET domain = $2, name = $3, timezone = $4, updated_at_us = $5
-                       WHERE id = $1 AND deleted_at_us IS NULL";
-            let values = params![site.id.as_bytes(), site.domain, site.name, site.timezone, site.updated_at.as_micros()];
+            let sql = "UPDATE sites SET domain = $1, name = $2, timezone = $3, updated_at_us = $4
+                       WHERE id = $5 AND deleted_at_us IS NULL";
+            let values = params![site.domain, site.name, site.timezone, site.updated_at.as_micros(), site.id.as_bytes()];
             changed_one(prepare(connection, sql)?.execute(values)?)
         };
         self.write(update).await
@@ -51,10 +51,10 @@ impl Store {
     pub async fn delete_site(&self, id: SiteId, now: Timestamp) -> Result<(), StoreError> {
         let delete = move |connection: &Connection| {
             let (id, now) = (id.as_bytes(), now.as_micros());
-            let site = "UPDATE sites SET deleted_at_us = $2 WHERE id = $1 AND deleted_at_us IS NULL";
-            changed_one(prepare(connection, site)?.execute(params![id, now])?)?;
-            let webhooks = "UPDATE webhooks SET deleted_at_us = $2 WHERE site_id = $1 AND deleted_at_us IS NULL";
-            prepare(connection, webhooks)?.execute(params![id, now])?;
+            let site = "UPDATE sites SET deleted_at_us = $1 WHERE id = $2 AND deleted_at_us IS NULL";
+            changed_one(prepare(connection, site)?.execute(params![now, id])?)?;
+            let webhooks = "UPDATE webhooks SET deleted_at_us = $1 WHERE site_id = $2 AND deleted_at_us IS NULL";
+            prepare(connection, webhooks)?.execute(params![now, id])?;
             prepare(connection, "DELETE FROM keys WHERE site_id = $1")?.execute([id])?;
             Ok(())
         };

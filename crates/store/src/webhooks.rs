@@ -79,12 +79,12 @@ impl Store {
     /// Changes a webhook and replaces its triggers; one transaction. Errors: `Exists`, `Gone`, as for a new one.
     pub async fn update_webhook(&self, webhook: Webhook) -> Result<(), StoreError> {
         let update = move |connection: &Connection| {
-            let sql = "UPDATE webhooks SET name = $2, url = $3, enabled = $4, disabled_reason = $5, retry_schedule = $6,
-                       updated_at_us = $7 WHERE id = $1 AND deleted_at_us IS NULL";
+            let sql = "UPDATE webhooks SET name = $1, url = $2, enabled = $3, disabled_reason = $4, retry_schedule = $5,
+                       updated_at_us = $6 WHERE id = $7 AND deleted_at_us IS NULL";
             let (id, updated_at) = (webhook.id.as_bytes(), webhook.updated_at.as_micros());
             let reason = &webhook.disabled_reason;
             let schedule = schedule_text(&webhook);
-            let values = params![id, webhook.name, webhook.url, webhook.enabled, reason, schedule, updated_at];
+            let values = params![webhook.name, webhook.url, webhook.enabled, reason, schedule, updated_at, id];
             changed_one(prepare(connection, sql)?.execute(values)?)?;
             prepare(connection, "DELETE FROM triggers WHERE webhook_id = $1")?.execute([id])?;
             insert_triggers(connection, webhook.id, &webhook.triggers)
@@ -95,8 +95,8 @@ impl Store {
     /// Marks a webhook as deleted; one statement. Errors: `Gone`.
     pub async fn delete_webhook(&self, id: WebhookId, now: Timestamp) -> Result<(), StoreError> {
         let delete = move |connection: &Connection| {
-            let sql = "UPDATE webhooks SET deleted_at_us = $2 WHERE id = $1 AND deleted_at_us IS NULL";
-            changed_one(prepare(connection, sql)?.execute(params![id.as_bytes(), now.as_micros()])?)
+            let sql = "UPDATE webhooks SET deleted_at_us = $1 WHERE id = $2 AND deleted_at_us IS NULL";
+            changed_one(prepare(connection, sql)?.execute(params![now.as_micros(), id.as_bytes()])?)
         };
         self.write(delete).await
     }
