@@ -3,6 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use crate::id::{DeliveryId, EventId, TriggerId, WebhookId};
+use crate::retry::Verdict;
 use crate::time::Timestamp;
 
 /// How much of an answer's body an attempt keeps, in bytes.
@@ -76,6 +77,16 @@ pub struct Attempt {
 }
 
 impl Status {
+    /// Where a delivery stands after an attempt, and when it is tried again. `is_on` is whether its webhook still is.
+    pub fn after(verdict: Verdict, is_on: bool) -> (Self, Option<Timestamp>) {
+        match verdict {
+            Verdict::Done => (Self::Success, None),
+            Verdict::RetryAt(at) if is_on => (Self::Retrying, Some(at)),
+            Verdict::RetryAt(_) => (Self::Cancelled, None),
+            Verdict::GiveUp => (Self::Failed, None),
+        }
+    }
+
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Pending, Self::Retrying, Self::Success, Self::Failed, Self::Cancelled];
 
@@ -99,5 +110,26 @@ impl Status {
 impl Serialize for Status {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_becomes_of_a_delivery() {
+        let later = Timestamp::EPOCH;
+        let cases = [
+            (Verdict::Done, true, (Status::Success, None)),
+            (Verdict::Done, false, (Status::Success, None)),
+            (Verdict::RetryAt(later), true, (Status::Retrying, Some(later))),
+            (Verdict::RetryAt(later), false, (Status::Cancelled, None)),
+            (Verdict::GiveUp, true, (Status::Failed, None)),
+            (Verdict::GiveUp, false, (Status::Failed, None)),
+        ];
+        for (verdict, is_on, expected) in cases {
+            assert_eq!(Status::after(verdict, is_on), expected, "{verdict:?}, {is_on}");
+        }
     }
 }

@@ -124,7 +124,7 @@ impl Detector {
             self.observe_spikes(rules, now, &mut firings);
         }
         for goal in rules.goals.iter().filter(|goal| goal.is_completed_by(event)) {
-            self.complete(rules, goal, event, visit, now, &mut firings);
+            self.complete(rules, goal, &Occurrence { event, visit, now }, &mut firings);
         }
         Detection::Counted(firings)
     }
@@ -196,33 +196,40 @@ impl Detector {
         }
     }
 
-    fn complete(&mut self, rules: &Rules, goal: &Goal, event: &Event, visit: &Visit<'_>, now: Second, firings: &mut Vec<Firing>) {
+    fn complete(&mut self, rules: &Rules, goal: &Goal, seen: &Occurrence<'_>, firings: &mut Vec<Firing>) {
         let wanted = |rule: &GoalCompletion| rule.goal_id.is_none_or(|id| id == goal.id);
         for (target, rule) in rules.completions.iter().filter(|(_, rule)| wanted(rule)) {
             let reached = match rule.window_seconds {
                 None => true,
-                Some(window) => self.completions.entry(target.trigger_id).or_default().complete(rule.threshold, window, now),
+                Some(window) => self.completions.entry(target.trigger_id).or_default().complete(rule.threshold, window, seen.now),
             };
             if reached {
-                let data = Data::GoalCompletion(self.completed(goal, event, visit, rule.threshold));
+                let data = Data::GoalCompletion(self.completed(goal, seen, rule.threshold));
                 fire(firings, data, *target);
             }
         }
     }
 
-    fn completed(&self, goal: &Goal, event: &Event, visit: &Visit<'_>, count: u32) -> GoalCompleted {
+    fn completed(&self, goal: &Goal, seen: &Occurrence<'_>, count: u32) -> GoalCompleted {
         let counts_revenue = matches!(&goal.spec.kind, GoalKind::Event { currency: Some(_), .. });
         GoalCompleted {
             goal_id: goal.id,
             goal_name: goal.spec.display_name.clone(),
             goal_type: goal.spec.kind.name(),
-            path: event.pathname.clone(),
+            path: seen.event.pathname.clone(),
             count,
-            source: self.traffic.source_of(visit.visitor),
-            props: event.props.clone(),
-            revenue: event.revenue.clone().filter(|_| counts_revenue),
+            source: self.traffic.source_of(seen.visit.visitor),
+            props: seen.event.props.clone(),
+            revenue: seen.event.revenue.clone().filter(|_| counts_revenue),
         }
     }
+}
+
+/// An event, whose it is, and when.
+struct Occurrence<'a> {
+    event: &'a Event,
+    visit: &'a Visit<'a>,
+    now: Second,
 }
 
 /// Adds a target to the firing that says the same, or a new firing.

@@ -36,6 +36,14 @@ pub struct Ingested {
     pub dropped: usize,
 }
 
+/// An event as it came in.
+struct Arrival<'a> {
+    event: &'a Event,
+    client: &'a Client<'a>,
+    salts: &'a Salts,
+    now: Timestamp,
+}
+
 /// What fired, by site. Unless it is kept, it will fire again: whatever ends this early takes it back.
 struct Fired {
     registry: Arc<Registry>,
@@ -67,10 +75,12 @@ impl Engine {
             return Ok(Ingested { dropped: event.domains.len() });
         }
         let now = inner.ambient.now();
-        let salts = inner.salts.at(now).await?;
+        let salts = inner.salts.at(now).await;
+        let salts = salts.inspect_err(|error| error!(%error, "without the day's salts, events are refused"))?;
+        let arrival = Arrival { event, client, salts: &salts, now };
         let (mut dropped, mut fired) = (0, Vec::new());
         for domain in &event.domains {
-            match inner.detect(domain, event, client, &salts, now) {
+            match inner.detect(domain, &arrival) {
                 Some((_, firings)) if firings.is_empty() => {}
                 Some(firings) => fired.push(firings),
                 None => dropped += 1,
@@ -103,14 +113,8 @@ impl Engine {
 
 impl Inner {
     /// What fires on one of the event's sites; none if the event is dropped there.
-    fn detect(
-        &self,
-        domain: &str,
-        event: &Event,
-        client: &Client<'_>,
-        salts: &Salts,
-        now: Timestamp,
-    ) -> Option<(Arc<ActiveSite>, Vec<Firing>)> {
+    fn detect(&self, domain: &str, arrival: &Arrival<'_>) -> Option<(Arc<ActiveSite>, Vec<Firing>)> {
+        let Arrival { event, client, salts, now } = arrival;
         let site = self.registry.by_domain(domain)?;
         let traits = Traits { user_agent: client.user_agent, address: client.address, domain, hostname: &event.hostname };
         let visit = Visit {

@@ -15,7 +15,6 @@ use std::time::Duration;
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::delivery::Status;
 use bellwether_domain::id::{OwnerId, WebhookId};
-use bellwether_domain::retry::Verdict;
 use bellwether_domain::time::Timestamp;
 use bellwether_store::{AttemptRecord, DueDelivery, NewEvent, Settlement, Store, StoreError};
 use tokio::runtime::Handle;
@@ -261,12 +260,7 @@ impl Dispatcher {
         let settled_at = self.ambient.now();
         let verdict = webhook.schedule().decide(number, &answer.outcome, settled_at, self.ambient.fraction());
         let is_on = self.registry.webhook_that_is_on(delivery.webhook_id).is_some();
-        let (status, next_attempt_at) = match verdict {
-            Verdict::Done => (Status::Success, None),
-            Verdict::RetryAt(at) if is_on => (Status::Retrying, Some(at)),
-            Verdict::RetryAt(_) => (Status::Cancelled, None),
-            Verdict::GiveUp => (Status::Failed, None),
-        };
+        let (status, next_attempt_at) = Status::after(verdict, is_on);
         log_attempt(&webhook, delivery, number, status, &answer);
         let attempt = record(number, started_at, answer);
         let (delivery_id, webhook_id, url) = (delivery.id, delivery.webhook_id, Some(webhook.url.clone()));

@@ -41,7 +41,7 @@ pub struct NewKey {
 }
 
 /// A person to be kept.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NewUser {
     /// The person's id.
     pub id: UserId,

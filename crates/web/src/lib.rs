@@ -56,7 +56,7 @@ fn routes(app: App) -> Router {
         .nest("/api/sites/{site_id}", site)
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
-        .fallback(async || Problem::not_found())
-        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .fallback(async || Problem::NotFound)
+        .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .with_state(app)
 }

@@ -47,14 +47,6 @@ struct Body<'a> {
 }
 
 impl Problem {
-    pub(crate) fn not_found() -> Self {
-        Self::NotFound
-    }
-
-    pub(crate) fn method_not_allowed() -> Self {
-        Self::MethodNotAllowed
-    }
-
     /// Every public error, in one place.
     fn status(&self) -> (StatusCode, &'static str) {
         match self {

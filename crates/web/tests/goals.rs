@@ -157,7 +157,7 @@ async fn no_two_goals_of_a_site_have_the_same_name_or_are_completed_by_the_same_
     ];
     let sentence = "the site has a goal with this name, or completed by the same events, already";
     for goal in duplicates {
-        server.assert_conflict("POST", GOALS, GOALS, &goal, sentence).await;
+        server.assert_conflict("POST", GOALS, GOALS, (&goal, sentence)).await;
     }
 }
 

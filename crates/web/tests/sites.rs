@@ -224,8 +224,8 @@ async fn a_domain_belongs_to_one_site() {
     let sentence = "there is a site with this domain already";
     for domain in ["example.com", "www.example.com", "https://EXAMPLE.com"] {
         let body = json!({"domain": domain});
-        server.assert_conflict("POST", "/api/sites", "/api/sites", &body, sentence).await;
-        server.assert_conflict("PATCH", "/api/sites/other.example", "/api/sites", &body, sentence).await;
+        server.assert_conflict("POST", "/api/sites", "/api/sites", (&body, sentence)).await;
+        server.assert_conflict("PATCH", "/api/sites/other.example", "/api/sites", (&body, sentence)).await;
     }
     server.patch("/api/sites/example.com", &json!({"domain": "www.example.com"})).await;
 }

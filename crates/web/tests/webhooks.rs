@@ -445,10 +445,10 @@ async fn a_webhook_has_each_trigger_once() {
     let webhook = server.add_webhook("example.com", &json!(["goal_completion"])).await;
     let same = json!({"type": "goal_completion", "threshold": 1, "goal_id": null});
     let there = "the webhook has this trigger already";
-    server.assert_conflict("POST", &format!("{webhook}/triggers"), WEBHOOKS, &same, there).await;
+    server.assert_conflict("POST", &format!("{webhook}/triggers"), WEBHOOKS, (&same, there)).await;
     let twice = json!({"url": NOWHERE, "triggers": ["goal_completion", same]});
-    server.assert_conflict("POST", WEBHOOKS, WEBHOOKS, &twice, "the same trigger stands twice").await;
-    server.assert_conflict("PATCH", &webhook, WEBHOOKS, &twice, there).await;
+    server.assert_conflict("POST", WEBHOOKS, WEBHOOKS, (&twice, "the same trigger stands twice")).await;
+    server.assert_conflict("PATCH", &webhook, WEBHOOKS, (&twice, there)).await;
 }
 
 #[tokio::test]

@@ -13,6 +13,8 @@ use super::places::{Place, Places};
 use crate::workers::Workers;
 
 const MAX_SETTLED_TOGETHER: usize = 512;
+/// How long outcomes wait for others. Nobody waits for them, and together they touch the same pages once.
+const GATHERING_TIME: Duration = Duration::from_millis(2);
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// Where outcomes are handed in.
@@ -39,6 +41,8 @@ impl Settler {
                 if together.is_empty() {
                     return;
                 }
+                tokio::time::sleep(GATHERING_TIME).await;
+                together.extend(std::iter::from_fn(|| waiting.try_recv().ok()).take(MAX_SETTLED_TOGETHER));
                 let outcomes = together.drain(..).map(|outcome| (outcome.settlement, outcome.place));
                 let (settlements, held): (Vec<_>, Vec<_>) = outcomes.unzip();
                 let settlements: Arc<[_]> = settlements.into();

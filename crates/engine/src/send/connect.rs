@@ -20,6 +20,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use tokio::net::TcpStream;
 use tower_service::Service;
+use tracing::warn;
 
 use super::SenderError;
 use super::resolver::{Resolve, resolve};
@@ -50,7 +51,13 @@ impl ConnectError {
 /// TLS over guarded connections, trusting the system's roots and the extra ones.
 pub(super) fn https(guard: Guard, extra_roots_pem: Option<&[u8]>) -> Result<HttpsConnector<Guard>, SenderError> {
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let native = rustls_native_certs::load_native_certs();
+    for error in &native.errors {
+        warn!(%error, "some of the system's root certificates cannot be read");
+    }
+    if let (0, _) = roots.add_parsable_certificates(native.certs) {
+        warn!("the system has no root certificates: only those of BELLWETHER_CA_FILE are trusted");
+    }
     if let Some(pem) = extra_roots_pem {
         let unreadable = |error: &dyn std::fmt::Display| SenderError::ExtraRoots(error.to_string());
         let extra: Vec<CertificateDer<'_>> =

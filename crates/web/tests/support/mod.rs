@@ -190,8 +190,8 @@ impl Server {
         }
     }
 
-    /// Refuses this body as a duplicate, while what `watched` shows stays as it is.
-    pub(crate) async fn assert_conflict(&self, method: &str, path: &str, watched: &str, body: &Value, sentence: &str) {
+    /// Refuses this body as a duplicate, with this sentence, while what `watched` shows stays as it is.
+    pub(crate) async fn assert_conflict(&self, method: &str, path: &str, watched: &str, (body, sentence): (&Value, &str)) {
         let before = self.get(watched).await;
         let problem = self.call(method, path, body).await.problem(409);
         assert_eq!(problem["detail"], sentence, "{method} {path} {body}");
