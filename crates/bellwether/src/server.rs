@@ -57,7 +57,7 @@ pub(crate) async fn run(config: Config, ambient: Ambient, no_migrate: bool) -> E
 }
 
 impl Server {
-    /// Opens the database, starts the workers and listens. The database is touched last of all that can be refused.
+    /// Opens the database, starts the workers and listens. What can be refused without it is refused before the database is touched.
     pub(crate) async fn start(config: &Config, ambient: Ambient, migration: Migration) -> Result<Self, Error> {
         let path = &config.database_path;
         if migration == Migration::Require {
@@ -75,8 +75,12 @@ impl Server {
             Engine::start(store, ambient, settings, resolver, &workers).await.map_err(|error| not_started(path, error))?;
         let web_shutdown = CancellationToken::new();
         let (serving, proxies, shutdown) = (engine.clone(), config.trusted_proxies.clone(), web_shutdown.clone());
+        let ends_everything = workers.shutdown().clone().drop_guard();
         #[expect(clippy::disallowed_methods, reason = "its end is awaited here, before that of the workers")]
-        let web = tokio::spawn(async move { bellwether_web::serve(listener, serving, &proxies, shutdown).await });
+        let web = tokio::spawn(async move {
+            let _ends_everything = ends_everything;
+            bellwether_web::serve(listener, serving, &proxies, shutdown).await;
+        });
         Ok(Self { address, engine, workers, web, web_shutdown, _lock: lock })
     }
 

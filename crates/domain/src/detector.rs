@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use crate::event::Event;
 use crate::goal::{Goal, GoalKind};
-use crate::id::{SiteId, TriggerId, WebhookId};
+use crate::id::{TriggerId, WebhookId};
 use crate::payload::{Data, GoalCompleted, VisitorsSpiked};
 use crate::time::Second;
-use crate::traffic::{Traffic, Visit};
+use crate::traffic::{Share, Traffic, Visit};
 use crate::trigger::{Arming, CompletionCount, GoalCompletion, Rule, Trigger, VisitorSpike, change_percent};
 use crate::visitor::VisitorId;
 
@@ -21,12 +21,6 @@ const MAX_STEP_BACK_SECONDS: u32 = 60;
 /// What a site's configuration asks to be told of, ready for use.
 #[derive(Debug)]
 pub struct Rules {
-    /// The site.
-    pub site_id: SiteId,
-    /// Its domain.
-    pub domain: Arc<str>,
-    /// Its name.
-    pub name: Arc<str>,
     goals: Arc<[Goal]>,
     completions: Vec<(Target, GoalCompletion)>,
     spikes: Vec<(Target, VisitorSpike)>,
@@ -41,13 +35,24 @@ pub struct Target {
     pub trigger_id: TriggerId,
 }
 
-/// Something that happened and that webhooks are to be told of: one event, and at most one delivery a webhook.
+/// Something that happened and that webhooks are to be told of: one event.
 #[derive(Debug)]
 pub struct Firing {
     /// What happened.
     pub data: Data,
-    /// Who is told; each webhook once.
+    /// The triggers that fired, and their webhooks.
     pub targets: Vec<Target>,
+}
+
+impl Firing {
+    /// Who is told: each webhook once, on account of the first of its triggers.
+    pub fn told(&self) -> impl Iterator<Item = &Target> {
+        let targets = self.targets.iter().enumerate();
+        let is_first = |(index, target): &(usize, &Target)| {
+            !self.targets[..*index].iter().any(|before| before.webhook_id == target.webhook_id)
+        };
+        targets.filter(is_first).map(|(_, target)| target)
+    }
 }
 
 /// What an event did on a site.
@@ -69,11 +74,7 @@ pub struct Detector {
 
 impl Rules {
     /// Compiles a site's goals and the triggers of its webhooks, those that are switched on.
-    pub fn new<'a>(
-        (site_id, domain, name): (SiteId, Arc<str>, Arc<str>),
-        goals: Arc<[Goal]>,
-        webhooks: impl IntoIterator<Item = (WebhookId, &'a [Trigger])>,
-    ) -> Self {
+    pub fn new<'a>(goals: Arc<[Goal]>, webhooks: impl IntoIterator<Item = (WebhookId, &'a [Trigger])>) -> Self {
         let (mut completions, mut spikes) = (Vec::new(), Vec::new());
         for (webhook_id, triggers) in webhooks {
             for trigger in triggers {
@@ -84,7 +85,7 @@ impl Rules {
                 }
             }
         }
-        Self { site_id, domain, name, goals, completions, spikes }
+        Self { goals, completions, spikes }
     }
 }
 
@@ -110,7 +111,7 @@ impl Detector {
     /// Takes an event in, at the time `now`, of the visitor behind `visit`.
     pub fn observe(&mut self, rules: &Rules, event: &Event, visit: &Visit<'_>, now: Second) -> Detection {
         if now.saturating_add(MAX_STEP_BACK_SECONDS) < self.traffic.now() {
-            *self = Self { armings: HashMap::new(), ..Self::new(rules, now, now, |_| None) };
+            *self = Self::new(rules, now, now, |_| None);
         }
         let now = self.traffic.advance(now);
         let mut firings = Vec::new();
@@ -172,17 +173,22 @@ impl Detector {
 
     /// The condition is looked at before an event counts, since it may have become false while nothing came, and after.
     fn observe_spikes(&mut self, rules: &Rules, now: Second, firings: &mut Vec<Firing>) {
+        let mut tops: Vec<(u32, Tops)> = Vec::new();
         for (target, spike) in &rules.spikes {
             let condition = spike.is_exceeded_by(&self.traffic.counts(spike.window_seconds));
             let arming = self.armings.entry(target.trigger_id).or_default();
             if arming.observe(condition, spike.cooldown_seconds, now) {
-                let data = Data::VisitorSpike(self.spiked(spike));
-                fire(firings, data, *target);
+                let known = tops.iter().position(|(window, _)| *window == spike.window_seconds);
+                let index = known.unwrap_or_else(|| {
+                    tops.push((spike.window_seconds, self.tops(spike.window_seconds)));
+                    tops.len() - 1
+                });
+                fire(firings, Data::VisitorSpike(self.spiked(spike, tops[index].1.clone())), *target);
             }
         }
     }
 
-    fn spiked(&self, spike: &VisitorSpike) -> VisitorsSpiked {
+    fn spiked(&self, spike: &VisitorSpike, tops: Tops) -> VisitorsSpiked {
         let counts = self.traffic.counts(spike.window_seconds);
         VisitorsSpiked {
             current_visitors: counts.current,
@@ -191,9 +197,14 @@ impl Detector {
             threshold: spike.threshold,
             unit: spike.unit,
             window_seconds: spike.window_seconds,
-            top_sources: self.traffic.top_sources(spike.window_seconds),
-            top_pages: self.traffic.top_pages(spike.window_seconds),
+            top_sources: tops.sources,
+            top_pages: tops.pages,
         }
+    }
+
+    /// Looks at every visitor: once for all triggers of a window.
+    fn tops(&self, window_seconds: u32) -> Tops {
+        Tops { sources: self.traffic.top_sources(window_seconds), pages: self.traffic.top_pages(window_seconds) }
     }
 
     fn complete(&mut self, rules: &Rules, goal: &Goal, seen: &Occurrence<'_>, firings: &mut Vec<Firing>) {
@@ -225,6 +236,13 @@ impl Detector {
     }
 }
 
+/// Where most visitors come from, and where they are.
+#[derive(Clone)]
+struct Tops {
+    sources: Vec<Share>,
+    pages: Vec<Share>,
+}
+
 /// An event, whose it is, and when.
 struct Occurrence<'a> {
     event: &'a Event,
@@ -235,7 +253,6 @@ struct Occurrence<'a> {
 /// Adds a target to the firing that says the same, or a new firing.
 fn fire(firings: &mut Vec<Firing>, data: Data, target: Target) {
     match firings.iter_mut().find(|firing| firing.data == data) {
-        Some(firing) if firing.targets.iter().any(|known| known.webhook_id == target.webhook_id) => {}
         Some(firing) => firing.targets.push(target),
         None => firings.push(Firing { data, targets: vec![target] }),
     }
@@ -307,8 +324,7 @@ pub(crate) mod tests {
             .iter()
             .map(|list| (WebhookId::new(&ambient), list.as_array().expect("a list").iter().map(trigger).collect()))
             .collect();
-        let identity = (SiteId::new(&ambient), Arc::from("example.com"), Arc::from("Example"));
-        let rules = Rules::new(identity, goals.into(), webhooks.iter().map(|(id, triggers)| (*id, triggers.as_slice())));
+        let rules = Rules::new(goals.into(), webhooks.iter().map(|(id, triggers)| (*id, triggers.as_slice())));
         let detector = Detector::new(&rules, START, START, |_| None);
         Site { rules, detector, visitors: 1_000 }
     }
@@ -341,8 +357,8 @@ pub(crate) mod tests {
 
     fn names(firings: &[Firing]) -> Vec<(String, u32, usize)> {
         let name = |firing: &Firing| match &firing.data {
-            Data::GoalCompletion(data) => (data.goal_name.clone(), data.count, firing.targets.len()),
-            Data::VisitorSpike(_) => ("spike".to_owned(), 1, firing.targets.len()),
+            Data::GoalCompletion(data) => (data.goal_name.clone(), data.count, firing.told().count()),
+            Data::VisitorSpike(_) => ("spike".to_owned(), 1, firing.told().count()),
         };
         firings.iter().map(name).collect()
     }
@@ -465,6 +481,16 @@ pub(crate) mod tests {
         assert_eq!(firings.len(), 2);
         site.detector.take_back(&site.rules, &firings);
         assert_eq!(site.event(2, 2, json!({"n": "Buy"})).len(), 2);
+    }
+
+    #[test]
+    fn triggers_of_one_webhook_with_the_same_to_say_tell_it_once_and_fire_together() {
+        let spike = |cooldown| json!({"type": "visitor_spike", "unit": "visitors", "threshold": 1, "cooldown_seconds": cooldown});
+        let mut site = site(&[], &[json!([spike(100), spike(200)])]);
+        let firings = site.pageview(0, 1);
+        assert_eq!((firings.len(), firings[0].told().count(), firings[0].targets.len()), (1, 1, 2));
+        site.detector.take_back(&site.rules, &firings);
+        assert_eq!(site.pageview(1, 2)[0].targets.len(), 2);
     }
 
     #[test]

@@ -25,6 +25,8 @@ const MAX_NAME_CHARS: usize = 120;
 const MAX_URL_BYTES: usize = 2_000;
 const MAX_REFERRER_CHARS: usize = 2_000;
 const MAX_DOMAINS: usize = 100;
+/// Those that stand there several times are counted.
+const MAX_LISTED_DOMAINS: usize = 1_000;
 const MAX_PROPS: usize = 30;
 const MAX_PROP_KEY_BYTES: usize = 300;
 const MAX_PROP_VALUE_BYTES: usize = 2_000;
@@ -227,7 +229,10 @@ fn read_pathname(url: &Url<'_>, hash_mode: bool) -> String {
 fn read_domains(sent: &Sent<'_>, host: &str) -> Result<Vec<String>, &'static str> {
     let listed = sent.first(&[FieldName::D, FieldName::Domain]).and_then(Field::as_text).unwrap_or(host);
     let mut domains: Vec<String> = Vec::new();
-    for domain in listed.split(',').map(strip_www).filter(|domain| !domain.is_empty()) {
+    for (index, domain) in listed.split(',').map(strip_www).filter(|domain| !domain.is_empty()).enumerate() {
+        if index == MAX_LISTED_DOMAINS {
+            return Err("should be at most 100 domain(s)");
+        }
         if domains.iter().any(|known| *known == domain) {
             continue;
         }

@@ -309,7 +309,7 @@ impl NameId {
     const NONE: Self = Self(0);
 }
 
-/// Texts by number, so that a visitor's record stays small. A name that was not touched for two periods loses its number.
+/// Texts by number, so that a visitor's record stays small. A name that was not touched for a period loses its number.
 #[derive(Debug, Default)]
 struct Names {
     ids: HashMap<Arc<str>, NameId, FixedState>,

@@ -14,7 +14,7 @@ use bellwether_domain::visitor::{Salts, Traits};
 use bellwether_store::{NewDelivery, NewEvent, StoreError};
 use tracing::{error, info};
 
-use crate::registry::{ActiveSite, Registry};
+use crate::registry::ActiveSite;
 use crate::workers::Workers;
 use crate::{Engine, Inner};
 
@@ -46,7 +46,6 @@ struct Arrival<'a> {
 
 /// What fired, by site. Unless it is kept, it will fire again: whatever ends this early takes it back.
 struct Fired {
-    registry: Arc<Registry>,
     sites: Vec<(Arc<ActiveSite>, Vec<Firing>)>,
     now: Timestamp,
 }
@@ -60,7 +59,7 @@ impl Fired {
 impl Drop for Fired {
     fn drop(&mut self) {
         for (site, firings) in &self.sites {
-            site.with_detector(&self.registry, self.now.second(), |detector| detector.take_back(&site.rules, firings));
+            site.take_back(firings);
         }
     }
 }
@@ -87,7 +86,7 @@ impl Engine {
             }
         }
         if !fired.is_empty() {
-            inner.commit(Fired { registry: inner.registry.clone(), sites: fired, now }).await?;
+            inner.commit(Fired { sites: fired, now }).await?;
         }
         Ok(Ingested { dropped })
     }
@@ -115,7 +114,6 @@ impl Inner {
     /// What fires on one of the event's sites; none if the event is dropped there.
     fn detect(&self, domain: &str, arrival: &Arrival<'_>) -> Option<(Arc<ActiveSite>, Vec<Firing>)> {
         let Arrival { event, client, salts, now } = arrival;
-        let site = self.registry.by_domain(domain)?;
         let traits = Traits { user_agent: client.user_agent, address: client.address, domain, hostname: &event.hostname };
         let visit = Visit {
             visitor: traits.visitor(&salts.current),
@@ -124,13 +122,19 @@ impl Inner {
             page: &event.pathname,
         };
         // A visitor's id is made of the user agent too, so those who are known were no bots.
-        let observe = |detector: &mut Detector| match detector.knows(visit.visitor) || !bot::is_bot(client.user_agent) {
-            true => detector.observe(&site.rules, event, &visit, now.second()),
-            false => Detection::Dropped,
-        };
-        match site.with_detector(&self.registry, now.second(), observe) {
-            Detection::Counted(firings) => Some((site, firings)),
-            Detection::Dropped => None,
+        let observe =
+            |site: &ActiveSite, detector: &mut Detector| match detector.knows(visit.visitor) || !bot::is_bot(client.user_agent) {
+                true => detector.observe(&site.rules, event, &visit, now.second()),
+                false => Detection::Dropped,
+            };
+        loop {
+            let site = self.registry.by_domain(domain)?;
+            match site.with_detector(&self.registry, now.second(), |detector| observe(&site, detector)) {
+                Some(Detection::Counted(firings)) => return Some((site, firings)),
+                Some(Detection::Dropped) => return None,
+                // It was changed between the two lines.
+                None => {}
+            }
         }
     }
 
@@ -179,7 +183,7 @@ impl Inner {
             event_type,
             payload: payload.to_body().into(),
             created_at: now,
-            deliveries: firing.targets.iter().filter_map(delivery).collect(),
+            deliveries: firing.told().filter_map(delivery).collect(),
             cooling,
         }
     }

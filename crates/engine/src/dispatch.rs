@@ -17,7 +17,6 @@ use bellwether_domain::delivery::Status;
 use bellwether_domain::id::{OwnerId, WebhookId};
 use bellwether_domain::time::Timestamp;
 use bellwether_store::{AttemptRecord, DueDelivery, NewEvent, Settlement, Store, StoreError};
-use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 use tracing::{error, info, warn};
 
@@ -30,6 +29,8 @@ use settle::Settler;
 
 /// The most requests under way at a time.
 const MAX_IN_FLIGHT: usize = 1_000;
+/// Those of them that only the first worker of an endpoint may take.
+const RESERVED_IN_FLIGHT: usize = 500;
 const MAX_CLAIMED: usize = 1_000;
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// A process that has not said for this long that it is alive loses its deliveries.
@@ -44,7 +45,6 @@ pub(crate) struct Dispatcher {
     sender: Sender,
     settler: Settler,
     workers: Workers,
-    runtime: Handle,
     queues: Mutex<Queues<Held>>,
     places: Arc<Places>,
     in_flight: Semaphore,
@@ -83,7 +83,6 @@ impl Dispatcher {
             sender,
             settler,
             workers: workers.clone(),
-            runtime: Handle::current(),
             queues: Mutex::default(),
             places,
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
@@ -187,7 +186,9 @@ impl Dispatcher {
     }
 
     async fn renew_lease(&self, now: Timestamp) -> Result<(), StoreError> {
-        if *self.renew_at.lock().unwrap_or_else(PoisonError::into_inner) <= now {
+        let renew_at = *self.renew_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_set_back = renew_at > now + LEASE_RENEWAL;
+        if renew_at <= now || was_set_back {
             self.store.keep_alive(self.owner, now, now + LEASE, MAX_HELD).await?;
             self.look_at_tables().await?;
             *self.renew_at.lock().unwrap_or_else(PoisonError::into_inner) = now + LEASE_RENEWAL;
@@ -232,17 +233,21 @@ impl Dispatcher {
     fn enqueue(self: &Arc<Self>, held: Held) {
         let webhook_id = held.delivery.webhook_id;
         if self.queues().push(webhook_id, held) {
-            self.workers.spawn_task_on(&self.runtime, "delivery", self.clone().work_off(webhook_id));
+            self.workers.spawn_task("delivery", self.clone().work_off(webhook_id));
         }
     }
 
     /// One of an endpoint's workers: sends what waits there, one after the other, until nothing does.
     async fn work_off(self: Arc<Self>, webhook_id: WebhookId) {
         loop {
-            let Some(held) = self.queues().next(webhook_id) else {
+            let few_are_left = self.in_flight.available_permits() <= RESERVED_IN_FLIGHT;
+            if few_are_left && self.queues().leave_to_others(webhook_id) {
+                return;
+            }
+            let Ok(_under_way) = self.in_flight.acquire().await else {
                 return;
             };
-            let Ok(_under_way) = self.in_flight.acquire().await else {
+            let Some(held) = self.queues().next(webhook_id) else {
                 return;
             };
             let settlement = self.deliver(&held.delivery).await;
@@ -258,7 +263,7 @@ impl Dispatcher {
         let number = delivery.attempt_count.saturating_add(1);
         let answer = self.sender.send(&webhook, delivery, started_at).await;
         let settled_at = self.ambient.now();
-        let verdict = webhook.schedule().decide(number, &answer.outcome, settled_at, self.ambient.fraction());
+        let verdict = webhook.webhook.schedule().decide(number, &answer.outcome, settled_at, self.ambient.fraction());
         let is_on = self.registry.webhook_that_is_on(delivery.webhook_id).is_some();
         let (status, next_attempt_at) = Status::after(verdict, is_on);
         log_attempt(&webhook, delivery, number, status, &answer);

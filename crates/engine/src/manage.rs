@@ -21,6 +21,7 @@ use crate::Engine;
 use crate::registry::{ActiveSite, ActiveWebhook, SiteParts};
 
 const CANCELLED_PER_WRITE: usize = 1_000;
+const CANCELLING_WRITES: usize = 10;
 const SITE_LOCKS: usize = 64;
 
 /// Why a change was not made. Nothing was changed.
@@ -331,11 +332,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Cancels what has not gone out. What that cannot be done for now is cancelled when it is due.
+    /// Cancels what has not gone out, or much of it; the rest is cancelled when it is due.
     async fn cancel_open(&self, webhook_id: WebhookId) {
         let now = self.inner.ambient.now();
         self.inner.dispatcher.cancel_waiting(webhook_id).await;
-        loop {
+        for _ in 0..CANCELLING_WRITES {
             match self.inner.store.cancel_open(webhook_id, now, CANCELLED_PER_WRITE).await {
                 Ok(CANCELLED_PER_WRITE) => {}
                 Ok(_) => return,

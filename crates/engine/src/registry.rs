@@ -6,10 +6,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bellwether_domain::detector::{Detector, Rules};
+use bellwether_domain::detector::{Detector, Firing, Rules};
 use bellwether_domain::goal::Goal;
 use bellwether_domain::id::{SiteId, TriggerId, WebhookId};
-use bellwether_domain::retry::Schedule;
 use bellwether_domain::signature::Secret;
 use bellwether_domain::site::Site;
 use bellwether_domain::time::{Second, Timestamp};
@@ -30,6 +29,8 @@ pub struct ActiveSite {
     /// Its webhooks, in the order they were made, those that were deleted among them.
     pub webhooks: Vec<Arc<ActiveWebhook>>,
     pub(crate) rules: Rules,
+    /// How often the site was changed before.
+    revision: u64,
     live: Arc<Live>,
 }
 
@@ -50,6 +51,8 @@ struct Live(Mutex<Seen>);
 struct Seen {
     /// Since when it is known what happened, before there is a detector: nothing.
     quiet_from: Second,
+    /// Of the entry whose rules the detector goes by.
+    revision: u64,
     detector: Option<Box<Detector>>,
 }
 
@@ -80,20 +83,15 @@ impl ActiveWebhook {
     pub fn is_on(&self) -> bool {
         self.webhook.enabled && self.deleted_at.is_none()
     }
-
-    pub(crate) fn schedule(&self) -> Schedule {
-        self.webhook.schedule()
-    }
 }
 
 impl ActiveSite {
-    fn new(parts: SiteParts, live: Arc<Live>) -> Self {
+    fn new(parts: SiteParts, revision: u64, live: Arc<Live>) -> Self {
         let SiteParts { site, goals, webhooks } = parts;
         let goals: Arc<[Goal]> = goals.into();
-        let identity = (site.id, site.domain.clone(), site.name.clone());
         let on = webhooks.iter().filter(|webhook| webhook.is_on());
-        let rules = Rules::new(identity, goals.clone(), on.map(|webhook| (webhook.webhook.id, &webhook.webhook.triggers[..])));
-        Self { site, goals, webhooks, rules, live }
+        let rules = Rules::new(goals.clone(), on.map(|webhook| (webhook.webhook.id, &webhook.webhook.triggers[..])));
+        Self { site, goals, webhooks, rules, revision, live }
     }
 
     pub(crate) fn parts(&self) -> SiteParts {
@@ -105,13 +103,23 @@ impl ActiveSite {
         self.webhooks.iter().find(|webhook| webhook.webhook.id == id)
     }
 
-    /// Lets `work` see what has happened on the site. Short: it holds a lock.
-    pub(crate) fn with_detector<T>(&self, registry: &Registry, now: Second, work: impl FnOnce(&mut Detector) -> T) -> T {
+    /// Lets `work` see what has happened on the site; none when this entry is not the newest any more. Short: it holds a lock.
+    pub(crate) fn with_detector<T>(&self, registry: &Registry, now: Second, work: impl FnOnce(&mut Detector) -> T) -> Option<T> {
         let fired = |id: TriggerId| registry.crossings.get(&id).copied();
         let mut seen = self.live.lock();
-        let Seen { quiet_from, detector } = &mut *seen;
+        if !seen.goes_by(self) {
+            return None;
+        }
+        let Seen { quiet_from, detector, .. } = &mut *seen;
         let new = || Box::new(Detector::new(&self.rules, now.min(*quiet_from), now, fired));
-        work(detector.get_or_insert_with(new))
+        Some(work(detector.get_or_insert_with(new)))
+    }
+
+    /// Takes back what fired, see [`Detector::take_back`].
+    pub(crate) fn take_back(&self, firings: &[Firing]) {
+        if let Some(detector) = &mut self.live.lock().detector {
+            detector.take_back(&self.rules, firings);
+        }
     }
 
     /// Distinct visitors of the last five minutes.
@@ -133,11 +141,24 @@ impl Live {
     }
 }
 
+impl Seen {
+    /// From now on the rules of `site`'s entry count, unless it is not the newest: then false.
+    fn goes_by(&mut self, site: &ActiveSite) -> bool {
+        if let (true, Some(detector)) = (self.revision < site.revision, &mut self.detector) {
+            detector.adapt(&site.rules);
+        }
+        self.revision = self.revision.max(site.revision);
+        self.revision == site.revision
+    }
+}
+
 impl Registry {
     /// Everything that is configured, from the store. The sites are watched from `now` on.
     pub(crate) async fn load(store: &Store, sealer: &Sealer, now: Timestamp) -> Result<Self, StartError> {
         let crossings = store.crossings().await?;
-        let crossings = crossings.into_iter().map(|(id, fired_at)| (id, fired_at.second())).collect();
+        // A clock that was ahead once must not silence a trigger until then.
+        let crossings = crossings.into_iter().filter(|(_, fired_at)| *fired_at <= now);
+        let crossings = crossings.map(|(id, fired_at)| (id, fired_at.second())).collect();
         let registry = Self { by_domain: Map::default(), by_id: Map::default(), webhooks: Map::default(), crossings };
         let mut goals: HashMap<SiteId, Vec<Goal>> = HashMap::new();
         for (site_id, goal) in store.goals().await? {
@@ -163,9 +184,10 @@ impl Registry {
         let before = self.by_id.pin().get(&parts.site.id).cloned();
         let live = match &before {
             Some(before) => before.live.clone(),
-            None => Arc::new(Live(Mutex::new(Seen { quiet_from: now.second(), detector: None }))),
+            None => Arc::new(Live(Mutex::new(Seen { quiet_from: now.second(), revision: 0, detector: None }))),
         };
-        let active = Arc::new(ActiveSite::new(parts, live));
+        let revision = before.as_ref().map_or(0, |before| before.revision + 1);
+        let active = Arc::new(ActiveSite::new(parts, revision, live));
         for webhook in &active.webhooks {
             self.webhooks.pin().insert(webhook.webhook.id, webhook.clone());
         }
@@ -177,14 +199,11 @@ impl Registry {
         active
     }
 
-    /// An event that found the entry before this one may still go by its rules; every later one goes by the new.
     fn settle_in(&self, before: &ActiveSite, active: &ActiveSite) {
         if before.site.domain != active.site.domain {
             self.remove_domain(before);
         }
-        if let Some(detector) = &mut active.live.lock().detector {
-            detector.adapt(&active.rules);
-        }
+        active.live.lock().goes_by(active);
     }
 
     /// Takes a site out, with its webhooks.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
@@ -44,10 +43,10 @@ impl Workers {
         self.tasks.spawn(watched(watch, worker));
     }
 
-    /// Spawns a piece of work that ends by itself, from any thread: when it panics, everything stops.
-    pub fn spawn_task_on(&self, runtime: &Handle, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    /// Spawns a piece of work that ends by itself: when it panics, everything stops.
+    pub fn spawn_task(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let watch = Watch { name, may_end: true, workers: self.clone() };
-        self.tasks.spawn_on(watched(watch, task), runtime);
+        self.tasks.spawn(watched(watch, task));
     }
 
     /// Runs `work` to its end, although whoever waits for it may stop waiting. None when it panicked.
@@ -105,11 +104,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_may_end_but_not_panic() {
-        let (workers, runtime) = (Workers::default(), Handle::current());
+        let workers = Workers::default();
         let (ended, has_ended) = tokio::sync::oneshot::channel::<()>();
-        workers.spawn_task_on(&runtime, "ends", async { drop(ended) });
+        workers.spawn_task("ends", async { drop(ended) });
         assert!(has_ended.await.is_err() && !workers.shutdown().is_cancelled());
-        workers.spawn_task_on(&runtime, "panics", async { panic!("as it must for this test") });
+        workers.spawn_task("panics", async { panic!("as it must for this test") });
         workers.shutdown().cancelled().await;
         assert_eq!(workers.stop().await, Err(StopError::Died));
     }

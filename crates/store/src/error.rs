@@ -50,6 +50,9 @@ pub enum StoreError {
     /// The transaction that this shared with others failed.
     #[error("the database undid this together with something that failed: try again")]
     Undone,
+    /// Others have been reading for too long.
+    #[error("the database is busy: others have been reading from it for too long")]
+    Busy,
     /// The store is closing.
     #[error("the database is being closed")]
     Closed,

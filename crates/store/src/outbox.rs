@@ -131,7 +131,7 @@ impl Store {
     /// The webhooks for which open deliveries belong to nobody; one statement, whose time grows with the webhooks, not with the
     /// deliveries.
     pub async fn backlogs(&self) -> Result<Vec<Backlog>, StoreError> {
-        self.read(|connection| {
+        self.read_apart(|connection| {
             let mut select = prepare(connection, SELECT_BACKLOGS)?;
             let backlogs = select.query_map([], read_backlog)?;
             Ok(backlogs.collect::<Result<_, _>>()?)

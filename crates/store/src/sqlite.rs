@@ -4,7 +4,7 @@
 //! A write that may fail has a savepoint of its own, so that it undoes only itself; the others go without, since a savepoint copies
 //! every page that they touch. A write is answered after the commit.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use rusqlite::{CachedStatement, Connection, OpenFlags};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::StoreError;
 
@@ -22,6 +23,7 @@ mod migrations {
 const MAX_WRITES_WAITING: usize = 4_096;
 const MAX_WRITES_PER_COMMIT: usize = 256;
 const READERS: usize = 4;
+const READER_TIME_LIMIT: Duration = Duration::from_secs(10);
 const STATEMENT_CACHE: usize = 64;
 /// Negative, as SQLite wants it for KiB; pages are cached as they are used.
 const CACHE_KIB: i32 = -8_000;
@@ -36,6 +38,10 @@ const CHECKPOINT_PAGES: u32 = 2_000;
 pub struct Store {
     writes: mpsc::Sender<Write>,
     readers: Arc<Readers>,
+    /// For what must not wait for other readers.
+    own_reader: Arc<Readers>,
+    /// Cancelled when an answer could not be given.
+    broken: CancellationToken,
 }
 
 /// Whether opening a store may change its schema.
@@ -74,16 +80,19 @@ impl Store {
         bring_up_to_date(&mut connection, migration)?;
         let (writes, waiting) = mpsc::channel(MAX_WRITES_WAITING);
         let (thread, runtime) = (std::thread::Builder::new().name("sqlite-writer".to_owned()), Handle::current());
-        thread
-            .spawn(move || write_all(&connection, waiting, &runtime))
-            .map_err(|error| StoreError::CannotOpen(error.to_string()))?;
-        let readers = Readers { path: path.to_owned(), idle: Mutex::default(), permits: Arc::new(Semaphore::new(READERS)) };
-        Ok(Self { writes, readers: Arc::new(readers) })
+        let broken = CancellationToken::new();
+        let answers = Answers { runtime, broken: broken.clone() };
+        let started = thread.spawn(move || write_all(&connection, waiting, &answers));
+        started.map_err(|error| StoreError::CannotOpen(error.to_string()))?;
+        Ok(Self { writes, readers: Readers::new(path, READERS), own_reader: Readers::new(path, 1), broken })
     }
 
-    /// Waits until nothing can be written any more, because the thread that does it died.
+    /// Waits until nothing can be written any more, because what does it died.
     pub async fn closed(&self) {
-        self.writes.closed().await;
+        tokio::select! {
+            () = self.writes.closed() => {}
+            () = self.broken.cancelled() => {}
+        }
     }
 
     /// Whether the database answers.
@@ -138,26 +147,47 @@ impl Store {
         receiver.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Runs `work` on a connection that only reads. It sees everything that was committed before.
+    /// Runs `work` on a connection that only reads, in one transaction. It sees everything that was committed before. Errors: `Busy`
+    /// when other reading takes too long.
     pub async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let readers = self.readers.clone();
-        let permit = self.readers.permits.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        self.readers.read(work).await
+    }
+
+    /// As [`Store::read`], for the few readings that nobody else's may hold up.
+    pub(crate) async fn read_apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.own_reader.read(work).await
+    }
+}
+
+impl Readers {
+    fn new(path: &Path, count: usize) -> Arc<Self> {
+        Arc::new(Self { path: path.to_owned(), idle: Mutex::default(), permits: Arc::new(Semaphore::new(count)) })
+    }
+
+    async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let permit = tokio::time::timeout(READER_TIME_LIMIT, self.permits.clone().acquire_owned()).await;
+        let permit = permit.map_err(|_| StoreError::Busy)?.map_err(|_| StoreError::Closed)?;
+        let readers = self.clone();
         // The reading ends by itself, so the permit is its own: whoever asked for it may be gone by then.
         let reading = tokio::task::spawn_blocking(move || {
             let connection = readers.take()?;
-            let result = work(&connection);
+            let result = within_reading(&connection, work);
             readers.give_back(connection);
             drop(permit);
             result
         });
         reading.await.map_err(|_| StoreError::Closed)?
     }
-}
 
-impl Readers {
     fn take(&self) -> Result<Connection, StoreError> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match idle {
@@ -181,7 +211,10 @@ impl ProcessLock {
             _ => StoreError::CannotOpen(error.to_string()),
         };
         let file = File::options().create(true).truncate(false).write(true).open(name).map_err(cannot_open)?;
-        file.try_lock().map_err(|_| StoreError::Locked)?;
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => StoreError::Locked,
+            TryLockError::Error(error) => cannot_open(error),
+        })?;
         Ok(Self(file))
     }
 }
@@ -218,11 +251,28 @@ fn schema_version(connection: &Connection) -> Result<i64, StoreError> {
 /// The writer thread. It ends when every handle is gone and everything that waited is written.
 ///
 /// A commit's answers are one task of the runtime, which wakes whoever waits for one cheaper than this thread could.
-fn write_all(connection: &Connection, mut waiting: mpsc::Receiver<Write>, runtime: &Handle) {
+fn write_all(connection: &Connection, mut waiting: mpsc::Receiver<Write>, to: &Answers) {
     while let Some(first) = waiting.blocking_recv() {
         let mut answers = Vec::new();
         let committed = commit(connection, first, &mut waiting, &mut answers);
-        runtime.spawn(async move { answers.into_iter().for_each(|answer| answer(committed.clone())) });
+        to.give(answers, committed);
+    }
+}
+
+/// Where answers are given.
+struct Answers {
+    runtime: Handle,
+    broken: CancellationToken,
+}
+
+impl Answers {
+    /// When one of the answers panics, the rest goes unsaid: then it is better to begin anew.
+    fn give(&self, answers: Vec<Answer>, committed: Result<(), StoreError>) {
+        let broken = self.broken.clone().drop_guard();
+        self.runtime.spawn(async move {
+            answers.into_iter().for_each(|answer| answer(committed.clone()));
+            broken.disarm();
+        });
     }
 }
 
@@ -260,6 +310,14 @@ fn within_transaction<T>(
     }
     let result = work(connection);
     if connection.is_autocommit() { result.and(Err(StoreError::Undone)) } else { result }
+}
+
+/// All statements see the same state.
+fn within_reading<T>(connection: &Connection, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    execute(connection, "BEGIN")?;
+    let result = work(connection);
+    execute(connection, "COMMIT")?;
+    result
 }
 
 /// A failure undoes only this, unless it is of the kind that ends the whole transaction.

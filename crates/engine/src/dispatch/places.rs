@@ -80,7 +80,8 @@ impl Places {
     pub(super) fn take_for_stored(self: &Arc<Self>, now: Timestamp, limit: usize) -> Vec<(WebhookId, Vec<Place>)> {
         let (mut taken, mut left) = (Vec::new(), limit);
         let mut state = self.state();
-        let due: Vec<_> = state.stored.range(..=(now, WebhookId::from_bytes([u8::MAX; 16]))).copied().collect();
+        let due = state.stored.range(..=(now, WebhookId::from_bytes([u8::MAX; 16])));
+        let due: Vec<_> = due.filter(|(_, webhook_id)| state.room_for_stored(*webhook_id) > 0).take(limit).copied().collect();
         for (due_at, webhook_id) in due {
             let count = state.room_for_stored(webhook_id).min(left);
             if count > 0 {

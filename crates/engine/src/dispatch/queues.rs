@@ -48,6 +48,16 @@ impl<T> Queues<T> {
         work
     }
 
+    /// Lets a worker end, unless it is the endpoint's last.
+    pub(super) fn leave_to_others(&mut self, webhook_id: WebhookId) -> bool {
+        let endpoint = self.endpoints.get_mut(&webhook_id).filter(|endpoint| endpoint.workers > 1);
+        let others = endpoint.is_some();
+        if let Some(endpoint) = endpoint {
+            endpoint.workers -= 1;
+        }
+        others
+    }
+
     /// Takes out everything that waits for an endpoint.
     pub(super) fn drain(&mut self, webhook_id: WebhookId) -> Vec<T> {
         self.endpoints.get_mut(&webhook_id).map(|endpoint| endpoint.waiting.drain(..).collect()).unwrap_or_default()
@@ -89,6 +99,16 @@ mod tests {
         assert_eq!(queues.endpoints.len(), 1);
         assert_eq!(queues.next(id(A)), None);
         assert!(queues.endpoints.is_empty());
+        assert!(queues.push(id(A), 3));
+    }
+
+    #[test]
+    fn all_workers_but_the_last_may_leave_the_work_to_others() {
+        let mut queues = Queues::default();
+        assert!(!queues.leave_to_others(id(A)));
+        assert_eq!((0..3).filter(|work| queues.push(id(A), *work)).count(), 3);
+        assert_eq!([(); 4].map(|()| queues.leave_to_others(id(A))), [true, true, false, false]);
+        assert_eq!(queues.next(id(A)), Some(0));
         assert!(queues.push(id(A), 3));
     }
 

@@ -42,7 +42,7 @@ impl Settler {
                     return;
                 }
                 tokio::time::sleep(GATHERING_TIME).await;
-                together.extend(std::iter::from_fn(|| waiting.try_recv().ok()).take(MAX_SETTLED_TOGETHER));
+                together.extend(std::iter::from_fn(|| waiting.try_recv().ok()).take(MAX_SETTLED_TOGETHER - together.len()));
                 let outcomes = together.drain(..).map(|outcome| (outcome.settlement, outcome.place));
                 let (settlements, held): (Vec<_>, Vec<_>) = outcomes.unzip();
                 let settlements: Arc<[_]> = settlements.into();
