@@ -21,8 +21,8 @@ const MAX_PASSWORD_BYTES: usize = 1_024;
 const MIN_PASSWORD_CHARS: usize = 10;
 
 /// `bellwether migrate`.
-pub(crate) fn migrate(config: &Config) -> Ended {
-    open_or_make(config)?;
+pub(crate) async fn migrate(config: &Config) -> Ended {
+    open_or_make(config)?.close().await;
     writeln!(io::stdout(), "{} is up to date", config.database_path.display())?;
     Ok(())
 }
@@ -45,6 +45,8 @@ pub(crate) async fn create_key(config: &Config, ambient: &Ambient, create: KeyCr
     };
     let (text, key) = new_key(ambient, create.name, site_id, role);
     store.add_key(key).await.map_err(failed)?;
+    store.close().await;
+    writeln!(io::stderr(), "a key for {}:", config.database_path.display())?;
     writeln!(io::stdout(), "{text}")?;
     Ok(())
 }
@@ -58,10 +60,12 @@ pub(crate) async fn create_user(config: &Config, ambient: &Ambient, create: User
     let password_hash = password_hash.map_err(|error| format!("the password cannot be hashed: {error}"))?.to_string();
     let (id, created_at) = (UserId::new(ambient), ambient.now());
     let user = NewUser { id, email: email.clone(), password_hash, owner: create.owner, created_at };
-    open_or_make(config)?.add_user(user).await.map_err(|error| match error {
+    let store = open_or_make(config)?;
+    store.add_user(user).await.map_err(|error| match error {
         StoreError::Exists => format!("--email: there is an account for {email} already"),
         error => at(&config.database_path, &error),
     })?;
+    store.close().await;
     writeln!(io::stdout(), "{id}")?;
     Ok(())
 }
@@ -73,6 +77,8 @@ pub(crate) async fn check(config: &Config, ambient: &Ambient) -> Ended {
     // Without a key and without anything encrypted, any will do.
     let settings = settings(config, &store, || Ok([0; 32])).await?;
     let sites = Engine::check(&store, ambient, &settings).await.map_err(|error| not_started(&config.database_path, error))?;
+    store.check().await.map_err(|error| at(&config.database_path, &error))?;
+    store.close().await;
     writeln!(io::stdout(), "{}: {sites} sites, nothing is wrong", config.database_path.display())?;
     Ok(())
 }

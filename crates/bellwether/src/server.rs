@@ -96,7 +96,9 @@ impl Server {
     pub(crate) async fn stop(self) -> Ended {
         self.web_shutdown.cancel();
         let web = self.web.await;
-        self.workers.stop().await?;
+        let stopped = self.workers.stop().await;
+        self.engine.store().close().await;
+        stopped?;
         Ok(web?)
     }
 }

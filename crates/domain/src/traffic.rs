@@ -80,22 +80,24 @@ impl Traffic {
             left_pages: Generations::default(),
             sources: Names::default(),
             pages: Names::default(),
-            windows: vec![Window::new(CURRENT_VISITORS_WINDOW_SECONDS, watched_from)],
+            windows: vec![Window::new(CURRENT_VISITORS_WINDOW_SECONDS, watched_from, [])],
             quiet_from: watched_from,
             now,
         }
     }
 
-    /// Keeps windows of exactly these lengths, beside the one of current visitors. New ones begin to count in the next second;
-    /// where nobody is held, they know already that nobody came since the last visit.
+    /// Keeps windows of exactly these lengths, beside the one of current visitors. New ones know who is in them, but of the time
+    /// before only whether anybody came since it is known that nobody did.
     pub fn keep_windows(&mut self, lengths: &[u32]) {
-        let counts_from = if self.visitors.is_empty() { self.quiet_from } else { self.now + 1 };
         self.windows.retain(|window| {
             window.length_seconds() == CURRENT_VISITORS_WINDOW_SECONDS || lengths.contains(&window.length_seconds())
         });
+        let watched_from = if self.visitors.is_empty() { self.quiet_from } else { self.now + 1 };
         for length in lengths {
             if self.window(*length).is_none() {
-                self.windows.push(Window::new(*length, counts_from));
+                let mut last_seen: Vec<_> = self.visitors_within(*length).map(|(_, visitor)| visitor.last_counted).collect();
+                last_seen.sort_unstable();
+                self.windows.push(Window::new(*length, watched_from, last_seen));
             }
         }
     }

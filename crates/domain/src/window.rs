@@ -29,7 +29,7 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Window {
     length_seconds: u32,
-    counts_from: Second,
+    watched_from: Second,
     current: u32,
     previous: u32,
     ends: VecDeque<RunEnds>,
@@ -46,9 +46,17 @@ struct RunEnds {
 }
 
 impl Window {
-    /// A window that counts what happens from the second `counts_from` on.
-    pub fn new(length_seconds: u32, counts_from: Second) -> Self {
-        Self { length_seconds, counts_from, current: 0, previous: 0, ends: VecDeque::new(), aged: 0 }
+    /// A window at `now` that knows everything from the second `watched_from` on, and of the time before when the visitors that
+    /// are still in it were `last_seen`, in order.
+    pub fn new(length_seconds: u32, watched_from: Second, last_seen: impl IntoIterator<Item = Second>) -> Self {
+        let mut window = Self { length_seconds, watched_from, current: 0, previous: 0, ends: VecDeque::new(), aged: 0 };
+        for second in last_seen {
+            window.current += 1;
+            let ends = window.ends_at(second);
+            ends.begun += 1;
+            ends.ended += 1;
+        }
+        window
     }
 
     /// Its length in seconds.
@@ -73,9 +81,6 @@ impl Window {
     /// Counts an event at `now`, to which the window must have advanced, of a visitor whose event before was at `last_seen`.
     /// Takes time independent of the number of visitors: a binary search among at most `length_seconds` entries.
     pub fn record(&mut self, last_seen: Option<Second>, now: Second) {
-        if now < self.counts_from {
-            return;
-        }
         match last_seen.and_then(|last_seen| self.run_that_ends(last_seen, now)) {
             Some(index) => self.ends[index].ended -= 1,
             None => {
@@ -88,13 +93,13 @@ impl Window {
 
     /// The counts at `now`, to which the window must have advanced.
     pub fn counts(&self, now: Second) -> Counts {
-        let watched_twice = age(self.counts_from, now) + 1 >= 2 * u64::from(self.length_seconds) && now >= self.counts_from;
+        let watched_twice = age(self.watched_from, now) + 1 >= 2 * u64::from(self.length_seconds) && now >= self.watched_from;
         Counts { current: self.current, previous: self.previous, watched_twice }
     }
 
     /// Where the entry of a run stands that ended at `last_seen` and goes on now.
     fn run_that_ends(&self, last_seen: Second, now: Second) -> Option<usize> {
-        if last_seen < self.counts_from || age(last_seen, now) >= u64::from(self.length_seconds) {
+        if age(last_seen, now) >= u64::from(self.length_seconds) {
             return None;
         }
         self.ends.binary_search_by_key(&last_seen, |ends| ends.second).ok()
@@ -147,7 +152,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(1_000))]
         #[test]
         fn counts_as_the_oracle_does(length in 1_u32..60, start in 0_u32..100, steps in steps()) {
-            let (mut window, mut oracle) = (Window::new(length, start), Oracle::default());
+            let (mut window, mut oracle) = (Window::new(length, start, []), Oracle::default());
             let mut last_seen = BTreeMap::new();
             let mut now = start;
             for (gap, visitor) in steps {
@@ -164,28 +169,35 @@ mod tests {
             }
         }
 
-        /// A window that is opened while visitors are already known counts exactly those that it saw itself.
+        /// A window that is opened while visitors are there counts them at once, and those before them when it has watched twice.
         #[test]
-        fn a_late_window_counts_only_what_it_saw(length in 1_u32..60, opened in 0_u32..300, steps in steps()) {
-            let (mut window, mut oracle) = (Window::new(length, opened), Oracle::default());
+        fn a_late_window_knows_who_is_there(length in 1_u32..60, opened in 0_u32..300, steps in steps()) {
+            let (mut window, mut oracle) = (None, Oracle::default());
             let mut last_seen = BTreeMap::new();
             let mut now = 0;
             for (gap, visitor) in steps {
                 now += gap;
+                let window = window.get_or_insert_with(|| Window::new(length, 0, []));
+                if now >= opened && window.watched_from == 0 {
+                    let mut there: Vec<_> = last_seen.values().copied().filter(|second| now - second < length).collect();
+                    there.sort_unstable();
+                    *window = Window::new(length, now + 1, there);
+                }
                 window.advance(now);
                 window.record(last_seen.insert(visitor, now), now);
-                if now >= opened {
-                    oracle.0.push((now, visitor));
+                oracle.0.push((now, visitor));
+                let (counts, (current, previous)) = (window.counts(now), oracle.counts(length, now));
+                prop_assert_eq!(counts.current as usize, current, "at {}", now);
+                if counts.watched_twice {
+                    prop_assert_eq!(counts.previous as usize, previous, "at {}", now);
                 }
-                let counts = window.counts(now);
-                prop_assert_eq!((counts.current as usize, counts.previous as usize), oracle.counts(length, now), "at {}", now);
             }
         }
     }
 
     #[test]
     fn a_visitor_leaves_after_the_window_and_the_one_before() {
-        let mut window = Window::new(10, 100);
+        let mut window = Window::new(10, 100, []);
         window.record(None, 100);
         let counts = |window: &mut Window, now| {
             window.advance(now);

@@ -128,7 +128,12 @@ impl Sender {
             let outcome = Outcome::Answered { code, retry_after };
             let error = (!outcome.is_success()).then(|| explain_status(code));
             unsuccessful = error.is_some().then(|| (outcome.clone(), None, error.clone()));
-            (outcome, read_beginning(response).await, error)
+            match read_beginning(response).await {
+                (body, Err(broken)) if error.is_none() => {
+                    (Outcome::Unreachable, body, Some(format!("the answer broke off: {}", innermost(&broken))))
+                }
+                (body, _) => (outcome, body, error),
+            }
         };
         let ended = timeout_at(deadline, whole).await;
         ended.unwrap_or_else(|_| unsuccessful.unwrap_or_else(too_late))
@@ -170,10 +175,25 @@ fn explain(error: &Error) -> Ended {
     failed(innermost.map_or_else(|| format!("{what}: {error}"), |cause| format!("{what}: {cause}")))
 }
 
-/// Reads a body up to its limit, and returns the beginning as text. What a broken body said so far counts.
-async fn read_beginning(response: Response<Incoming>) -> Option<String> {
-    let (mut body, mut read, mut beginning) = (response.into_body(), 0, BytesMut::new());
-    while let Some(Ok(frame)) = body.frame().await {
+fn innermost<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error::Error + 'static) {
+    let mut innermost = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    innermost
+}
+
+/// Reads a body up to its limit, and returns the beginning as text, and whether it broke off before.
+async fn read_beginning(response: Response<Incoming>) -> (Option<String>, Result<(), hyper::Error>) {
+    let (mut body, mut read, mut beginning, mut ended) = (response.into_body(), 0, BytesMut::new(), Ok(()));
+    while let Some(frame) = body.frame().await {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => {
+                ended = Err(error);
+                break;
+            }
+        };
         let Some(data) = frame.data_ref() else { continue };
         let room = MAX_RECORDED_BODY_BYTES - beginning.len();
         beginning.extend_from_slice(&data[..data.len().min(room)]);
@@ -184,7 +204,7 @@ async fn read_beginning(response: Response<Incoming>) -> Option<String> {
     }
     // Tables of text do not hold NUL characters everywhere.
     let text = String::from_utf8_lossy(&beginning).replace('\0', "\u{fffd}");
-    (!text.is_empty()).then_some(text)
+    ((!text.is_empty()).then_some(text), ended)
 }
 
 fn request(webhook: &ActiveWebhook, delivery: &DueDelivery, now: Timestamp) -> Result<Request<Full<Bytes>>, http::Error> {

@@ -60,11 +60,23 @@ pub enum StoreError {
     #[error("the database failed: {0}")]
     Sqlite(Arc<rusqlite::Error>),
     /// A migration failed.
-    #[error("the database's schema cannot be brought up to date: {0}")]
+    #[error("the database's schema cannot be brought up to date: {}", explain(.0))]
     Migration(Arc<refinery::Error>),
     /// A row holds something that cannot be.
     #[error("the database holds something unreadable: {0}")]
     Unreadable(String),
+}
+
+/// What SQLite says went wrong, without the statements in which it did.
+fn explain(error: &refinery::Error) -> String {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if let Some(rusqlite::Error::SqlInputError { msg, .. }) = error.downcast_ref() {
+            return msg.clone();
+        }
+        cause = error.source();
+    }
+    error.to_string()
 }
 
 impl From<rusqlite::Error> for StoreError {

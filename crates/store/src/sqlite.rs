@@ -36,7 +36,7 @@ const CHECKPOINT_PAGES: u32 = 2_000;
 /// What is kept, behind a handle that is cheap to clone.
 #[derive(Clone)]
 pub struct Store {
-    writes: mpsc::Sender<Write>,
+    writes: mpsc::Sender<Message>,
     readers: Arc<Readers>,
     /// For what must not wait for other readers.
     own_reader: Arc<Readers>,
@@ -61,6 +61,13 @@ pub struct ProcessLock(#[expect(dead_code, reason = "closing the file gives up t
 type Write = Box<dyn FnOnce(&Connection) -> Answer + Send>;
 type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
+/// What the writer's thread is told.
+enum Message {
+    Write(Write),
+    /// Close the file, and drop this when it is.
+    Close(oneshot::Sender<()>),
+}
+
 struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
@@ -82,7 +89,11 @@ impl Store {
         let (thread, runtime) = (std::thread::Builder::new().name("sqlite-writer".to_owned()), Handle::current());
         let broken = CancellationToken::new();
         let answers = Answers { runtime, broken: broken.clone() };
-        let started = thread.spawn(move || write_all(&connection, waiting, &answers));
+        let started = thread.spawn(move || {
+            let closing = write_all(&connection, waiting, &answers);
+            drop(connection);
+            drop(closing);
+        });
         started.map_err(|error| StoreError::CannotOpen(error.to_string()))?;
         Ok(Self { writes, readers: Readers::new(path, READERS), own_reader: Readers::new(path, 1), broken })
     }
@@ -95,9 +106,22 @@ impl Store {
         }
     }
 
-    /// Whether the database answers.
+    /// Closes the file, whoever else has a handle: what is in the log beside it goes into it. Nothing can be done afterwards.
+    pub async fn close(&self) {
+        for readers in [&self.readers, &self.own_reader] {
+            readers.permits.close();
+            readers.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+        let (closing, closed) = oneshot::channel();
+        if self.writes.send(Message::Close(closing)).await.is_ok() {
+            let _ = closed.await;
+        }
+    }
+
+    /// Whether the database can be read and written.
     pub async fn check(&self) -> Result<(), StoreError> {
-        self.read(|connection| Ok(connection.query_row("SELECT 1", [], |_| Ok(()))?)).await
+        self.read(|connection| Ok(connection.query_row("SELECT 1", [], |_| Ok(()))?)).await?;
+        self.write(|_| Ok(())).await
     }
 
     /// Runs `work` in the next transaction, and answers when it is on the disk. When it fails, only it is undone.
@@ -143,7 +167,7 @@ impl Store {
                 drop(sender.send(answer));
             })
         });
-        self.writes.send(write).await.map_err(|_| StoreError::Closed)?;
+        self.writes.send(Message::Write(write)).await.map_err(|_| StoreError::Closed)?;
         receiver.await.map_err(|_| StoreError::Closed)?
     }
 
@@ -197,6 +221,9 @@ impl Readers {
     }
 
     fn give_back(&self, connection: Connection) {
+        if self.permits.is_closed() {
+            return;
+        }
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
     }
 }
@@ -248,15 +275,23 @@ fn schema_version(connection: &Connection) -> Result<i64, StoreError> {
     Ok(connection.query_row(sql, [], |row| row.get(0))?)
 }
 
-/// The writer thread. It ends when every handle is gone and everything that waited is written.
+/// The writer thread. It ends when every handle is gone and everything that waited is written, or when it is told to close.
 ///
 /// A commit's answers are one task of the runtime, which wakes whoever waits for one cheaper than this thread could.
-fn write_all(connection: &Connection, mut waiting: mpsc::Receiver<Write>, to: &Answers) {
-    while let Some(first) = waiting.blocking_recv() {
+fn write_all(connection: &Connection, mut waiting: mpsc::Receiver<Message>, to: &Answers) -> Option<oneshot::Sender<()>> {
+    while let Some(message) = waiting.blocking_recv() {
+        let first = match message {
+            Message::Write(first) => first,
+            Message::Close(closing) => return Some(closing),
+        };
         let mut answers = Vec::new();
-        let committed = commit(connection, first, &mut waiting, &mut answers);
+        let (committed, closing) = commit(connection, first, &mut waiting, &mut answers);
         to.give(answers, committed);
+        if closing.is_some() {
+            return closing;
+        }
     }
+    None
 }
 
 /// Where answers are given.
@@ -276,20 +311,28 @@ impl Answers {
     }
 }
 
+/// One transaction of `first` and what waits behind it. Also returns who wants the file closed, which ends it.
 fn commit(
     connection: &Connection,
     first: Write,
-    waiting: &mut mpsc::Receiver<Write>,
+    waiting: &mut mpsc::Receiver<Message>,
     answers: &mut Vec<Answer>,
-) -> Result<(), StoreError> {
+) -> (Result<(), StoreError>, Option<oneshot::Sender<()>>) {
     let begun = execute(connection, "BEGIN IMMEDIATE");
-    let mut next = Some(first);
-    while let Some(write) = next {
+    let mut next = Some(Message::Write(first));
+    while let Some(Message::Write(write)) = next {
         answers.push(write(connection));
         let goes_on = !connection.is_autocommit() && answers.len() < MAX_WRITES_PER_COMMIT;
         next = if goes_on { waiting.try_recv().ok() } else { None };
     }
-    begun?;
+    let closing = match next {
+        Some(Message::Close(closing)) => Some(closing),
+        _ => None,
+    };
+    (begun.and_then(|()| end_transaction(connection)), closing)
+}
+
+fn end_transaction(connection: &Connection) -> Result<(), StoreError> {
     if connection.is_autocommit() {
         return Err(StoreError::Undone);
     }
@@ -441,6 +484,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_closed_file_is_whole_and_nothing_is_done_any_more() {
+        let file = file();
+        let store = store(&file);
+        store.write(insert(1)).await.expect("a write");
+        assert_eq!(salts(&store).await, 1);
+        let log = file.path.with_extension("db-wal");
+        assert!(log.exists());
+        store.close().await;
+        assert!(!log.exists());
+        assert!(matches!(store.write(insert(2)).await, Err(StoreError::Closed)));
+        assert!(matches!(store.check().await, Err(StoreError::Closed)));
+        store.close().await;
+    }
+
+    #[tokio::test]
     async fn a_newer_schema_is_refused_and_an_older_one_only_where_it_must_be_current() {
         let file = file();
         assert!(matches!(Store::open(&file.path, Migration::Require), Err(StoreError::OlderSchema { found: 0, .. })));
@@ -451,6 +509,15 @@ mod tests {
         connection.execute(sql, []).expect("a later version");
         let opened = Store::open(&file.path, Migration::Run).err();
         assert!(matches!(opened, Some(StoreError::NewerSchema { found: 999, .. })), "{opened:?}");
+    }
+
+    #[tokio::test]
+    async fn a_database_of_something_else_is_refused_in_one_line() {
+        let file = file();
+        let connection = Connection::open(&file.path).expect("a connection");
+        connection.execute_batch("CREATE TABLE sites (a)").expect("a table");
+        let error = Store::open(&file.path, Migration::Run).err().expect("an error").to_string();
+        assert_eq!(error, "the database's schema cannot be brought up to date: table sites already exists");
     }
 
     #[tokio::test]

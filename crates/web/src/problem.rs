@@ -66,8 +66,8 @@ impl Problem {
     fn detail(&self) -> String {
         match self {
             Self::BadRequest(sentence) | Self::Conflict(sentence) => (*sentence).to_owned(),
-            Self::Unauthorized => "an API key is needed: Authorization: Bearer <key>".to_owned(),
-            Self::Forbidden => "this API key may not change anything here".to_owned(),
+            Self::Unauthorized => "a valid API key is needed: Authorization: Bearer <key>".to_owned(),
+            Self::Forbidden => "this API key may not do that".to_owned(),
             Self::NotFound => "there is nothing here".to_owned(),
             Self::MethodNotAllowed => "this cannot be done here".to_owned(),
             Self::TooLarge(most) => format!("the body must be at most {most} bytes"),

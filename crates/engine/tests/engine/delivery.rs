@@ -10,12 +10,13 @@ use bellwether_domain::id::{DeliveryId, EventId, WebhookId};
 use bellwether_domain::signature::Secret;
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::trigger::EventType;
+use bellwether_engine::Settings;
 use bellwether_store::{NewDelivery, NewEvent};
 use bellwether_testkit::receiver::{Answer, Received, Receiver};
 use futures_util::future::{join_all, try_join_all};
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, seconds, signup, webhook_change};
+use crate::rig::{Rig, seconds, settings, signup, webhook_change};
 
 const SENT_HEADERS: [&str; 8] = [
     "content-type",
@@ -326,10 +327,30 @@ async fn an_endpoint_that_hangs_leaves_room_for_the_others() {
     let hung = rig.hook(&hanging).await;
     hanging.hold();
     rig.engine.store().add_events(backlog(&rig, hung, EVENTS)).await.expect("a backlog");
-    rig.engine.dispatch_due().await.expect("a tick");
-    assert!(owned(&rig).await > 0);
+    while owned(&rig).await < 3_000 {
+        rig.engine.dispatch_due().await.expect("a tick");
+    }
     rig.hook(&healthy).await;
     for _ in 0..100 {
+        rig.complete().await;
+        healthy.received(1).await;
+    }
+    hanging.release();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_endpoints_that_hang_leave_requests_for_the_others() {
+    const HANGING: usize = 150;
+    let settings = Settings { max_webhooks_per_site: HANGING + 1, ..settings() };
+    let (hanging, mut healthy, rig) = (Receiver::start().await, Receiver::start().await, Rig::start_with(settings).await);
+    hanging.hold();
+    for _ in 0..HANGING {
+        let hung = rig.hook(&hanging).await;
+        rig.engine.store().add_events(backlog(&rig, hung, 8)).await.expect("a backlog");
+    }
+    rig.engine.dispatch_due().await.expect("a tick");
+    rig.hook(&healthy).await;
+    for _ in 0..10 {
         rig.complete().await;
         healthy.received(1).await;
     }

@@ -110,6 +110,20 @@ async fn a_spike_in_visitors_fires_once_per_crossing() {
 }
 
 #[tokio::test]
+async fn a_new_trigger_counts_those_who_are_there_and_those_who_come_at_once() {
+    let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
+    take(&rig, 1, pageview()).await;
+    take(&rig, 2, pageview()).await;
+    let spike = json!({"type": "visitor_spike", "unit": "visitors", "threshold": 4, "window_seconds": 7});
+    rig.webhook(json!({"url": receiver.url(), "triggers": [spike]})).await;
+    take(&rig, 3, pageview()).await;
+    take(&rig, 1, pageview()).await;
+    assert!(data(&mut receiver).is_empty());
+    take(&rig, 4, pageview()).await;
+    assert_eq!(data(&mut receiver)[0]["current_visitors"], json!(4));
+}
+
+#[tokio::test]
 async fn a_window_longer_than_what_is_remembered_waits_until_it_was_watched_twice() {
     let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
     rig.clock.advance(seconds(3 * 86_400));

@@ -142,7 +142,6 @@ async fn a_body_is_read_up_to_64_kib_and_4096_bytes_of_it_are_kept() {
         (answer(b""), None),
         (answer(b"a\0b\xffc"), Some("a\u{fffd}b\u{fffd}c".to_owned())),
         (answer("ü".repeat(2_049).as_bytes()), Some("ü".repeat(2_048))),
-        (Behaviour::HalfABody, Some("half of".to_owned())),
     ];
     for (behaviour, expected) in cases {
         let (receiver, rig) = (Receiver::start().await, Rig::start().await);
@@ -153,6 +152,17 @@ async fn a_body_is_read_up_to_64_kib_and_4096_bytes_of_it_are_kept() {
         assert_eq!((detail.delivery.status, detail.delivery.response_code), (Status::Success, Some(200)));
         assert_eq!(detail.attempts[0].attempt.response_body, expected);
     }
+}
+
+#[tokio::test]
+async fn a_success_that_breaks_off_is_none() {
+    let (receiver, rig) = (Receiver::start().await, Rig::start().await);
+    rig.hook(&receiver).await;
+    receiver.behave(Behaviour::HalfABody);
+    rig.complete().await;
+    let (status, code, error) = ended(&rig).await;
+    assert_eq!((status, code), (Status::Retrying, None));
+    assert!(error.starts_with("the answer broke off: ") && is_a_sentence_for_people(&error), "{error}");
 }
 
 #[tokio::test]

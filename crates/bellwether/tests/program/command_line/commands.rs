@@ -70,7 +70,8 @@ async fn a_key_is_printed_alone_and_works_at_once() {
     admin.create("/sites", json!({"domain": "other.example"})).await;
 
     let viewer = home.run(&["key", "create", "--name", "dashboard", "--site", SITE, "--role", "viewer"]).await;
-    assert_eq!((viewer.code, viewer.stderr.as_str()), (Some(0), ""));
+    let expected = format!("a key for {}:\n", home.data_dir().join("bellwether.db").display());
+    assert_eq!((viewer.code, viewer.stderr), (Some(0), expected));
     let key = viewer.stdout.strip_suffix('\n').expect("a line");
     assert!(key.len() > 32 && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'), "{key}");
     let viewer = admin.with_key(key);
