@@ -358,7 +358,7 @@ pub(crate) mod tests {
     fn names(firings: &[Firing]) -> Vec<(String, u32, usize)> {
         let name = |firing: &Firing| match &firing.data {
             Data::GoalCompletion(data) => (data.goal_name.clone(), data.count, firing.told().count()),
-            Data::VisitorSpike(_) => ("spike".to_owned(), 1, firing.told().count()),
+            Data::VisitorSpike(_) | Data::WebhookTest(_) => ("spike".to_owned(), 1, firing.told().count()),
         };
         firings.iter().map(name).collect()
     }
@@ -410,7 +410,7 @@ pub(crate) mod tests {
             .iter()
             .map(|firing| match &firing.data {
                 Data::GoalCompletion(data) => data.revenue.as_ref().map(|revenue| revenue.amount.clone()),
-                Data::VisitorSpike(_) => None,
+                Data::VisitorSpike(_) | Data::WebhookTest(_) => None,
             })
             .collect();
         assert_eq!(revenue, [Some("5.00".to_owned()), None]);

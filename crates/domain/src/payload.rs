@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::event::Revenue;
 use crate::id::{EventId, GoalId, SiteId};
+use crate::site::Site;
 use crate::time::Timestamp;
 use crate::traffic::Share;
 use crate::trigger::{EventType, Unit};
@@ -38,6 +39,8 @@ pub enum Data {
     GoalCompletion(GoalCompleted),
     /// Visitors rushed in.
     VisitorSpike(VisitorsSpiked),
+    /// Somebody tries the webhook out.
+    WebhookTest(WebhookTested),
 }
 
 /// A goal was completed.
@@ -84,17 +87,38 @@ pub struct VisitorsSpiked {
     pub top_pages: Vec<Share>,
 }
 
+/// Somebody tries the webhook out.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WebhookTested {
+    /// What people who read it should know.
+    pub message: &'static str,
+}
+
 impl Data {
     /// The type of event.
     pub fn event_type(&self) -> EventType {
         match self {
             Self::GoalCompletion(_) => EventType::GoalCompletion,
             Self::VisitorSpike(_) => EventType::VisitorSpike,
+            Self::WebhookTest(_) => EventType::WebhookTest,
         }
     }
 }
 
-impl Payload<'_> {
+impl<'a> Payload<'a> {
+    /// What happened on `site` at the time `now`.
+    pub fn of(event_id: EventId, site: &'a Site, now: Timestamp, data: &'a Data) -> Self {
+        Self {
+            event_id,
+            event_type: data.event_type().name(),
+            site_id: site.id,
+            site_domain: &site.domain,
+            site_name: &site.name,
+            timestamp: now,
+            data,
+        }
+    }
+
     /// The payload as JSON.
     pub fn to_body(&self) -> String {
         #[expect(clippy::expect_used, reason = "the types above have string keys only and serialise without errors")]

@@ -144,17 +144,20 @@ pub enum EventType {
     GoalCompletion,
     /// Visitors rushed in.
     VisitorSpike,
+    /// Somebody tries a webhook out. No trigger fires it.
+    WebhookTest,
 }
 
 impl EventType {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::GoalCompletion, Self::VisitorSpike];
+    pub const ALL: [Self; 3] = [Self::GoalCompletion, Self::VisitorSpike, Self::WebhookTest];
 
     /// Its name in payloads, headers and the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::GoalCompletion => "goal_completion",
             Self::VisitorSpike => "visitor_spike",
+            Self::WebhookTest => "webhook_test",
         }
     }
 

@@ -151,15 +151,6 @@ impl Inner {
     fn event(&self, site: &ActiveSite, firing: &Firing, now: Timestamp) -> NewEvent {
         let id = EventId::new(&self.ambient);
         let event_type = firing.data.event_type();
-        let payload = Payload {
-            event_id: id,
-            event_type: event_type.name(),
-            site_id: site.site.id,
-            site_domain: &site.site.domain,
-            site_name: &site.site.name,
-            timestamp: now,
-            data: &firing.data,
-        };
         if let Data::VisitorSpike(spike) = &firing.data {
             info!(site = %site.site.domain, event = %id, visitors = spike.current_visitors, "visitor spike");
         }
@@ -171,17 +162,18 @@ impl Inner {
                 trigger_id: Some(target.trigger_id),
                 url: webhook.url.clone(),
                 owner: None,
+                test: false,
             })
         };
         let cooling = match &firing.data {
             Data::VisitorSpike(_) => firing.targets.iter().map(|target| target.trigger_id).collect(),
-            Data::GoalCompletion(_) => Vec::new(),
+            Data::GoalCompletion(_) | Data::WebhookTest(_) => Vec::new(),
         };
         NewEvent {
             id,
             site_id: site.site.id,
             event_type,
-            payload: payload.to_body().into(),
+            payload: Payload::of(id, &site.site, now, &firing.data).to_body().into(),
             created_at: now,
             deliveries: firing.told().filter_map(delivery).collect(),
             cooling,

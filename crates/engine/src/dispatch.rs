@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::delivery::Status;
-use bellwether_domain::id::{OwnerId, WebhookId};
+use bellwether_domain::id::{DeliveryId, OwnerId, WebhookId};
 use bellwether_domain::time::Timestamp;
-use bellwether_store::{AttemptRecord, DueDelivery, NewEvent, Settlement, Store, StoreError};
+use bellwether_store::{AttemptRecord, DueDelivery, NewDelivery, NewEvent, Settlement, Store, StoreError};
 use tokio::sync::{Notify, Semaphore};
 use tracing::{error, info, warn};
 
@@ -119,6 +119,16 @@ impl Dispatcher {
         self.store.add_events_then(events, and_send).await
     }
 
+    /// Keeps a delivery of the same event as `other`, and sends it. For callers who stay.
+    pub(crate) async fn resend(self: &Arc<Self>, other: DeliveryId, mut new: NewDelivery) -> Result<(), StoreError> {
+        let (now, webhook_id) = (self.ambient.now(), new.webhook_id);
+        let place = self.places.take(webhook_id, now);
+        new.owner = place.is_some().then_some(self.owner);
+        let delivery = self.store.resend(other, new, now).await?;
+        self.send_or_leave(delivery, place);
+        Ok(())
+    }
+
     /// Says that this process is alive, when that is due, and claims what is due. Returns when more will be.
     pub(crate) async fn tick(self: &Arc<Self>) -> Result<Option<Timestamp>, StoreError> {
         let now = self.ambient.now();
@@ -216,12 +226,16 @@ impl Dispatcher {
     /// Sends what has just been kept, where it has a place; the rest is claimed later.
     fn take_over(self: &Arc<Self>, events: &[NewEvent], places: Vec<Option<Place>>) {
         for (delivery, place) in events.iter().flat_map(due_deliveries).zip(places) {
-            match place {
-                Some(place) => self.enqueue(Held { delivery, place }),
-                None => {
-                    self.places.note_stored(delivery.webhook_id, self.ambient.now());
-                    self.wake.notify_one();
-                }
+            self.send_or_leave(delivery, place);
+        }
+    }
+
+    fn send_or_leave(self: &Arc<Self>, delivery: DueDelivery, place: Option<Place>) {
+        match place {
+            Some(place) => self.enqueue(Held { delivery, place }),
+            None => {
+                self.places.note_stored(delivery.webhook_id, self.ambient.now());
+                self.wake.notify_one();
             }
         }
     }

@@ -5,6 +5,7 @@
 //! changes the configuration, in the store first. The engine never knows about HTTP requests that come in.
 
 mod authorize;
+mod by_hand;
 mod detect;
 mod dispatch;
 mod manage;

@@ -30,9 +30,9 @@ pub enum ManageError {
     /// It does not fit what else there is.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// It is there already, in the words of the sentence.
+    /// It does not go together with what is there, in the words of the sentence.
     #[error("{0}")]
-    Exists(&'static str),
+    Conflict(&'static str),
     /// There is nothing of that name.
     #[error("there is nothing here")]
     NotFound,
@@ -50,7 +50,7 @@ pub struct NewWebhook {
     pub secret: Secret,
 }
 
-type Result<T> = std::result::Result<T, ManageError>;
+pub(crate) type Result<T> = std::result::Result<T, ManageError>;
 
 impl Engine {
     /// All sites, by domain.
@@ -285,7 +285,7 @@ impl Engine {
         self.inner.workers.finish(changing).await.unwrap_or(Err(ManageError::Store(StoreError::Closed)))
     }
 
-    fn site(&self, id: SiteId) -> Result<Arc<ActiveSite>> {
+    pub(crate) fn site(&self, id: SiteId) -> Result<Arc<ActiveSite>> {
         self.inner.registry.by_id(id).ok_or(ManageError::NotFound)
     }
 
@@ -360,7 +360,7 @@ impl SiteLocks {
     }
 }
 
-fn webhook_of(active: &ActiveSite, id: WebhookId) -> Result<&Arc<ActiveWebhook>> {
+pub(crate) fn webhook_of(active: &ActiveSite, id: WebhookId) -> Result<&Arc<ActiveWebhook>> {
     active.webhook(id).filter(|webhook| webhook.deleted_at.is_none()).ok_or(ManageError::NotFound)
 }
 
@@ -378,12 +378,12 @@ fn waits_for(rule: &Rule, id: GoalId) -> bool {
 
 fn exists(error: StoreError, sentence: &'static str) -> ManageError {
     match error {
-        StoreError::Exists => ManageError::Exists(sentence),
+        StoreError::Exists => ManageError::Conflict(sentence),
         error => not_found(error),
     }
 }
 
-fn not_found(error: StoreError) -> ManageError {
+pub(crate) fn not_found(error: StoreError) -> ManageError {
     match error {
         StoreError::Gone => ManageError::NotFound,
         error => ManageError::Store(error),

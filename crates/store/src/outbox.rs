@@ -46,6 +46,8 @@ pub struct NewDelivery {
     pub url: Arc<str>,
     /// Who has it in memory and sends it; nobody yet without one.
     pub owner: Option<OwnerId>,
+    /// Whether somebody asked for it to test the webhook.
+    pub test: bool,
 }
 
 /// A delivery to be sent now.
@@ -126,6 +128,27 @@ impl Store {
     ) -> Result<(), StoreError> {
         let add = move |connection: &Connection| events.iter().try_for_each(|event| insert_event(connection, event));
         self.append(add, then).await
+    }
+
+    /// Adds a delivery of the same event as another one of its webhook, and for the same reason; one transaction. Errors: `Gone`
+    /// without the other.
+    pub async fn resend(&self, other: DeliveryId, new: NewDelivery, now: Timestamp) -> Result<DueDelivery, StoreError> {
+        let add = move |connection: &Connection| {
+            let sql =
+                "INSERT INTO deliveries (webhook_id, id, event_id, trigger_id, event_type, url, status, attempt_count, owner,
+                                               next_attempt_at_us, created_at_us, test)
+                       SELECT webhook_id, $1, event_id, trigger_id, event_type, $2, 'pending', 0, $3, $4, $4, test
+                       FROM deliveries WHERE webhook_id = $5 AND id = $6";
+            let (owner, webhook_id) = (new.owner.as_ref().map(OwnerId::as_bytes), new.webhook_id.as_bytes());
+            let values = params![new.id.as_bytes(), new.url, owner, now.as_micros(), webhook_id, other.as_bytes()];
+            if prepare(connection, sql)?.execute(values)? == 0 {
+                return Err(StoreError::Gone);
+            }
+            let sql = "SELECT d.id, d.webhook_id, d.event_id, d.event_type, e.payload, d.attempt_count
+                       FROM deliveries d JOIN events e ON e.id = d.event_id WHERE d.webhook_id = $1 AND d.id = $2";
+            prepare(connection, sql)?.query_row([webhook_id, new.id.as_bytes()], |row| Ok(read_due(row)))?
+        };
+        self.write(add).await
     }
 
     /// The webhooks for which open deliveries belong to nobody; one statement, whose time grows with the webhooks, not with the
@@ -244,13 +267,14 @@ fn insert_event(connection: &Connection, event: &NewEvent) -> Result<(), StoreEr
     prepare(connection, sql)?.execute(params![id, event.site_id.as_bytes(), event_type, event.payload, created_at])?;
     let sql = "INSERT INTO deliveries (webhook_id, id, event_id, trigger_id, event_type, url, status, attempt_count, owner,
                                        next_attempt_at_us, created_at_us, test)
-               VALUES ($1, $2, $3, $4, $5, $6, 'pending', 0, $7, $8, $8, FALSE)";
+               VALUES ($1, $2, $3, $4, $5, $6, 'pending', 0, $7, $8, $8, $9)";
     let mut insert = prepare(connection, sql)?;
     for delivery in &event.deliveries {
         let owner = delivery.owner.as_ref().map(OwnerId::as_bytes);
         let (webhook_id, delivery_id) = (delivery.webhook_id.as_bytes(), delivery.id.as_bytes());
         let trigger_id = delivery.trigger_id.as_ref().map(TriggerId::as_bytes);
-        insert.execute(params![webhook_id, delivery_id, id, trigger_id, event_type, delivery.url, owner, created_at])?;
+        let (url, test) = (&delivery.url, delivery.test);
+        insert.execute(params![webhook_id, delivery_id, id, trigger_id, event_type, url, owner, created_at, test])?;
     }
     for trigger_id in &event.cooling {
         let sql = "INSERT INTO crossings (trigger_id, fired_at_us) VALUES ($1, $2)

@@ -4,8 +4,10 @@ use std::ops::RangeInclusive;
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
 use bellwether_domain::delivery::{Attempt, Delivery, Status};
 use bellwether_domain::fields::Invalid;
+use bellwether_domain::id::{DeliveryId, WebhookId};
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::trigger::EventType;
 use bellwether_store::{DeliveryDetail, DeliveryFilter, StoreError};
@@ -31,6 +33,12 @@ pub(crate) struct Deliveries {
 #[derive(Serialize)]
 pub(crate) struct One {
     delivery: Shown,
+}
+
+/// A delivery that was just made.
+#[derive(Serialize)]
+pub(crate) struct New {
+    delivery: Delivery,
 }
 
 #[derive(Serialize)]
@@ -78,6 +86,26 @@ pub(crate) async fn show(State(app): State<App>, access: Access) -> Result<Json<
         attempts: attempts.into_iter().map(|recorded| recorded.attempt).collect(),
     };
     Ok(Json(One { delivery: shown }))
+}
+
+/// Sends a delivery's event once more, and shows the new delivery.
+pub(crate) async fn resend(State(app): State<App>, access: Access) -> Result<(StatusCode, Json<New>), Problem> {
+    let webhook_id = access.webhook()?.webhook.id;
+    let id = app.engine.resend(access.site.site.id, webhook_id, access.id("delivery_id")?).await?;
+    accepted(&app, webhook_id, id).await
+}
+
+/// Sends a test, and shows its delivery.
+pub(crate) async fn send_test(State(app): State<App>, access: Access) -> Result<(StatusCode, Json<New>), Problem> {
+    let webhook_id = access.webhook()?.webhook.id;
+    let id = app.engine.send_test(access.site.site.id, webhook_id).await?;
+    accepted(&app, webhook_id, id).await
+}
+
+async fn accepted(app: &App, webhook_id: WebhookId, id: DeliveryId) -> Result<(StatusCode, Json<New>), Problem> {
+    let found = app.engine.store().delivery(webhook_id, id).await?;
+    let delivery = found.ok_or(Problem::NotFound)?.delivery;
+    Ok((StatusCode::ACCEPTED, Json(New { delivery })))
 }
 
 fn raw(json: String) -> Result<Box<RawValue>, StoreError> {

@@ -49,7 +49,9 @@ fn routes(app: App) -> Router {
         .route("/webhooks/{webhook_id}/triggers", post(webhooks::create_trigger))
         .route("/webhooks/{webhook_id}/triggers/{trigger_id}", delete(webhooks::delete_trigger))
         .route("/webhooks/{webhook_id}/deliveries", get(deliveries::list))
-        .route("/webhooks/{webhook_id}/deliveries/{delivery_id}", get(deliveries::show));
+        .route("/webhooks/{webhook_id}/deliveries/{delivery_id}", get(deliveries::show))
+        .route("/webhooks/{webhook_id}/deliveries/{delivery_id}/resend", post(deliveries::resend))
+        .route("/webhooks/{webhook_id}/test", post(deliveries::send_test));
     Router::new()
         .route("/api/event", post(events::receive).options(events::preflight))
         .route("/api/sites", get(sites::list).post(sites::create))

@@ -109,7 +109,7 @@ impl From<ManageError> for Problem {
     fn from(error: ManageError) -> Self {
         match error {
             ManageError::Invalid(invalid) => Self::Invalid(invalid),
-            ManageError::Exists(sentence) => Self::Conflict(sentence),
+            ManageError::Conflict(sentence) => Self::Conflict(sentence),
             ManageError::NotFound => Self::NotFound,
             ManageError::Store(error) => Self::Unavailable(error),
         }

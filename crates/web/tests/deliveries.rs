@@ -2,10 +2,11 @@
 
 use bellwether_domain::delivery::Status;
 use bellwether_domain::trigger::EventType;
+use bellwether_store::Role;
 use insta::assert_json_snapshot;
 use serde_json::{Value, json};
 
-use crate::support::{Past, Server, numbered};
+use crate::support::{Past, Server, id_of, numbered};
 
 const GOAL: EventType = EventType::GoalCompletion;
 const SPIKE: EventType = EventType::VisitorSpike;
@@ -337,7 +338,7 @@ async fn mistakes_in_a_query_are_named() {
     let (pages, limits) = ("must be a whole number from 1 to 1000000", "must be a whole number from 1 to 100");
     let time = "must be a time like 2026-02-25T14:30:00Z";
     let status = "must be one of pending, retrying, success, failed, cancelled";
-    let event_type = "must be one of goal_completion, visitor_spike";
+    let event_type = "must be one of goal_completion, visitor_spike, webhook_test";
     let cases = [
         ("page=0", "page", pages),
         ("page=-1", "page", pages),
@@ -374,6 +375,63 @@ async fn a_delivery_is_shown_only_under_its_own_webhook() {
     }
     assert_eq!(server.get(&format!("{sibling}/deliveries")).await["pagination"]["total_count"], 0);
     server.call_raw("GET", &format!("{others}/deliveries"), "").await.problem(404);
+}
+
+#[tokio::test]
+async fn a_delivery_is_sent_again_as_a_new_one_of_the_same_event() {
+    let (server, webhook) = server_with_webhook().await;
+    let id = server.record(&webhook, &Past { event_type: SPIKE, status: Status::Failed, codes: &[500], payload: "{}" }).await;
+    let old = server.get(&format!("{webhook}/deliveries/{id}")).await["delivery"].clone();
+    let new = server.call_raw("POST", &format!("{webhook}/deliveries/{id}/resend"), "").await.json(202)["delivery"].clone();
+    assert_ne!(new["id"], old["id"]);
+    for same in ["event_id", "event_type", "webhook_id", "trigger_id", "test"] {
+        assert_eq!(new[same], old[same], "{same}");
+    }
+    let page = server.get(&format!("{webhook}/deliveries")).await;
+    assert_eq!(ids_of(&page), [id_of(&new), id]);
+}
+
+#[tokio::test]
+async fn what_is_not_there_or_switched_off_is_not_sent_again() {
+    let (server, webhook) = server_with_webhook().await;
+    let id = server.record(&webhook, &Past::success("{}")).await;
+    let sibling = server.add_webhook("example.com", &json!([])).await;
+    for path in [format!("{sibling}/deliveries/{id}/resend"), format!("{webhook}/deliveries/nonsense/resend")] {
+        server.call_raw("POST", &path, "").await.problem(404);
+    }
+    server.patch(&webhook, &json!({"enabled": false})).await;
+    for path in [format!("{webhook}/deliveries/{id}/resend"), format!("{webhook}/test")] {
+        assert_eq!(server.call_raw("POST", &path, "").await.problem(409)["detail"], "the webhook is switched off");
+    }
+    assert_eq!(ids_of(&server.get(&format!("{webhook}/deliveries")).await), [id.as_str()]);
+    server.delete(&webhook).await;
+    for path in [format!("{webhook}/deliveries/{id}/resend"), format!("{webhook}/test")] {
+        server.call_raw("POST", &path, "").await.problem(404);
+    }
+}
+
+#[tokio::test]
+async fn a_test_is_marked_as_one_and_says_so() {
+    let (server, webhook) = server_with_webhook().await;
+    let sent = server.call_raw("POST", &format!("{webhook}/test"), "").await.json(202)["delivery"].clone();
+    assert_eq!((&sent["event_type"], &sent["test"], &sent["trigger_id"]), (&json!("webhook_test"), &json!(true), &Value::Null));
+    let shown = server.get(&format!("{webhook}/deliveries/{}", id_of(&sent))).await;
+    let payload = &shown["delivery"]["payload"];
+    assert_eq!((&payload["event_id"], &payload["event_type"]), (&sent["event_id"], &json!("webhook_test")));
+    assert_eq!(payload["data"], json!({"message": "This is a test of the webhook. Nothing happened on the site."}));
+    assert_eq!(server.get(&format!("{webhook}/deliveries?event_type=webhook_test")).await["pagination"]["total_count"], 1);
+}
+
+#[tokio::test]
+async fn a_deleted_webhooks_history_is_for_admins() {
+    let (server, webhook) = server_with_webhook().await;
+    let id = server.record(&webhook, &Past::success("{}")).await;
+    server.delete(&webhook).await;
+    let viewer = format!("Bearer {}", server.key(None, Role::Viewer).await);
+    for path in [format!("{webhook}/deliveries"), format!("{webhook}/deliveries/{id}")] {
+        server.get(&path).await;
+        server.call_as(Some(&viewer), "GET", &path, "").await.problem(404);
+    }
 }
 
 fn ids_of(page: &Value) -> Vec<String> {

@@ -13,7 +13,7 @@ fn is_invalid<T>(result: Result<T, ManageError>, field: &str) -> bool {
 }
 
 fn exists<T>(result: Result<T, ManageError>) -> bool {
-    matches!(result.err(), Some(ManageError::Exists(_)))
+    matches!(result.err(), Some(ManageError::Conflict(_)))
 }
 
 fn is_missing<T>(result: Result<T, ManageError>) -> bool {

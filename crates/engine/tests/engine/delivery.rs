@@ -287,6 +287,34 @@ async fn one_webhook_is_told_once_although_two_of_its_triggers_match() {
     assert_eq!((receiver.so_far().len(), rig.deliveries(webhook.id).await.len()), (1, 1));
 }
 
+#[tokio::test]
+async fn what_is_sent_again_arrives_under_the_id_of_its_event() {
+    let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
+    let webhook = rig.hook(&receiver).await;
+    receiver.behave_next([404]);
+    rig.complete().await;
+    let first = receiver.next().await;
+    rig.engine.drained().await;
+    let failed = rig.latest(webhook).await.delivery;
+    let again = rig.engine.resend(rig.site_id, webhook, failed.id).await.expect("a delivery");
+    let second = receiver.next().await;
+    assert_eq!((second.header("webhook-id"), &second.body), (first.header("webhook-id"), &first.body));
+    rig.engine.drained().await;
+    let sent = rig.latest(webhook).await.delivery;
+    assert_eq!((sent.id, sent.status, sent.trigger_id), (again, Status::Success, failed.trigger_id));
+    assert_eq!(rig.count(Status::Failed).await, 1, "the dead letter stays one");
+}
+
+#[tokio::test]
+async fn a_test_arrives_signed_like_everything_else() {
+    let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
+    let made = rig.webhook(json!({"url": receiver.url()})).await;
+    rig.engine.send_test(rig.site_id, made.webhook.id).await.expect("a delivery");
+    let request = receiver.next().await;
+    assert_eq!(request.header("x-webhook-event"), "webhook_test");
+    assert!(made.secret.verifies_body(request.header("x-signature"), &request.body));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_thousand_events_at_once_all_arrive_exactly_once() {
     const EVENTS: usize = 1_000;
@@ -370,6 +398,7 @@ fn backlog(rig: &Rig, webhook_id: WebhookId, events: usize) -> Arc<[NewEvent]> {
             trigger_id: None,
             url: "".into(),
             owner: None,
+            test: false,
         }],
         cooling: Vec::new(),
     };

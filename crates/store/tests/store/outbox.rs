@@ -257,7 +257,7 @@ async fn events_are_kept_all_or_none() {
     let (good, mut twice) = (rig.event(&[webhook]), rig.event(&[webhook]));
     twice.cooling.push(TriggerId::new(&rig.ambient));
     let id = twice.deliveries[0].id;
-    twice.deliveries.push(NewDelivery { id, webhook_id: webhook, trigger_id: None, url: "".into(), owner: None });
+    twice.deliveries.push(NewDelivery { id, webhook_id: webhook, trigger_id: None, url: "".into(), owner: None, test: false });
     let added = rig.store.add_events([good, twice].into()).await;
     assert!(matches!(added, Err(StoreError::Exists)), "{added:?}");
     assert!(rig.claim(rig.owner(), 100).await.is_empty());

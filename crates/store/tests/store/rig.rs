@@ -101,6 +101,7 @@ impl Rig {
             trigger_id: Some(TriggerId::new(&self.ambient)),
             url: "https://example.com/hook".into(),
             owner: None,
+            test: false,
         };
         NewEvent {
             id: EventId::new(&self.ambient),

@@ -57,6 +57,7 @@ impl Server {
                 trigger_id: None,
                 url: NOWHERE.into(),
                 owner: Some(OwnerId::from_bytes(OWNER)),
+                test: false,
             }],
             cooling: Vec::new(),
         };
