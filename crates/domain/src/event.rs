@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
-use serde_json::{Number, Value};
+use serde_json::Number;
 
 use crate::source;
-use sent::{Field, FieldName, Sent};
+use sent::{Field, FieldName, Object, Sent};
 
 /// The name of a pageview.
 pub const PAGEVIEW: &str = "pageview";
@@ -259,22 +259,29 @@ fn read_referrer<'a>(sent: &'a Sent<'_>) -> Option<&'a str> {
 }
 
 fn read_props(sent: &Sent<'_>) -> Result<BTreeMap<String, String>, &'static str> {
-    let Some(props) = sent.first(&[FieldName::M, FieldName::Meta, FieldName::P, FieldName::Props]).and_then(Field::as_object)
-    else {
-        return Ok(BTreeMap::new());
-    };
-    let texts = props.iter().filter_map(|(key, value)| {
-        let value = match value {
-            Value::String(text) => text.clone(),
-            Value::Bool(_) | Value::Number(_) => value.to_string(),
-            Value::Null | Value::Array(_) | Value::Object(_) => return None,
-        };
-        let kept = !key.trim().is_empty() && !value.trim().is_empty();
-        kept.then(|| (key.clone(), value))
-    });
-    let props: BTreeMap<_, _> = texts.take(MAX_PROPS).collect();
+    let props = sent.first(&[FieldName::M, FieldName::Meta, FieldName::P, FieldName::Props]);
+    let props = props.and_then(|props| props.read_object(texts)).unwrap_or_default();
     let fits = |(key, value): (&String, &String)| key.len() <= MAX_PROP_KEY_BYTES && value.len() <= MAX_PROP_VALUE_BYTES;
     if props.iter().all(fits) { Ok(props) } else { Err("keys should have at most 300 bytes and values at most 2000 bytes") }
+}
+
+/// The first entries that are texts or can be written as such; the last of a name counts.
+fn texts(object: &Object<'_>) -> BTreeMap<String, String> {
+    let mut texts = BTreeMap::new();
+    for (key, value) in object.entries().filter(|(key, _)| !key.trim().is_empty()) {
+        let text = match value {
+            Some(Field::Text(text)) => text.clone().into_owned(),
+            Some(Field::Bool(value)) => value.to_string(),
+            Some(Field::Number(number)) => number.to_string(),
+            Some(Field::Object(_) | Field::List) | None => String::new(),
+        };
+        if text.trim().is_empty() {
+            texts.remove(key);
+        } else if texts.len() < MAX_PROPS || texts.contains_key(key) {
+            texts.insert(key.to_owned(), text);
+        }
+    }
+    texts
 }
 
 fn read_scroll_depth(sent: &Sent<'_>) -> Option<u8> {
@@ -295,13 +302,16 @@ fn read_engagement_ms(sent: &Sent<'_>) -> u64 {
 }
 
 fn read_revenue(sent: &Sent<'_>) -> Option<Revenue> {
-    let revenue = sent.first(&[FieldName::Revenue, FieldName::Dollar])?.as_object()?;
-    let amount = match revenue.get("amount")? {
-        Value::Number(number) => number.as_f64().map(|amount| amount.to_string())?,
-        Value::String(text) => text.trim().to_owned(),
+    sent.first(&[FieldName::Revenue, FieldName::Dollar])?.read_object(revenue)?
+}
+
+fn revenue(object: &Object<'_>) -> Option<Revenue> {
+    let amount = match object.get("amount")? {
+        Field::Number(number) => number.as_f64().map(|amount| amount.to_string())?,
+        Field::Text(text) => text.trim().to_owned(),
         _ => return None,
     };
-    let currency = revenue.get("currency")?.as_str()?.trim().to_uppercase();
+    let currency = object.get("currency")?.as_text()?.trim().to_uppercase();
     let valid = is_decimal(&amount) && is_currency(&currency);
     valid.then_some(Revenue { amount, currency })
 }
@@ -322,7 +332,7 @@ pub fn is_currency(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::{Map, json};
+    use serde_json::{Map, Value, json};
 
     use super::*;
 
@@ -338,6 +348,23 @@ mod tests {
 
     fn event(field: &str, value: Value) -> Event {
         parse(&with(field, value)).expect("an event")
+    }
+
+    #[test]
+    fn of_properties_with_the_same_name_the_last_counts() {
+        let cases = [
+            (r#"{"a": "x", "a": "y"}"#, vec![("a", "y")]),
+            (r#"{"a": "x", "b": true, "a": null}"#, vec![("b", "true")]),
+            (r#"{"a": {"b": 1}, "a": 2.5}"#, vec![("a", "2.5")]),
+            (r#""{\"a\": \"x\", \"a\": \"y\"}""#, vec![("a", "y")]),
+            (r#""[1]""#, vec![]),
+        ];
+        for (props, expected) in cases {
+            let body = format!(r#"{{"n": "Buy", "u": "https://example.com/", "p": {props}}}"#);
+            let event = Event::parse(body.as_bytes()).expect("an event");
+            let props: Vec<_> = event.props.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+            assert_eq!(props, expected, "{body}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use serde_json::Number;
 
 /// The fields that mean something, by their own names; the last of a name counts.
 pub(super) struct Sent<'a> {
@@ -16,9 +16,12 @@ pub(super) enum Field<'a> {
     Bool(bool),
     Number(Number),
     Text(Cow<'a, str>),
-    Object(Map<String, Value>),
+    Object(Object<'a>),
     List,
 }
+
+/// The entries of a JSON object in their order, also those whose name came before; null is none.
+pub(super) struct Object<'a>(Vec<(Cow<'a, str>, Option<Field<'a>>)>);
 
 /// A field's name.
 #[derive(Clone, Copy)]
@@ -91,12 +94,33 @@ impl Field<'_> {
         }
     }
 
-    /// An object, given as one or as a text that holds one.
-    pub(super) fn as_object(&self) -> Option<Cow<'_, Map<String, Value>>> {
+    /// What `read` makes of an object, given as one or as a text that holds one.
+    pub(super) fn read_object<T>(&self, read: impl FnOnce(&Object<'_>) -> T) -> Option<T> {
         match self {
-            Self::Object(object) => Some(Cow::Borrowed(object)),
-            Self::Text(text) => serde_json::from_str(text).ok().map(Cow::Owned),
+            Self::Object(object) => Some(read(object)),
+            Self::Text(text) => serde_json::from_str(text).ok().map(|object| read(&object)),
             _ => None,
+        }
+    }
+}
+
+impl<'a> Object<'a> {
+    /// The last field of this name; none if it is absent or null.
+    pub(super) fn get(&self, name: &str) -> Option<&Field<'a>> {
+        self.0.iter().rev().find(|(key, _)| key == name)?.1.as_ref()
+    }
+
+    /// All entries; a null is none.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, Option<&Field<'a>>)> {
+        self.0.iter().map(|(key, field)| (key.as_ref(), field.as_ref()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Object<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Field::deserialize(deserializer)? {
+            Field::Object(object) => Ok(object),
+            _ => Err(serde::de::Error::custom("it is no object")),
         }
     }
 }
@@ -195,10 +219,12 @@ impl<'de> Visitor<'de> for FieldVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Field<'de>, A::Error> {
-        let mut object = Map::new();
+        let mut entries = Vec::new();
         while let Some((key, value)) = map.next_entry()? {
-            object.insert(key, value);
+            if let Field::Text(key) = key {
+                entries.push((key, value));
+            }
         }
-        Ok(Field::Object(object))
+        Ok(Field::Object(Object(entries)))
     }
 }
