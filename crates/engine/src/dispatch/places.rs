@@ -1,7 +1,7 @@
 //! Who may have how many deliveries in memory, and for whom more wait in the table.
 //!
 //! Of the places that all share, each endpoint may hold as many as are free, and no more: a single one half of them, two a third
-//! each. A few are reserved for endpoints that hold few, so that there is room for one that is quick however many hang. What finds
+//! each. A few are reserved for endpoints that hold few, so that a quick one finds room until about 250 others hang. What finds
 //! no place waits in the table, behind what waits there already.
 
 use std::collections::{BTreeSet, HashMap};
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 /// The most deliveries in memory: waiting, on their way, or to be recorded.
 pub(super) const MAX_HELD: usize = 10_000;
-/// The places that only endpoints with [`FEW`] or less may take.
+/// The places that only endpoints with less than [`FEW`] may take.
 const RESERVED: usize = 2_000;
 /// Enough to keep an endpoint's workers busy.
 const FEW: usize = 8;
