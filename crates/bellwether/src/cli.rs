@@ -120,6 +120,8 @@ pub(crate) struct UserCreate {
 pub(crate) enum KeyCommand {
     /// Create an API key and print it, alone, on standard output; it cannot be shown again
     Create(KeyCreate),
+    /// Encrypt the secrets of webhooks anew, with a new key; the server must be stopped
+    RotateEncryption,
 }
 
 /// `bellwether key create`.
@@ -211,6 +213,7 @@ mod tests {
             "bellwether migrate --config a.toml --data-dir d",
             "bellwether user create --email a@example.com --password-stdin --owner",
             "bellwether key create --name ci --site example.com --role viewer",
+            "bellwether key rotate-encryption --data-dir d",
             "bellwether check",
         ];
         for line in lines {

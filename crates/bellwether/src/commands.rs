@@ -6,14 +6,14 @@ use argon2::Argon2;
 use argon2::password_hash::PasswordHasher as _;
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::id::UserId;
-use bellwether_engine::{Engine, new_key};
+use bellwether_engine::{Engine, Resealed, new_key, reseal};
 use bellwether_store::{Migration, NewUser, Store, StoreError};
 
 use crate::Ended;
 use crate::cli::{KeyCreate, Role, UserCreate};
 use crate::config::Config;
-use crate::secret_key::create_data_dir;
-use crate::server::{at, must_exist, not_started, open, settings};
+use crate::secret_key::{self, SecretKeyError, SecretKeys, create_data_dir};
+use crate::server::{at, lock, must_exist, not_started, open, settings};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -75,12 +75,38 @@ pub(crate) async fn check(config: &Config, ambient: &Ambient) -> Ended {
     must_exist(&config.database_path)?;
     let store = open(&config.database_path, Migration::Require)?;
     // Without a key and without anything encrypted, any will do.
-    let settings = settings(config, &store, || Ok([0; 32])).await?;
+    let any = || Ok(SecretKeys { current: [0; 32], former: Vec::new() });
+    let settings = settings(config, &store, any).await?;
     let sites = Engine::check(&store, ambient, &settings).await.map_err(|error| not_started(&config.database_path, error))?;
     store.check().await.map_err(|error| at(&config.database_path, &error))?;
     store.close().await;
     writeln!(io::stdout(), "{}: {sites} sites, nothing is wrong", config.database_path.display())?;
     Ok(())
+}
+
+/// `bellwether key rotate-encryption`. The new key is in its place before anything is encrypted with it, and the old one stays until
+/// nothing is: whenever this breaks off, the server starts, and the next try goes on.
+pub(crate) async fn rotate_encryption(config: &Config, ambient: &Ambient) -> Ended {
+    must_exist(&config.database_path)?;
+    let _lock = lock(config)?;
+    let store = open(&config.database_path, Migration::Run)?;
+    let generated = match config.secret_key {
+        Some(_) => None,
+        None => Some(secret_key::add(config, &*ambient.random)?),
+    };
+    let settings = settings(config, &store, || Err(SecretKeyError::missing(config))).await?;
+    let resealed = reseal(&store, ambient, &settings).await.map_err(|error| not_started(&config.database_path, error))?;
+    store.close().await;
+    let Resealed { webhooks, of, key_id } = resealed;
+    writeln!(io::stdout(), "the secrets of {webhooks} of {of} webhooks were encrypted anew, all with the key {key_id} now")?;
+    match generated {
+        Some(keys) => Ok(secret_key::drop_former(config, keys, &*ambient.random)?),
+        None if webhooks == 0 => {
+            let hint = "BELLWETHER_SECRET_KEY: to replace the key, set it to the new key, a comma, and the one before; then run this again";
+            Ok(writeln!(io::stderr(), "{hint}")?)
+        }
+        None => Ok(()),
+    }
 }
 
 fn open_or_make(config: &Config) -> Result<Store, Error> {

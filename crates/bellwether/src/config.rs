@@ -10,13 +10,15 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use bellwether_engine::send::{NotAProxy, Proxy};
 use figment::providers::{Format as _, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use ipnet::IpNet;
+use percent_encoding::percent_decode_str;
 use url::Url;
 
-use crate::secret_key::SecretKey;
+use crate::secret_key::SecretKeys;
 
 const PREFIX: &str = "BELLWETHER_";
 const DATABASE_FILE: &str = "bellwether.db";
@@ -34,12 +36,14 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     /// The SQLite file.
     pub(crate) database_path: PathBuf,
-    /// What encrypts webhook secrets at rest; without it there is one in the data directory.
-    pub(crate) secret_key: Option<SecretKey>,
+    /// What encrypts webhook secrets at rest; without it there is a key in the data directory.
+    pub(crate) secret_key: Option<SecretKeys>,
     /// Webhooks may be sent to `http://` endpoints.
     pub(crate) allow_http: bool,
     /// Endpoints may live in these networks although they are private.
     pub(crate) allow_networks: Vec<IpNet>,
+    /// The HTTP proxy that requests to endpoints go through.
+    pub(crate) proxy_url: Option<Proxy>,
     /// PEM roots that endpoints are trusted by, beside the system's.
     pub(crate) ca_file: Option<PathBuf>,
     /// Proxies in these networks are believed when they say on whose behalf they ask.
@@ -114,6 +118,7 @@ impl Config {
             secret_key: settings.read("secret_key", secret_key)?,
             allow_http: settings.read("allow_http", flag)?.unwrap_or(false),
             allow_networks: settings.read("allow_networks", networks)?.unwrap_or_default(),
+            proxy_url: settings.read("proxy_url", proxy)?,
             ca_file: settings.read("ca_file", path)?,
             trusted_proxies: settings.read("trusted_proxies", networks)?.unwrap_or_default(),
             max_webhooks_per_site: settings.read("max_webhooks_per_site", within(MAX_WEBHOOKS_PER_SITE))?.unwrap_or(10),
@@ -143,7 +148,7 @@ struct Setting {
 }
 
 /// Every setting there is.
-const SETTINGS: [Setting; 12] = [
+const SETTINGS: [Setting; 13] = [
     Setting { key: "listen", default: "127.0.0.1:8090", help: "The address and port to listen on." },
     Setting {
         key: "base_url",
@@ -159,13 +164,18 @@ const SETTINGS: [Setting; 12] = [
     Setting {
         key: "secret_key",
         default: "generated: secret.key in data_dir",
-        help: "The base64 of 32 random bytes that encrypt webhook secrets at rest.",
+        help: "The base64 of 32 random bytes that encrypt webhook secrets at rest; behind it, separated by commas, keys that still decrypt.",
     },
     Setting { key: "allow_http", default: "false", help: "Whether webhooks may be sent to http:// endpoints." },
     Setting {
         key: "allow_networks",
         default: "none",
         help: "A list of networks, such as 10.0.0.0/8, that endpoints may live in although they are private.",
+    },
+    Setting {
+        key: "proxy_url",
+        default: "none",
+        help: "The HTTP proxy that webhooks go through, such as http://proxy.example.com:3128; addresses are still checked here.",
     },
     Setting { key: "ca_file", default: "none", help: "A PEM file of roots that endpoints are trusted by, beside the system's." },
     Setting {
@@ -174,11 +184,7 @@ const SETTINGS: [Setting; 12] = [
         help: "A list of the networks of proxies whose forwarding headers are believed.",
     },
     Setting { key: "max_webhooks_per_site", default: "10", help: "How many webhooks a site may have: 1 to 1000." },
-    Setting {
-        key: "retention_days",
-        default: "30",
-        help: "After how many days history may be pruned: 1 to 3650. Nothing prunes it yet.",
-    },
+    Setting { key: "retention_days", default: "30", help: "After how many days history is deleted: 1 to 3650." },
     Setting { key: "log_format", default: "text on a terminal, else json", help: "What log lines look like: text or json." },
 ];
 
@@ -390,8 +396,19 @@ fn database(value: &Value) -> Result<PathBuf, String> {
     }
 }
 
-fn secret_key(value: &Value) -> Result<SecretKey, String> {
-    SecretKey::parse(word(value)?.as_bytes()).map_err(|error| error.to_string())
+/// Its user and password, where it has any, are percent-encoded as in every URL.
+fn proxy(value: &Value) -> Result<Proxy, String> {
+    let url: Url = word(value)?.parse().map_err(|_| NotAProxy.to_string())?;
+    let plain = url.scheme() == "http" && url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    let host = url.host_str().filter(|_| plain).ok_or_else(|| NotAProxy.to_string())?;
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8().map(String::from).map_err(|_| NotAProxy.to_string());
+    let (user, password) = (decoded(url.username())?, decoded(url.password().unwrap_or_default())?);
+    let credentials = (!user.is_empty()).then_some((user.as_str(), password.as_str()));
+    Proxy::new(host, url.port_or_known_default().unwrap_or(80), credentials).map_err(|error| error.to_string())
+}
+
+fn secret_key(value: &Value) -> Result<SecretKeys, String> {
+    SecretKeys::parse(word(value)?.as_bytes()).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -425,6 +442,7 @@ mod tests {
             secret_key: None,
             allow_http: false,
             allow_networks: Vec::new(),
+            proxy_url: None,
             ca_file: None,
             trusted_proxies: Vec::new(),
             max_webhooks_per_site: 10,
@@ -438,7 +456,8 @@ mod tests {
     fn everything_from_the_file() {
         let toml = format!(
             "listen = '[::1]:80'\nbase_url = 'https://stats.example.com/b'\ndata_dir = 'd'\ndatabase_url = 'sqlite:x/y.db'\n\
-             secret_key = '{KEY}'\nallow_http = true\nallow_networks = ['10.0.0.0/8', 'fd00::1']\nca_file = 'ca.pem'\n\
+             secret_key = '{KEY}'\nallow_http = true\nallow_networks = ['10.0.0.0/8', 'fd00::1']\n\
+             proxy_url = 'http://a%3Ab:c@proxy.example.com:3128'\nca_file = 'ca.pem'\n\
              trusted_proxies = ['127.0.0.1']\nmax_webhooks_per_site = 1000\nretention_days = 1\nlog_format = 'json'\n"
         );
         let expected = Config {
@@ -446,9 +465,10 @@ mod tests {
             base_url: Url::parse("https://stats.example.com/b/").expect("a URL"),
             data_dir: PathBuf::from("d"),
             database_path: PathBuf::from("x/y.db"),
-            secret_key: SecretKey::parse(KEY.as_bytes()).ok(),
+            secret_key: SecretKeys::parse(KEY.as_bytes()).ok(),
             allow_http: true,
             allow_networks: networks(&["10.0.0.0/8", "fd00::1/128"]),
+            proxy_url: Proxy::new("proxy.example.com", 3128, Some(("a:b", "c"))).ok(),
             ca_file: Some(PathBuf::from("ca.pem")),
             trusted_proxies: networks(&["127.0.0.1/32"]),
             max_webhooks_per_site: 1_000,
@@ -469,6 +489,7 @@ mod tests {
             ("BELLWETHER_SECRET_KEY", KEY),
             ("BELLWETHER_ALLOW_HTTP", "true"),
             ("BELLWETHER_ALLOW_NETWORKS", "10.0.0.0/8, ::1,"),
+            ("BELLWETHER_PROXY_URL", "http://[::1]"),
             ("BELLWETHER_CA_FILE", "true"),
             ("BELLWETHER_TRUSTED_PROXIES", ""),
             ("BELLWETHER_MAX_WEBHOOKS_PER_SITE", "1"),
@@ -524,7 +545,10 @@ mod tests {
                 "sqlite:x?mode=ro",
                 "must name a file without parameters, like sqlite:data/bellwether.db".to_owned(),
             ),
-            ("SECRET_KEY", "hunter2", "must be the base64 of 32 bytes, as `openssl rand -base64 32` prints it".to_owned()),
+            ("SECRET_KEY", "hunter2", crate::secret_key::NotASecretKey.to_string()),
+            ("PROXY_URL", "https://proxy.example.com", NotAProxy.to_string()),
+            ("PROXY_URL", "proxy.example.com:3128", NotAProxy.to_string()),
+            ("PROXY_URL", "http://proxy.example.com/path", NotAProxy.to_string()),
             ("ALLOW_HTTP", "maybe", r#""maybe" is not true or false"#.to_owned()),
             ("ALLOW_NETWORKS", "10.0.0.0/8,here", r#""here" is not a network like 10.0.0.0/8"#.to_owned()),
             ("TRUSTED_PROXIES", "10.0.0.0/33", r#""10.0.0.0/33" is not a network like 10.0.0.0/8"#.to_owned()),

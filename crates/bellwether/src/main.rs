@@ -80,6 +80,7 @@ async fn run(cli: Cli) -> Ended {
         Command::Migrate => commands::migrate(&load(flags)?).await,
         Command::User(UserCommand::Create(create)) => commands::create_user(&load(flags)?, &ambient, create).await,
         Command::Key(KeyCommand::Create(create)) => commands::create_key(&load(flags)?, &ambient, create).await,
+        Command::Key(KeyCommand::RotateEncryption) => commands::rotate_encryption(&load(flags)?, &ambient).await,
         Command::Check => commands::check(&load(flags)?, &ambient).await,
     }
 }

@@ -1,6 +1,7 @@
-//! The key that encrypts webhook secrets at rest: given in the settings, or generated in the data directory.
+//! The keys that encrypt webhook secrets at rest: given in the settings, or generated in the data directory.
 //!
-//! A key file that is there is never written to, whatever is in it: what it encrypted would be lost.
+//! There may be several: the first encrypts, the others still decrypt. A key leaves the file in the data directory only when
+//! nothing is encrypted with it any more, since that would be lost. What is there and is no key is left as it is.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -16,9 +17,14 @@ use crate::config::Config;
 
 const FILE: &str = "secret.key";
 
-/// A key of 32 bytes. It shows itself nowhere: not in logs, not in debug output.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SecretKey([u8; 32]);
+/// Keys of 32 bytes. They show themselves nowhere: not in logs, not in debug output.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct SecretKeys {
+    /// Encrypts, and decrypts.
+    pub(crate) current: [u8; 32],
+    /// Only decrypt.
+    pub(crate) former: Vec<[u8; 32]>,
+}
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +50,7 @@ pub(crate) enum SecretKeyError {
     },
     /// The key file holds something else.
     #[error(
-        "BELLWETHER_DATA_DIR: {} holds no key (the base64 of 32 bytes): restore it, or set BELLWETHER_SECRET_KEY; it is left as it is",
+        "BELLWETHER_DATA_DIR: {} holds no key (the base64 of 32 bytes, one a line): restore it, or set BELLWETHER_SECRET_KEY; it is left as it is",
         path.display()
     )]
     NotAKey {
@@ -53,36 +59,53 @@ pub(crate) enum SecretKeyError {
     },
 }
 
-/// A text is no key.
+/// A text is no key, nor several.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be the base64 of 32 bytes, as `openssl rand -base64 32` prints it")]
+#[error("must be the base64 of 32 bytes, as `openssl rand -base64 32` prints it; after a comma, that of a key before it")]
 pub(crate) struct NotASecretKey;
 
-/// The configured key, or the one in the data directory; none where there is none yet.
-pub(crate) fn load(config: &Config) -> Result<Option<[u8; 32]>, SecretKeyError> {
-    let key = match config.secret_key {
-        Some(key) => Some(key),
-        None => read(&config.data_dir.join(FILE))?,
-    };
-    Ok(key.map(|SecretKey(key)| key))
+/// The configured keys, or those in the data directory; none where there are none yet.
+pub(crate) fn load(config: &Config) -> Result<Option<SecretKeys>, SecretKeyError> {
+    match &config.secret_key {
+        Some(keys) => Ok(Some(keys.clone())),
+        None => read(&config.data_dir.join(FILE)),
+    }
+}
+
+/// Puts a new key before those in the data directory, of which there must be some, and returns them all. What an earlier call has
+/// added and what is still needed after it is found again.
+pub(crate) fn add(config: &Config, random: &dyn Random) -> Result<SecretKeys, SecretKeyError> {
+    let path = config.data_dir.join(FILE);
+    let keys = read(&path)?.ok_or_else(|| SecretKeyError::missing(config))?;
+    if !keys.former.is_empty() {
+        return Ok(keys);
+    }
+    let mut current = [0; 32];
+    random.fill(&mut current);
+    let keys = SecretKeys { current, former: vec![keys.current] };
+    replace(config, &keys, random).map(|()| keys)
+}
+
+/// Keeps only the current of the keys in the data directory. Nothing may be encrypted with the others any more.
+pub(crate) fn drop_former(config: &Config, keys: SecretKeys, random: &dyn Random) -> Result<(), SecretKeyError> {
+    replace(config, &SecretKeys { former: Vec::new(), ..keys }, random)
 }
 
 /// Generates a key in the data directory. Of several processes that do so at once, one wins, and all answer with its key: it
 /// is written beside its place and linked there, which fails where another process was quicker. A reader sees no key or the
 /// whole of it.
-pub(crate) fn create(config: &Config, random: &dyn Random) -> Result<[u8; 32], SecretKeyError> {
+pub(crate) fn create(config: &Config, random: &dyn Random) -> Result<SecretKeys, SecretKeyError> {
     let (data_dir, path) = (&config.data_dir, config.data_dir.join(FILE));
     create_data_dir(data_dir)?;
-    let (mut key, mut suffix) = ([0; 32], [0; 8]);
-    random.fill(&mut key);
-    random.fill(&mut suffix);
-    let draft = data_dir.join(format!("{FILE}.{:016x}", u64::from_le_bytes(suffix)));
-    let linked = write_draft(&draft, &key).map_err(failed("write", &draft)).and_then(|()| link(&draft, &path));
+    let mut current = [0; 32];
+    random.fill(&mut current);
+    let draft = draft_path(data_dir, random);
+    let keys = SecretKeys { current, former: Vec::new() };
+    let linked = write_draft(&draft, &keys).map_err(failed("write", &draft)).and_then(|()| link(&draft, &path));
     let removed = fs::remove_file(&draft).map_err(failed("remove", &draft));
     linked.and(removed)?;
-    File::open(data_dir).and_then(|directory| directory.sync_all()).map_err(failed("sync", data_dir))?;
-    let SecretKey(key) = read(&path)?.ok_or_else(|| failed("read", &path)(ErrorKind::NotFound.into()))?;
-    Ok(key)
+    sync(data_dir)?;
+    read(&path)?.ok_or_else(|| failed("read", &path)(ErrorKind::NotFound.into()))
 }
 
 /// Makes the data directory, for its owner only, where it does not exist yet.
@@ -97,32 +120,58 @@ impl SecretKeyError {
     }
 }
 
-impl SecretKey {
-    /// Reads base64, with white space around it.
+impl SecretKeys {
+    /// Reads base64, with commas or white space between several.
     pub(crate) fn parse(text: &[u8]) -> Result<Self, NotASecretKey> {
-        let bytes = STANDARD.decode(text.trim_ascii()).map_err(|_| NotASecretKey)?;
-        bytes.try_into().map(Self).map_err(|_| NotASecretKey)
+        let words = text.split(|byte| *byte == b',' || byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
+        let key = |word| STANDARD.decode(word).ok().and_then(|bytes| bytes.try_into().ok()).ok_or(NotASecretKey);
+        let mut keys = words.map(key);
+        let current = keys.next().ok_or(NotASecretKey)??;
+        Ok(Self { current, former: keys.collect::<Result<_, _>>()? })
+    }
+
+    fn to_text(&self) -> String {
+        let keys = std::iter::once(&self.current).chain(&self.former);
+        keys.map(|key| format!("{}\n", STANDARD.encode(key))).collect()
     }
 }
 
-impl fmt::Debug for SecretKey {
+impl fmt::Debug for SecretKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretKey(…)")
+        f.write_str("SecretKeys(…)")
     }
 }
 
-fn read(path: &Path) -> Result<Option<SecretKey>, SecretKeyError> {
+fn read(path: &Path) -> Result<Option<SecretKeys>, SecretKeyError> {
     match fs::read(path) {
-        Ok(text) => SecretKey::parse(&text).map(Some).map_err(|_| SecretKeyError::NotAKey { path: path.to_owned() }),
+        Ok(text) => SecretKeys::parse(&text).map(Some).map_err(|_| SecretKeyError::NotAKey { path: path.to_owned() }),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed("read", path)(error)),
     }
 }
 
-fn write_draft(draft: &Path, key: &[u8; 32]) -> io::Result<()> {
+/// Replaces the key file: whoever reads it, whenever, finds the old one or the new one whole.
+fn replace(config: &Config, keys: &SecretKeys, random: &dyn Random) -> Result<(), SecretKeyError> {
+    let (draft, path) = (draft_path(&config.data_dir, random), config.data_dir.join(FILE));
+    write_draft(&draft, keys).map_err(failed("write", &draft))?;
+    fs::rename(&draft, &path).map_err(failed("replace", &path))?;
+    sync(&config.data_dir)
+}
+
+fn draft_path(data_dir: &Path, random: &dyn Random) -> PathBuf {
+    let mut suffix = [0; 8];
+    random.fill(&mut suffix);
+    data_dir.join(format!("{FILE}.{:016x}", u64::from_le_bytes(suffix)))
+}
+
+fn write_draft(draft: &Path, keys: &SecretKeys) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
-    file.write_all(format!("{}\n", STANDARD.encode(key)).as_bytes())?;
+    file.write_all(keys.to_text().as_bytes())?;
     file.sync_all()
+}
+
+fn sync(data_dir: &Path) -> Result<(), SecretKeyError> {
+    File::open(data_dir).and_then(|directory| directory.sync_all()).map_err(failed("sync", data_dir))
 }
 
 fn link(draft: &Path, path: &Path) -> Result<(), SecretKeyError> {
@@ -153,6 +202,10 @@ mod tests {
         }
     }
 
+    fn one(key: [u8; 32]) -> SecretKeys {
+        SecretKeys { current: key, former: Vec::new() }
+    }
+
     fn random() -> Counting {
         Counting(AtomicU8::new(1))
     }
@@ -174,7 +227,7 @@ mod tests {
         assert_eq!(load(&config).expect("no key"), None);
         assert!(!config.data_dir.exists());
         let key = create(&config, &random).expect("a key");
-        assert_eq!(key, [1; 32]);
+        assert_eq!(key, one([1; 32]));
         assert_eq!(load(&config).expect("the same key"), Some(key));
         assert_eq!(mode(&config.data_dir), 0o700);
         assert_eq!(mode(&config.data_dir.join(FILE)), 0o600);
@@ -200,14 +253,14 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join(FILE);
         fs::write(&path, STANDARD.encode([7; 32])).expect("written");
-        assert_eq!(create(&config(directory.path().to_owned()), &random()).expect("a key"), [7; 32]);
+        assert_eq!(create(&config(directory.path().to_owned()), &random()).expect("a key"), one([7; 32]));
         assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 1);
     }
 
     #[test]
     fn a_configured_key_needs_no_directory() {
-        let config = Config { secret_key: Some(SecretKey([9; 32])), ..config(PathBuf::from("/dev/null/nowhere")) };
-        assert_eq!(load(&config).expect("a key"), Some([9; 32]));
+        let config = Config { secret_key: Some(one([9; 32])), ..config(PathBuf::from("/dev/null/nowhere")) };
+        assert_eq!(load(&config).expect("a key"), Some(one([9; 32])));
     }
 
     #[test]
@@ -233,8 +286,37 @@ mod tests {
 
     #[test]
     fn never_shown() {
-        assert_eq!(format!("{:?}", SecretKey([1; 32])), "SecretKey(…)");
-        assert_eq!(SecretKey::parse(b" AAAA \n"), Err(NotASecretKey));
-        assert_eq!(SecretKey::parse(format!(" {}\n", STANDARD.encode([3; 32])).as_bytes()), Ok(SecretKey([3; 32])));
+        assert_eq!(format!("{:?}", one([1; 32])), "SecretKeys(…)");
+        assert_eq!(SecretKeys::parse(b" AAAA \n"), Err(NotASecretKey));
+        assert_eq!(SecretKeys::parse(format!(" {}\n", STANDARD.encode([3; 32])).as_bytes()), Ok(one([3; 32])));
+    }
+
+    #[test]
+    fn several_keys_the_first_of_which_encrypts() {
+        let text = [[3; 32], [4; 32], [5; 32]].map(|key| STANDARD.encode(key));
+        let keys = SecretKeys { current: [3; 32], former: vec![[4; 32], [5; 32]] };
+        for separator in [",", ", ", "\n"] {
+            assert_eq!(SecretKeys::parse(text.join(separator).as_bytes()), Ok(keys.clone()), "{separator:?}");
+        }
+        assert_eq!(SecretKeys::parse(keys.to_text().as_bytes()), Ok(keys));
+        assert_eq!(SecretKeys::parse(format!("{},AAAA", text[0]).as_bytes()), Err(NotASecretKey));
+    }
+
+    #[test]
+    fn a_key_is_added_and_the_one_before_dropped_when_it_is_not_needed_any_more() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let (config, random) = (config(parent.path().join("data")), random());
+        assert!(matches!(add(&config, &random), Err(SecretKeyError::Missing { .. })));
+        let first = create(&config, &random).expect("a key");
+        let both = add(&config, &random).expect("another key");
+        assert_eq!(both.former, [first.current]);
+        assert_ne!(both.current, first.current);
+        assert_eq!(load(&config).expect("keys"), Some(both.clone()));
+        // As after a rotation that broke off: it goes on with the same key.
+        assert_eq!(add(&config, &random).expect("the same keys"), both);
+        drop_former(&config, both.clone(), &random).expect("dropped");
+        assert_eq!(load(&config).expect("a key"), Some(one(both.current)));
+        assert_eq!(mode(&config.data_dir.join(FILE)), 0o600);
+        assert_eq!(fs::read_dir(&config.data_dir).expect("a directory").count(), 1, "no draft is left behind");
     }
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::endpoint::EndpointPolicy;
@@ -20,7 +21,7 @@ use tracing::info;
 
 use crate::Ended;
 use crate::config::{Config, ConfigError};
-use crate::secret_key::{self, SecretKeyError, create_data_dir};
+use crate::secret_key::{self, SecretKeyError, SecretKeys, create_data_dir};
 use crate::telemetry;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -119,7 +120,7 @@ impl Signals {
 }
 
 /// Keeps the database for this process alone.
-fn lock(config: &Config) -> Result<ProcessLock, Error> {
+pub(crate) fn lock(config: &Config) -> Result<ProcessLock, Error> {
     create_data_dir(&config.data_dir)?;
     let path = &config.database_path;
     Ok(ProcessLock::take(path).map_err(|error| match error {
@@ -158,15 +159,15 @@ pub(crate) fn not_started(path: &Path, error: StartError) -> Error {
     }
 }
 
-/// The engine's settings out of the configuration. `new_key` makes a key where there is none and nothing was encrypted yet.
+/// The engine's settings out of the configuration. `new_keys` makes a key where there is none and nothing was encrypted yet.
 pub(crate) async fn settings(
     config: &Config,
     store: &Store,
-    new_key: impl FnOnce() -> Result<[u8; 32], SecretKeyError>,
+    new_keys: impl FnOnce() -> Result<SecretKeys, SecretKeyError>,
 ) -> Result<Settings, Error> {
-    let secret_key = match secret_key::load(config)? {
-        Some(key) => key,
-        None if store.webhooks().await.map_err(|error| at(&config.database_path, &error))?.is_empty() => new_key()?,
+    let keys = match secret_key::load(config)? {
+        Some(keys) => keys,
+        None if store.all_webhooks().await.map_err(|error| at(&config.database_path, &error))?.is_empty() => new_keys()?,
         None => return Err(SecretKeyError::missing(config).into()),
     };
     let extra_roots_pem = match &config.ca_file {
@@ -180,6 +181,9 @@ pub(crate) async fn settings(
         policy: EndpointPolicy { allow_http: config.allow_http, allow_networks: config.allow_networks.clone() },
         extra_roots_pem,
         max_webhooks_per_site: config.max_webhooks_per_site as usize,
-        secret_key,
+        secret_key: keys.current,
+        former_secret_keys: keys.former,
+        retention: Duration::from_secs(u64::from(config.retention_days) * 24 * 60 * 60),
+        proxy: config.proxy_url.clone(),
     })
 }

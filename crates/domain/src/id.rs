@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::ambient::Ambient;
+use crate::time::Timestamp;
 
 /// A text is no id.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +25,12 @@ macro_rules! ids {
             pub fn new(ambient: &Ambient) -> Self {
                 let millis = u64::try_from(ambient.now().as_millis()).unwrap_or(0);
                 Self(uuid::Builder::from_unix_timestamp_millis(millis, &ambient.bytes()).into_uuid())
+            }
+
+            /// One that sorts before all that are made at `time` or later, and behind all that were made a millisecond before.
+            pub fn first_at(time: Timestamp) -> Self {
+                let millis = u64::try_from(time.as_millis()).unwrap_or(0);
+                Self(uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid())
             }
 
             /// From its 16 bytes, as stored.
@@ -82,6 +89,8 @@ ids! {
     KeyId
     /// A person who signs in.
     UserId
+    /// Dead letters on their way once more.
+    ReplayId
     /// A running process that holds deliveries.
     OwnerId
 }

@@ -3,13 +3,15 @@
 //! An [`event`] comes in from a [`client`]; a [`visitor`] is behind it, who came from a [`source`]; [`traffic`] counts
 //! visitors in sliding [`window`]s; a [`goal`] may be completed and a [`trigger`] may fire; the [`detector`] of a site puts
 //! these together and answers with firings. A firing becomes a [`payload`] with a [`signature`], sent to an [`endpoint`] and
-//! tried again as [`retry`] decides.
+//! tried again as [`retry`] decides; a [`breaker`] spares an endpoint that
+//! fails.
 //!
 //! Everything here is pure: no SQL, no HTTP, no tasks. The time and randomness are arguments, or come through
 //! [`ambient`]'s two traits.
 
 pub mod ambient;
 pub mod bot;
+pub mod breaker;
 pub mod client;
 pub mod delivery;
 pub mod detector;
@@ -17,6 +19,7 @@ pub mod endpoint;
 pub mod event;
 pub mod fields;
 pub mod goal;
+pub mod headers;
 pub mod id;
 pub mod payload;
 pub mod retry;

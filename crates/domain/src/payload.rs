@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::event::Revenue;
-use crate::id::{EventId, GoalId, SiteId};
+use crate::id::{EventId, GoalId, SiteId, WebhookId};
 use crate::site::Site;
 use crate::time::Timestamp;
 use crate::traffic::Share;
@@ -39,6 +39,8 @@ pub enum Data {
     GoalCompletion(GoalCompleted),
     /// Visitors rushed in.
     VisitorSpike(VisitorsSpiked),
+    /// Another webhook was switched off.
+    WebhookDisabled(WebhookDisabled),
     /// Somebody tries the webhook out.
     WebhookTest(WebhookTested),
 }
@@ -87,6 +89,17 @@ pub struct VisitorsSpiked {
     pub top_pages: Vec<Share>,
 }
 
+/// Another webhook of the site was switched off because its endpoint fails.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WebhookDisabled {
+    /// The webhook.
+    pub webhook_id: WebhookId,
+    /// What people call it.
+    pub webhook_name: String,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
 /// Somebody tries the webhook out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct WebhookTested {
@@ -100,6 +113,7 @@ impl Data {
         match self {
             Self::GoalCompletion(_) => EventType::GoalCompletion,
             Self::VisitorSpike(_) => EventType::VisitorSpike,
+            Self::WebhookDisabled(_) => EventType::WebhookDisabled,
             Self::WebhookTest(_) => EventType::WebhookTest,
         }
     }

@@ -67,7 +67,19 @@ impl Schedule {
         &self.0
     }
 
-    /// What becomes of a delivery whose attempt `number`, counted from 1, ended so at `ended_at`. `fraction` is random, from 0 up
+    /// What becomes of a delivery whose attempt ended so at `ended_at`, and was a trial of an endpoint that rests until
+    /// `trial_at`: it used no retry up.
+    pub fn decide_trial(&self, outcome: &Outcome, ended_at: Timestamp, trial_at: Timestamp) -> Verdict {
+        match outcome {
+            _ if outcome.is_success() => Verdict::Done,
+            _ if outcome.may_be_retried() && !self.0.is_empty() => {
+                Verdict::RetryAt(trial_at.max(ended_at + outcome.asked_to_wait()))
+            }
+            _ => Verdict::GiveUp,
+        }
+    }
+
+    /// What becomes of a delivery whose attempt `number`, counted from 1 without trials, ended so at `ended_at`. `fraction` is random, from 0 up
     /// to 1.
     pub fn decide(&self, number: u32, outcome: &Outcome, ended_at: Timestamp, fraction: f64) -> Verdict {
         if outcome.is_success() {
@@ -85,6 +97,11 @@ impl Schedule {
 }
 
 impl Outcome {
+    /// 410, with which an endpoint asks for nothing to be sent any more.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Answered { code: 410, .. })
+    }
+
     /// Any 2xx.
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Answered { code: 200..=299, .. })
@@ -168,6 +185,24 @@ mod tests {
         for (code, seconds, verdict) in cases {
             assert_eq!(Schedule::default().decide(1, &ask(code, seconds), ENDED, 0.0), verdict, "{code} {seconds}");
         }
+    }
+
+    #[test]
+    fn a_trial_uses_no_retry_up() {
+        let trial_at = ENDED + Duration::from_secs(300);
+        let asks = Outcome::Answered { code: 503, retry_after: Some(Duration::from_secs(900)) };
+        let cases = [
+            (answered(204), Verdict::Done),
+            (answered(500), after(300)),
+            (Outcome::Unreachable, after(300)),
+            (asks, after(900)),
+            (answered(400), Verdict::GiveUp),
+            (Outcome::Refused, Verdict::GiveUp),
+        ];
+        for (outcome, verdict) in cases {
+            assert_eq!(Schedule::default().decide_trial(&outcome, ENDED, trial_at), verdict, "{outcome:?}");
+        }
+        assert_eq!(Schedule(Vec::new()).decide_trial(&answered(500), ENDED, trial_at), Verdict::GiveUp);
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub enum Rule {
     GoalCompletion(GoalCompletion),
     /// Visitors rush in.
     VisitorSpike(VisitorSpike),
+    /// Another webhook of the site is switched off because its endpoint fails.
+    WebhookDisabled,
 }
 
 /// Fires when goals are completed.
@@ -86,6 +88,7 @@ impl Rule {
         match self {
             Self::GoalCompletion(_) => EventType::GoalCompletion,
             Self::VisitorSpike(_) => EventType::VisitorSpike,
+            Self::WebhookDisabled => EventType::WebhookDisabled,
         }
     }
 
@@ -106,7 +109,8 @@ impl Rule {
         let rule = match fields.required_text("type", 64) {
             Some("goal_completion") => GoalCompletion::read(&mut fields).map(Self::GoalCompletion),
             Some("visitor_spike") => VisitorSpike::read(&mut fields).map(Self::VisitorSpike),
-            Some(_) => return Err(Invalid::field("type", "must be goal_completion or visitor_spike")),
+            Some("webhook_disabled") => Some(Self::WebhookDisabled),
+            Some(_) => return Err(Invalid::field("type", "must be goal_completion, visitor_spike or webhook_disabled")),
             None => return Err(fields.into_invalid()),
         };
         fields.finish()?;
@@ -124,6 +128,7 @@ impl Rule {
                 "type": name, "threshold": threshold, "unit": unit, "window_seconds": window_seconds,
                 "min_visitors": min_visitors, "cooldown_seconds": cooldown_seconds,
             }),
+            Self::WebhookDisabled => json!({"type": name}),
         }
     }
 }
@@ -144,19 +149,22 @@ pub enum EventType {
     GoalCompletion,
     /// Visitors rushed in.
     VisitorSpike,
+    /// Another webhook of the site was switched off because its endpoint fails.
+    WebhookDisabled,
     /// Somebody tries a webhook out. No trigger fires it.
     WebhookTest,
 }
 
 impl EventType {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::GoalCompletion, Self::VisitorSpike, Self::WebhookTest];
+    pub const ALL: [Self; 4] = [Self::GoalCompletion, Self::VisitorSpike, Self::WebhookDisabled, Self::WebhookTest];
 
     /// Its name in payloads, headers and the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::GoalCompletion => "goal_completion",
             Self::VisitorSpike => "visitor_spike",
+            Self::WebhookDisabled => "webhook_disabled",
             Self::WebhookTest => "webhook_test",
         }
     }
@@ -295,7 +303,7 @@ mod tests {
     fn spike(value: Value) -> VisitorSpike {
         match Rule::read(&value, None).expect("a rule") {
             Rule::VisitorSpike(spike) => spike,
-            rule @ Rule::GoalCompletion(_) => panic!("{rule:?}"),
+            rule => panic!("{rule:?}"),
         }
     }
 

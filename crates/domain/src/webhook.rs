@@ -1,10 +1,13 @@
 //! An endpoint that a site's people registered, and what it wants to hear of.
 
+use std::ops::RangeInclusive;
+
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 use serde_json::Value;
 
 use crate::endpoint::{EndpointPolicy, EndpointUrl, MAX_URL_CHARS};
 use crate::fields::{Fields, Invalid};
+use crate::headers::{CustomHeaders, HeadersChange};
 use crate::id::{SiteId, WebhookId};
 use crate::retry::Schedule;
 use crate::signature::Secret;
@@ -13,7 +16,9 @@ use crate::trigger::{MAX_TRIGGERS_PER_WEBHOOK, Rule, Trigger};
 
 const MAX_NAME_CHARS: usize = 255;
 /// What the API answers but does not take.
-const READ_ONLY: [&str; 6] = ["id", "site_id", "disabled_reason", "created_at", "updated_at", "last_delivery"];
+const READ_ONLY: [&str; 7] = ["id", "site_id", "disabled_reason", "created_at", "updated_at", "last_delivery", "breaker"];
+/// Requests a second.
+const RATE_LIMITS: RangeInclusive<u32> = 1..=1_000;
 
 /// A webhook of a site. Its secret is kept apart.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,8 +37,12 @@ pub struct Webhook {
     pub disabled_reason: Option<String>,
     /// What it wants to hear of.
     pub triggers: Vec<Trigger>,
+    /// Headers of its own.
+    pub headers: CustomHeaders,
     /// Its own retry schedule.
     pub retry_schedule: Option<Schedule>,
+    /// At most so many requests a second, in even steps.
+    pub rate_limit_per_second: Option<u32>,
     /// When it was added.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -53,8 +62,12 @@ pub struct WebhookChange {
     pub enabled: Option<bool>,
     /// All triggers anew.
     pub triggers: Option<Vec<Rule>>,
+    /// All headers anew.
+    pub headers: Option<HeadersChange>,
     /// A schedule, or none any more.
     pub retry_schedule: Option<Option<Schedule>>,
+    /// A limit, or none any more.
+    pub rate_limit_per_second: Option<Option<u32>>,
 }
 
 impl WebhookChange {
@@ -93,7 +106,11 @@ impl WebhookChange {
             secret: None,
             enabled: fields.boolean("enabled"),
             triggers: read_triggers(&mut fields),
-            retry_schedule: read_retry_schedule(&mut fields),
+            headers: read_headers(&mut fields),
+            retry_schedule: read_or_reset(&mut fields, "retry_schedule", read_retry_schedule),
+            rate_limit_per_second: read_or_reset(&mut fields, "rate_limit_per_second", |fields| {
+                fields.integer("rate_limit_per_second", RATE_LIMITS)
+            }),
         };
         fields.finish().map(|()| change)
     }
@@ -140,26 +157,32 @@ fn read_triggers(fields: &mut Fields<'_>) -> Option<Vec<Rule>> {
     Some(rules)
 }
 
-fn read_retry_schedule(fields: &mut Fields<'_>) -> Option<Option<Schedule>> {
-    if !fields.has("retry_schedule") {
+fn read_headers(fields: &mut Fields<'_>) -> Option<HeadersChange> {
+    if !fields.has("headers") {
         return None;
     }
-    let Some(value) = fields.value("retry_schedule") else {
-        return Some(None);
-    };
-    match Schedule::read(value) {
-        Ok(schedule) => Some(Some(schedule)),
-        Err(invalid) => {
-            fields.nest("retry_schedule", invalid);
-            None
-        }
-    }
+    let headers = fields.value("headers").map_or_else(|| Ok(HeadersChange::default()), HeadersChange::read);
+    headers.map_err(|invalid| fields.nest("headers", invalid)).ok()
+}
+
+fn read_retry_schedule(fields: &mut Fields<'_>) -> Option<Schedule> {
+    let schedule = Schedule::read(fields.value("retry_schedule")?);
+    schedule.map_err(|invalid| fields.nest("retry_schedule", invalid)).ok()
+}
+
+/// A field that may be set, and reset by null. None when it is absent.
+fn read_or_reset<T>(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
+) -> Option<Option<T>> {
+    fields.has(name).then(|| read(fields))
 }
 
 impl Serialize for Webhook {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let triggers: Vec<Value> = self.triggers.iter().map(|trigger| trigger.to_json()).collect();
-        let mut webhook = serializer.serialize_struct("Webhook", 10)?;
+        let mut webhook = serializer.serialize_struct("Webhook", 12)?;
         webhook.serialize_field("id", &self.id)?;
         webhook.serialize_field("site_id", &self.site_id)?;
         webhook.serialize_field("name", &self.name)?;
@@ -167,7 +190,9 @@ impl Serialize for Webhook {
         webhook.serialize_field("enabled", &self.enabled)?;
         webhook.serialize_field("disabled_reason", &self.disabled_reason)?;
         webhook.serialize_field("triggers", &triggers)?;
+        webhook.serialize_field("headers", &self.headers)?;
         webhook.serialize_field("retry_schedule", &self.retry_schedule.as_ref().map(Schedule::delays_seconds))?;
+        webhook.serialize_field("rate_limit_per_second", &self.rate_limit_per_second)?;
         webhook.serialize_field("created_at", &self.created_at)?;
         webhook.serialize_field("updated_at", &self.updated_at)?;
         webhook.end()
@@ -204,6 +229,8 @@ mod tests {
         let change = |value: Value| WebhookChange::read(&value, &EndpointPolicy::default()).expect("a change");
         assert_eq!(change(json!({})), WebhookChange::default());
         assert_eq!(change(json!({"retry_schedule": null})).retry_schedule, Some(None));
+        assert_eq!(change(json!({"rate_limit_per_second": null})).rate_limit_per_second, Some(None));
+        assert_eq!(change(json!({"headers": null})).headers, Some(HeadersChange::default()));
         assert_eq!(change(json!({"triggers": []})).triggers, Some(vec![]));
     }
 
@@ -229,6 +256,10 @@ mod tests {
             (json!({"url": "https://a.com", "triggers": ["visitor_spike"], "thresholds": 5}), "thresholds"),
             (json!({"url": "https://a.com", "triggers": "visitor_spike", "thresholds": {"visitor_spike": 5}}), "triggers"),
             (json!({"url": "https://a.com", "retry_schedule": [0]}), "retry_schedule"),
+            (json!({"url": "https://a.com", "rate_limit_per_second": 0}), "rate_limit_per_second"),
+            (json!({"url": "https://a.com", "rate_limit_per_second": 0.5}), "rate_limit_per_second"),
+            (json!({"url": "https://a.com", "headers": {"Host": "x"}}), "headers.Host"),
+            (json!({"url": "https://a.com", "headers": []}), "headers"),
         ];
         for (value, field) in cases {
             let invalid = read(value.clone()).expect_err("a mistake");

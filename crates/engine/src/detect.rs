@@ -8,13 +8,14 @@ use bellwether_domain::detector::{Detection, Detector, Firing, Target};
 use bellwether_domain::event::Event;
 use bellwether_domain::id::{DeliveryId, EventId};
 use bellwether_domain::payload::{Data, Payload};
+use bellwether_domain::site::Site;
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::traffic::Visit;
 use bellwether_domain::visitor::{Salts, Traits};
 use bellwether_store::{NewDelivery, NewEvent, StoreError};
 use tracing::{error, info};
 
-use crate::registry::ActiveSite;
+use crate::registry::{ActiveSite, ActiveWebhook};
 use crate::workers::Workers;
 use crate::{Engine, Inner};
 
@@ -149,34 +150,45 @@ impl Inner {
     }
 
     fn event(&self, site: &ActiveSite, firing: &Firing, now: Timestamp) -> NewEvent {
-        let id = EventId::new(&self.ambient);
-        let event_type = firing.data.event_type();
-        if let Data::VisitorSpike(spike) = &firing.data {
-            info!(site = %site.site.domain, event = %id, visitors = spike.current_visitors, "visitor spike");
-        }
         let delivery = |target: &Target| {
             let webhook = site.webhook(target.webhook_id)?;
-            Some(NewDelivery {
-                id: DeliveryId::new(&self.ambient),
-                webhook_id: target.webhook_id,
-                trigger_id: Some(target.trigger_id),
-                url: webhook.url.clone(),
-                owner: None,
-                test: false,
-            })
+            Some(NewDelivery { trigger_id: Some(target.trigger_id), ..self.delivery(webhook) })
         };
         let cooling = match &firing.data {
             Data::VisitorSpike(_) => firing.targets.iter().map(|target| target.trigger_id).collect(),
-            Data::GoalCompletion(_) | Data::WebhookTest(_) => Vec::new(),
+            _ => Vec::new(),
         };
+        let deliveries = firing.told().filter_map(delivery).collect();
+        let event = NewEvent { cooling, ..self.new_event(&site.site, now, &firing.data, deliveries) };
+        if let Data::VisitorSpike(spike) = &firing.data {
+            info!(site = %site.site.domain, event = %event.id, visitors = spike.current_visitors, "visitor spike");
+        }
+        event
+    }
+
+    /// What is told of something that happened on a site.
+    pub(crate) fn new_event(&self, site: &Site, now: Timestamp, data: &Data, deliveries: Vec<NewDelivery>) -> NewEvent {
+        let id = EventId::new(&self.ambient);
         NewEvent {
             id,
-            site_id: site.site.id,
-            event_type,
-            payload: Payload::of(id, &site.site, now, &firing.data).to_body().into(),
+            site_id: site.id,
+            event_type: data.event_type(),
+            payload: Payload::of(id, site, now, data).to_body().into(),
             created_at: now,
-            deliveries: firing.told().filter_map(delivery).collect(),
-            cooling,
+            deliveries,
+            cooling: Vec::new(),
+        }
+    }
+
+    /// A delivery to a webhook, which nothing fired yet.
+    pub(crate) fn delivery(&self, webhook: &ActiveWebhook) -> NewDelivery {
+        NewDelivery {
+            id: DeliveryId::new(&self.ambient),
+            webhook_id: webhook.webhook.id,
+            trigger_id: None,
+            url: webhook.url.clone(),
+            owner: None,
+            test: false,
         }
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! The tables are the truth: a tick claims what is due and belongs to nobody. What this process commits itself it owns from the
 //! start and sends without looking, as long as there is a place for it in memory; the rest waits in the table. Each endpoint has
-//! its own queue, its own few workers and its own share of the places, so that a slow one costs only itself.
+//! its own queue, its own few workers and its own share of the places, so that a slow one costs only itself. One that fails again
+//! and again has its breaker open: what is held for it goes back to the table, and is tried one at a time.
 
+mod breakers;
+mod paces;
 mod places;
 mod queues;
 mod settle;
@@ -13,16 +16,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bellwether_domain::ambient::Ambient;
+use bellwether_domain::breaker::{Breaker, Change, GIVEN_UP_AFTER};
 use bellwether_domain::delivery::Status;
 use bellwether_domain::id::{DeliveryId, OwnerId, WebhookId};
 use bellwether_domain::time::Timestamp;
 use bellwether_store::{AttemptRecord, DueDelivery, NewDelivery, NewEvent, Settlement, Store, StoreError};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
+use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::registry::{ActiveWebhook, Registry};
 use crate::send::{Answer, Sender};
 use crate::workers::Workers;
+use breakers::{Breakers, Recorded};
+use paces::Paces;
 use places::{MAX_HELD, Place, Places};
 use queues::Queues;
 use settle::Settler;
@@ -36,6 +43,10 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// A process that has not said for this long that it is alive loses its deliveries.
 const LEASE: Duration = Duration::from_secs(30);
 const LEASE_RENEWAL: Duration = Duration::from_secs(10);
+/// A clock that differs by less from what it must be has not been set.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
+/// Webhooks that are given up and not yet switched off. One that finds no room asks again with its next failure.
+const MAX_GIVEN_UP: usize = 256;
 
 pub(crate) struct Dispatcher {
     owner: OwnerId,
@@ -47,9 +58,22 @@ pub(crate) struct Dispatcher {
     workers: Workers,
     queues: Mutex<Queues<Held>>,
     places: Arc<Places>,
+    breakers: Breakers,
+    paces: Paces,
+    given_up: mpsc::Sender<GivenUp>,
     in_flight: Semaphore,
     wake: Arc<Notify>,
     renew_at: Mutex<Timestamp>,
+    /// What the clock said last, and when that was.
+    clock: Mutex<(Timestamp, Instant)>,
+}
+
+/// A webhook to be switched off.
+#[derive(Clone, Debug)]
+pub(crate) struct GivenUp {
+    pub(crate) webhook_id: WebhookId,
+    /// Why, in a sentence for people.
+    pub(crate) reason: String,
 }
 
 /// A delivery in memory, in its place.
@@ -65,7 +89,7 @@ impl Dispatcher {
         registry: Arc<Registry>,
         sender: Sender,
         workers: &Workers,
-    ) -> Result<Arc<Self>, StoreError> {
+    ) -> Result<(Arc<Self>, mpsc::Receiver<GivenUp>), StoreError> {
         let owner = OwnerId::new(&ambient);
         let now = ambient.now();
         store.bury_other_owners(owner).await?;
@@ -74,6 +98,8 @@ impl Dispatcher {
         let wake = Arc::new(Notify::new());
         let places = Places::new();
         let settler = Settler::start(owner, store.clone(), places.clone(), wake.clone(), workers);
+        let (given_up, to_be_switched_off) = mpsc::channel(MAX_GIVEN_UP);
+        let breakers = Breakers::new(registry.failing());
         let dispatcher = Arc::new(Self {
             owner,
             renew_at: Mutex::new(now + LEASE_RENEWAL),
@@ -85,12 +111,16 @@ impl Dispatcher {
             workers: workers.clone(),
             queues: Mutex::default(),
             places,
+            breakers,
+            paces: Paces::default(),
+            given_up,
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             wake,
+            clock: Mutex::new((now, Instant::now())),
         });
         dispatcher.look_at_tables().await?;
         workers.spawn("dispatcher", dispatcher.clone().run());
-        Ok(dispatcher)
+        Ok((dispatcher, to_be_switched_off))
     }
 
     /// Keeps events and their deliveries, and sends these, although the caller may go away meanwhile. Where there is no place for
@@ -132,6 +162,7 @@ impl Dispatcher {
     /// Says that this process is alive, when that is due, and claims what is due. Returns when more will be.
     pub(crate) async fn tick(self: &Arc<Self>) -> Result<Option<Timestamp>, StoreError> {
         let now = self.ambient.now();
+        self.watch_clock(now, Instant::now()).await?;
         self.renew_lease(now).await?;
         let places = self.places.take_for_stored(now, MAX_CLAIMED);
         if !places.is_empty() {
@@ -154,6 +185,30 @@ impl Dispatcher {
             let settlement = self.cancelled(&held.delivery);
             self.settler.settle(settlement, held.place).await;
         }
+    }
+
+    /// Notes that something was put into the table for a webhook, or that it may be sent to again, and looks.
+    pub(crate) fn note_stored(&self, webhook_id: WebhookId, due_at: Timestamp) {
+        self.places.note_stored(webhook_id, due_at);
+        self.wake.notify_one();
+    }
+
+    /// Whether a webhook's endpoint works, and has next to nothing to do.
+    pub(crate) fn is_idle(&self, webhook_id: WebhookId) -> bool {
+        self.places.is_idle(webhook_id, self.ambient.now())
+    }
+
+    /// How a webhook's endpoint has been doing.
+    pub(crate) fn breaker(&self, webhook_id: WebhookId) -> Breaker {
+        self.breakers.get(webhook_id)
+    }
+
+    /// A webhook begins anew: it has another endpoint, is switched on again, or is gone.
+    pub(crate) fn start_over(&self, webhook_id: WebhookId) {
+        self.breakers.forget(webhook_id);
+        self.paces.forget(webhook_id);
+        self.places.unbar(webhook_id);
+        self.wake.notify_one();
     }
 
     /// Waits until nothing is held in memory.
@@ -193,6 +248,25 @@ impl Dispatcher {
 
     fn pause_until(&self, next: Option<Timestamp>) -> Duration {
         next.map_or(POLL_INTERVAL, |next| next.since(self.ambient.now()).min(POLL_INTERVAL))
+    }
+
+    /// Times in the tables are those of the clock. When it is set back, they would be far away: they are set back with it. What a
+    /// clock that is set forward makes due at once is sent at once.
+    async fn watch_clock(&self, now: Timestamp, instant: Instant) -> Result<(), StoreError> {
+        let (then, since) = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        let expected = then + instant.duration_since(since);
+        let (back, forward) = (expected.since(now), now.since(expected));
+        if now < then && back > CLOCK_TOLERANCE {
+            let moved = self.store.bring_forward(now, back).await?;
+            warn!(seconds = back.as_secs(), deliveries = moved, "the clock was set back; what waits is due as much earlier");
+            self.breakers.set_back(back);
+            self.places.set_back(back);
+            self.look_at_tables().await?;
+        } else if forward > CLOCK_TOLERANCE {
+            warn!(seconds = forward.as_secs(), "the clock was set forward; what waited for that time is due now");
+        }
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = (now, instant);
+        Ok(())
     }
 
     async fn renew_lease(&self, now: Timestamp) -> Result<(), StoreError> {
@@ -258,44 +332,106 @@ impl Dispatcher {
             if few_are_left && self.queues().leave_to_others(webhook_id) {
                 return;
             }
-            let Ok(_under_way) = self.in_flight.acquire().await else {
-                return;
-            };
             let Some(held) = self.queues().next(webhook_id) else {
                 return;
             };
-            let settlement = self.deliver(&held.delivery).await;
+            let settlement = match self.turn(webhook_id).await {
+                Some(_under_way) if held.place.is_trial() || !self.places.is_barred(webhook_id) => self.deliver(&held).await,
+                Some(_) => self.given_back(&held.delivery),
+                // It is given back to the table with everything else.
+                None => continue,
+            };
             self.settler.settle(settlement, held.place).await;
         }
     }
 
-    async fn deliver(&self, delivery: &DueDelivery) -> Settlement {
+    /// Waits until a request to an endpoint may begin; none at the shutdown.
+    async fn turn(&self, webhook_id: WebhookId) -> Option<SemaphorePermit<'_>> {
+        let webhook = self.registry.webhook_that_is_on(webhook_id);
+        if let Some(per_second) = webhook.and_then(|webhook| webhook.webhook.rate_limit_per_second) {
+            let begin = self.paces.reserve(webhook_id, per_second, Instant::now());
+            self.workers.shutdown().run_until_cancelled(sleep_until(begin)).await?;
+        }
+        self.in_flight.acquire().await.ok()
+    }
+
+    async fn deliver(&self, held: &Held) -> Settlement {
+        let delivery = &held.delivery;
         let Some(webhook) = self.registry.webhook_that_is_on(delivery.webhook_id) else {
             return self.cancelled(delivery);
         };
         let started_at = self.ambient.now();
-        let number = delivery.attempt_count.saturating_add(1);
         let answer = self.sender.send(&webhook, delivery, started_at).await;
         let settled_at = self.ambient.now();
-        let verdict = webhook.webhook.schedule().decide(number, &answer.outcome, settled_at, self.ambient.fraction());
         let is_on = self.registry.webhook_that_is_on(delivery.webhook_id).is_some();
+        let success = answer.outcome.is_success();
+        let recorded = self.breakers.record(delivery.webhook_id, success, started_at, settled_at);
+        self.obey(&webhook, &recorded);
+        let (schedule, counted) = (webhook.webhook.schedule(), delivery.counted_attempts.saturating_add(1));
+        let (verdict, counted) = match recorded.change {
+            Change::StaysOpen(trial_at) if held.place.is_trial() => {
+                (schedule.decide_trial(&answer.outcome, settled_at, trial_at), delivery.counted_attempts)
+            }
+            _ => (schedule.decide(counted, &answer.outcome, settled_at, self.ambient.fraction()), counted),
+        };
         let (status, next_attempt_at) = Status::after(verdict, is_on);
+        let number = delivery.attempt_count.saturating_add(1);
         log_attempt(&webhook, delivery, number, status, &answer);
-        let attempt = record(number, started_at, answer);
-        let (delivery_id, webhook_id, url) = (delivery.id, delivery.webhook_id, Some(webhook.url.clone()));
-        Settlement { delivery_id, webhook_id, url, status, attempt: Some(attempt), next_attempt_at, settled_at }
+        self.give_up_if_hopeless(delivery.webhook_id, &answer, recorded.is_hopeless);
+        let attempt = record((number, counted), started_at, answer);
+        let (url, failing_since) = (Some(webhook.url.clone()), recorded.failing_since);
+        Settlement { url, attempt: Some(attempt), failing_since, settled_at, ..settlement(delivery, status, next_attempt_at) }
+    }
+
+    /// Lets an endpoint's requests through, or all but trials not.
+    fn obey(&self, webhook: &ActiveWebhook, recorded: &Recorded) {
+        let (id, site) = (webhook.webhook.id, webhook.webhook.site_id);
+        match recorded.change {
+            Change::Stays => {}
+            Change::Opens(trial_at) => {
+                self.places.bar(id, trial_at);
+                warn!(%site, webhook = %id, %trial_at, "the breaker opens: the endpoint fails again and again, and is only tried now and then");
+            }
+            Change::StaysOpen(trial_at) => self.places.bar(id, trial_at),
+            Change::Closes => {
+                self.places.unbar(id);
+                self.wake.notify_one();
+                info!(%site, webhook = %id, "the breaker closes: the endpoint works again");
+            }
+        }
+    }
+
+    fn give_up_if_hopeless(&self, webhook_id: WebhookId, answer: &Answer, is_hopeless: bool) {
+        let reason = match answer.outcome.is_gone() {
+            true => "the endpoint answered 410: it is gone".to_owned(),
+            false if is_hopeless => format!("all attempts failed for {} days", GIVEN_UP_AFTER.as_secs() / 86_400),
+            false => return,
+        };
+        // Who finds no room asks again with the next failure.
+        let _ = self.given_up.try_send(GivenUp { webhook_id, reason });
     }
 
     fn cancelled(&self, delivery: &DueDelivery) -> Settlement {
-        Settlement {
-            delivery_id: delivery.id,
-            webhook_id: delivery.webhook_id,
-            url: None,
-            status: Status::Cancelled,
-            attempt: None,
-            next_attempt_at: None,
-            settled_at: self.ambient.now(),
-        }
+        Settlement { settled_at: self.ambient.now(), ..settlement(delivery, Status::Cancelled, None) }
+    }
+
+    /// Back into the table, as it was.
+    fn given_back(&self, delivery: &DueDelivery) -> Settlement {
+        let (now, status) = (self.ambient.now(), if delivery.attempt_count == 0 { Status::Pending } else { Status::Retrying });
+        Settlement { settled_at: now, ..settlement(delivery, status, Some(now)) }
+    }
+}
+
+fn settlement(delivery: &DueDelivery, status: Status, next_attempt_at: Option<Timestamp>) -> Settlement {
+    Settlement {
+        delivery_id: delivery.id,
+        webhook_id: delivery.webhook_id,
+        url: None,
+        status,
+        attempt: None,
+        next_attempt_at,
+        settled_at: Timestamp::EPOCH,
+        failing_since: None,
     }
 }
 
@@ -307,12 +443,14 @@ fn due_deliveries(event: &NewEvent) -> impl Iterator<Item = DueDelivery> {
         event_type: event.event_type,
         payload: event.payload.clone(),
         attempt_count: 0,
+        counted_attempts: 0,
     })
 }
 
-fn record(number: u32, started_at: Timestamp, answer: Answer) -> AttemptRecord {
+fn record((number, counted): (u32, u32), started_at: Timestamp, answer: Answer) -> AttemptRecord {
     AttemptRecord {
         number,
+        counted,
         started_at,
         duration_ms: answer.duration_ms,
         response_code: answer.code(),

@@ -9,25 +9,36 @@ mod by_hand;
 mod detect;
 mod dispatch;
 mod manage;
+mod prune;
 mod registry;
+mod replay;
+mod reseal;
 mod salts;
 mod seal;
 pub mod send;
 mod workers;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bellwether_domain::ambient::Ambient;
+use bellwether_domain::breaker::Breaker;
 use bellwether_domain::endpoint::EndpointPolicy;
+use bellwether_domain::id::WebhookId;
 use bellwether_store::{Store, StoreError};
+use tokio::sync::{Notify, mpsc};
+use tracing::error;
 
 pub use authorize::{Caller, new_key};
 pub use detect::{Client, Ingested};
 pub use manage::{ManageError, NewWebhook};
+pub use prune::Pruned;
 pub use registry::{ActiveSite, ActiveWebhook};
+pub use reseal::{Resealed, reseal};
+pub use send::Proxy;
 pub use workers::{StopError, Workers};
 
-use dispatch::Dispatcher;
+use dispatch::{Dispatcher, GivenUp};
 use manage::SiteLocks;
 use registry::Registry;
 use salts::SaltKeeper;
@@ -45,6 +56,12 @@ pub struct Settings {
     pub max_webhooks_per_site: usize,
     /// Encrypts the webhooks' secrets.
     pub secret_key: [u8; 32],
+    /// Decrypt what was encrypted before.
+    pub former_secret_keys: Vec<[u8; 32]>,
+    /// For how long history is kept.
+    pub retention: Duration,
+    /// The HTTP proxy that requests go through, if they go through one.
+    pub proxy: Option<Proxy>,
 }
 
 /// Everything that runs, behind a handle that is cheap to clone.
@@ -63,6 +80,8 @@ struct Inner {
     dispatcher: Arc<Dispatcher>,
     resolver: Arc<dyn Resolve>,
     workers: Workers,
+    /// Told of each new replay.
+    replays: Notify,
     /// Held while a site changes, so that its changes follow each other.
     changing: SiteLocks,
 }
@@ -84,6 +103,12 @@ pub enum StartError {
     Sender(#[from] SenderError),
 }
 
+impl Settings {
+    fn sealer(&self) -> Sealer {
+        Sealer::new(&self.secret_key, &self.former_secret_keys)
+    }
+}
+
 impl Engine {
     /// Loads the configuration and starts the workers. The process must have the database for itself.
     pub async fn start(
@@ -93,11 +118,11 @@ impl Engine {
         resolver: Arc<dyn Resolve>,
         workers: &Workers,
     ) -> Result<Self, StartError> {
-        let sealer = Sealer::new(&settings.secret_key);
+        let sealer = settings.sealer();
         let registry = Arc::new(Registry::load(&store, &sealer, ambient.now()).await?);
         let salts = SaltKeeper::load(store.clone(), ambient.clone()).await?;
-        let sender = Sender::new(settings.policy.clone(), resolver.clone(), settings.extra_roots_pem.as_deref())?;
-        let dispatcher = Dispatcher::start(store.clone(), ambient.clone(), registry.clone(), sender, workers).await?;
+        let sender = Sender::new(&settings, resolver.clone())?;
+        let (dispatcher, given_up) = Dispatcher::start(store.clone(), ambient.clone(), registry.clone(), sender, workers).await?;
         let inner = Inner {
             ambient,
             store,
@@ -108,18 +133,22 @@ impl Engine {
             dispatcher,
             resolver,
             workers: workers.clone(),
+            replays: Notify::new(),
             changing: SiteLocks::new(),
         };
         let engine = Self { inner: Arc::new(inner) };
         engine.start_upkeep(workers);
+        engine.start_switching_off(given_up, workers);
+        engine.start_replays(workers);
+        engine.start_pruning(workers);
         engine.watch_store(workers);
         Ok(engine)
     }
 
     /// Whether an engine could start: everything configured is readable, and the settings fit it. Returns the number of sites.
     pub async fn check(store: &Store, ambient: &Ambient, settings: &Settings) -> Result<usize, StartError> {
-        let registry = Registry::load(store, &Sealer::new(&settings.secret_key), ambient.now()).await?;
-        Sender::new(settings.policy.clone(), Arc::new(SystemResolver::new()?), settings.extra_roots_pem.as_deref())?;
+        let registry = Registry::load(store, &settings.sealer(), ambient.now()).await?;
+        Sender::new(settings, Arc::new(SystemResolver::new()?))?;
         Ok(registry.sites().len())
     }
 
@@ -129,6 +158,27 @@ impl Engine {
         workers.spawn("database", async move {
             shutdown.run_until_cancelled(store.closed()).await;
         });
+    }
+
+    /// Switches webhooks off whose endpoints are given up.
+    fn start_switching_off(&self, mut given_up: mpsc::Receiver<GivenUp>, workers: &Workers) {
+        let (engine, shutdown) = (self.clone(), workers.shutdown().clone());
+        let work = async move {
+            while let Some(GivenUp { webhook_id, reason }) = given_up.recv().await {
+                match engine.switch_off(webhook_id, reason).await {
+                    Ok(()) | Err(ManageError::NotFound) => {}
+                    Err(error) => error!(%error, webhook = %webhook_id, "the webhook cannot be switched off yet"),
+                }
+            }
+        };
+        workers.spawn("switching off", async move {
+            shutdown.run_until_cancelled(work).await;
+        });
+    }
+
+    /// How a webhook's endpoint has been doing.
+    pub fn breaker(&self, webhook_id: WebhookId) -> Breaker {
+        self.inner.dispatcher.breaker(webhook_id)
     }
 
     /// What is kept.

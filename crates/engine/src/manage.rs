@@ -4,16 +4,20 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bellwether_domain::endpoint::{EndpointPolicy, EndpointUrl};
 use bellwether_domain::fields::Invalid;
 use bellwether_domain::goal::{Goal, GoalSpec};
+use bellwether_domain::headers::CustomHeaders;
 use bellwether_domain::id::{GoalId, SiteId, TriggerId, WebhookId};
+use bellwether_domain::payload::{Data, WebhookDisabled};
 use bellwether_domain::signature::Secret;
 use bellwether_domain::site::{Site, SiteChange};
+use bellwether_domain::time::Timestamp;
 use bellwether_domain::trigger::{MAX_TRIGGERS_PER_WEBHOOK, NOT_A_GOAL, Rule, Trigger};
 use bellwether_domain::webhook::{Webhook, WebhookChange};
-use bellwether_store::{SealedWebhook, StoreError};
+use bellwether_store::{NewDelivery, NewEvent, SealedWebhook, StoreError};
 use tokio::sync::Mutex;
 use tracing::warn;
 
@@ -176,20 +180,22 @@ impl Engine {
                 enabled: change.enabled.unwrap_or(true),
                 disabled_reason: None,
                 triggers: engine.triggers(&active, &[], change.triggers.unwrap_or_default())?,
+                headers: CustomHeaders::default().changed(change.headers.unwrap_or_default())?,
                 retry_schedule: change.retry_schedule.flatten(),
+                rate_limit_per_second: change.rate_limit_per_second.flatten(),
                 created_at: now,
                 updated_at: now,
             };
             let secret = change.secret.unwrap_or_else(|| Secret::generate(ambient));
-            let sealed = engine.inner.sealer.seal(&secret, webhook.id, ambient);
-            let sealed = SealedWebhook { webhook: webhook.clone(), secret: sealed, deleted_at: None };
-            let added = engine.inner.store.add_webhook(sealed, engine.inner.settings.max_webhooks_per_site).await;
+            let new = ActiveWebhook::new(webhook.clone(), secret.clone());
+            let added =
+                engine.inner.store.add_webhook(engine.sealed(&new, None), engine.inner.settings.max_webhooks_per_site).await;
             added.map_err(|error| match error {
                 StoreError::TooMany(most) => Invalid::field("webhooks", format!("must be at most {most} a site")).into(),
                 error => exists(error, "the same trigger stands twice"),
             })?;
             let mut parts = active.parts();
-            parts.webhooks.push(Arc::new(ActiveWebhook::new(webhook.clone(), secret.clone(), None)));
+            parts.webhooks.push(Arc::new(new));
             engine.inner.registry.put(parts, now);
             Ok(NewWebhook { webhook, secret })
         })
@@ -210,10 +216,46 @@ impl Engine {
             }
             webhook.url = change.url.map_or(webhook.url, |url| url.as_str().to_owned());
             webhook.name = change.name.unwrap_or(webhook.name);
+            if let Some(headers) = change.headers {
+                webhook.headers = webhook.headers.changed(headers)?;
+            }
             webhook.retry_schedule = change.retry_schedule.unwrap_or(webhook.retry_schedule);
+            webhook.rate_limit_per_second = change.rate_limit_per_second.unwrap_or(webhook.rate_limit_per_second);
             webhook.enabled = change.enabled.unwrap_or(webhook.enabled);
             webhook.disabled_reason = webhook.disabled_reason.filter(|_| !webhook.enabled);
-            engine.replace(&active, webhook).await
+            let changed = current.with(webhook);
+            engine.replace(&active, changed).await
+        })
+        .await
+    }
+
+    /// Gives a webhook a new secret, which is returned. The one before signs too for as long as `grace`.
+    pub async fn rotate_secret(&self, site_id: SiteId, id: WebhookId, grace: Duration) -> Result<Secret> {
+        self.change(site_id, move |engine| async move {
+            let active = engine.site(site_id)?;
+            let current = webhook_of(&active, id)?;
+            let (secret, until) = (Secret::generate(&engine.inner.ambient), engine.inner.ambient.now() + grace);
+            let previous = (!grace.is_zero()).then(|| (current.secret.clone(), until));
+            let changed = ActiveWebhook { secret: secret.clone(), previous, ..ActiveWebhook::clone(current) };
+            engine.replace(&active, changed).await?;
+            Ok(secret)
+        })
+        .await
+    }
+
+    /// Switches a webhook off that its endpoint gives no reason to keep on, and tells the site's other webhooks that want to know.
+    pub(crate) async fn switch_off(&self, id: WebhookId, reason: String) -> Result<()> {
+        let site_id = self.inner.registry.site_of(id).ok_or(ManageError::NotFound)?;
+        self.change(site_id, move |engine| async move {
+            let active = engine.site(site_id)?;
+            let current = webhook_of(&active, id)?;
+            if !current.is_on() {
+                return Ok(());
+            }
+            warn!(site = %site_id, webhook = %id, reason, "the webhook is switched off");
+            let webhook = Webhook { enabled: false, disabled_reason: Some(reason.clone()), ..current.webhook.clone() };
+            let told = engine.event_of_switching_off(&active, &webhook, reason);
+            engine.replace_and_tell(&active, current.with(webhook), told).await.map(|_| ())
         })
         .await
     }
@@ -222,7 +264,8 @@ impl Engine {
     pub async fn create_trigger(&self, site_id: SiteId, webhook_id: WebhookId, rule: Rule) -> Result<Trigger> {
         self.change(site_id, |engine| async move {
             let active = engine.site(site_id)?;
-            let mut webhook = webhook_of(&active, webhook_id)?.webhook.clone();
+            let current = webhook_of(&active, webhook_id)?;
+            let mut webhook = current.webhook.clone();
             if webhook.triggers.len() >= MAX_TRIGGERS_PER_WEBHOOK {
                 return Err(Invalid::field("triggers", format!("must be at most {MAX_TRIGGERS_PER_WEBHOOK} a webhook")).into());
             }
@@ -231,7 +274,8 @@ impl Engine {
             }
             let rules = webhook.triggers.iter().map(|trigger| trigger.rule).chain([rule]).collect();
             webhook.triggers = engine.triggers(&active, &webhook.triggers, rules)?;
-            let webhook = engine.replace(&active, webhook).await?;
+            let changed = current.with(webhook);
+            let webhook = engine.replace(&active, changed).await?;
             let added = webhook.triggers.into_iter().find(|trigger| trigger.rule == rule);
             added.ok_or(ManageError::NotFound)
         })
@@ -242,13 +286,14 @@ impl Engine {
     pub async fn delete_trigger(&self, site_id: SiteId, webhook_id: WebhookId, id: TriggerId) -> Result<()> {
         self.change(site_id, |engine| async move {
             let active = engine.site(site_id)?;
-            let mut webhook = webhook_of(&active, webhook_id)?.webhook.clone();
+            let current = webhook_of(&active, webhook_id)?;
+            let mut webhook = current.webhook.clone();
             let before = webhook.triggers.len();
             webhook.triggers.retain(|trigger| trigger.id != id);
             if webhook.triggers.len() == before {
                 return Err(ManageError::NotFound);
             }
-            engine.replace(&active, webhook).await.map(|_| ())
+            engine.replace(&active, current.with(webhook)).await.map(|_| ())
         })
         .await
     }
@@ -264,6 +309,7 @@ impl Engine {
                 Arc::make_mut(webhook).deleted_at = Some(now);
             }
             engine.inner.registry.put(parts, now);
+            engine.inner.dispatcher.start_over(id);
             engine.cancel_open(id).await;
             Ok(())
         })
@@ -290,20 +336,55 @@ impl Engine {
     }
 
     /// Stores a changed webhook and puts it in force.
-    async fn replace(&self, active: &ActiveSite, webhook: Webhook) -> Result<Webhook> {
-        let now = self.inner.ambient.now();
-        let webhook = Webhook { updated_at: now, ..webhook };
-        let updated = self.inner.store.update_webhook(webhook.clone()).await;
+    async fn replace(&self, active: &ActiveSite, changed: ActiveWebhook) -> Result<Webhook> {
+        self.replace_and_tell(active, changed, None).await
+    }
+
+    /// As [`Engine::replace`], together with what others are told of it. An endpoint that was changed or is switched on again begins
+    /// anew, whatever it did before.
+    async fn replace_and_tell(&self, active: &ActiveSite, changed: ActiveWebhook, told: Option<NewEvent>) -> Result<Webhook> {
+        let (now, id) = (self.inner.ambient.now(), changed.webhook.id);
+        let changed = ActiveWebhook { webhook: Webhook { updated_at: now, ..changed.webhook }, ..changed };
+        let before = &webhook_of(active, id)?.webhook;
+        let begins_anew = before.url != changed.webhook.url || !changed.is_on() || !before.enabled;
+        let failing_since = self.breaker(id).failing().filter(|_| !begins_anew);
+        let deliveries: Vec<_> = told.iter().flat_map(|event| &event.deliveries).map(|delivery| delivery.webhook_id).collect();
+        let updated = self.inner.store.update_webhook(self.sealed(&changed, failing_since), told.into_iter().collect()).await;
         updated.map_err(|error| exists(error, "the webhook has this trigger already"))?;
-        let mut parts = active.parts();
-        for current in parts.webhooks.iter_mut().filter(|current| current.webhook.id == webhook.id) {
-            *current = Arc::new(ActiveWebhook::new(webhook.clone(), current.secret.clone(), None));
+        let (mut parts, webhook) = (active.parts(), changed.webhook.clone());
+        let changed = Arc::new(changed);
+        for current in parts.webhooks.iter_mut().filter(|current| current.webhook.id == id) {
+            *current = changed.clone();
         }
         self.inner.registry.put(parts, now);
+        deliveries.into_iter().for_each(|webhook_id| self.inner.dispatcher.note_stored(webhook_id, now));
+        if begins_anew {
+            self.inner.dispatcher.start_over(id);
+        }
         if !webhook.enabled {
-            self.cancel_open(webhook.id).await;
+            self.cancel_open(id).await;
         }
         Ok(webhook)
+    }
+
+    fn sealed(&self, webhook: &ActiveWebhook, failing_since: Option<Timestamp>) -> SealedWebhook {
+        let sealed = self.inner.sealer.seal(webhook, &self.inner.ambient);
+        let bare = Webhook { headers: CustomHeaders::default(), ..webhook.webhook.clone() };
+        SealedWebhook { webhook: bare, sealed, failing_since, deleted_at: webhook.deleted_at }
+    }
+
+    /// For those of the site's other webhooks that want to hear of it; none when there is none.
+    fn event_of_switching_off(&self, active: &ActiveSite, webhook: &Webhook, reason: String) -> Option<NewEvent> {
+        let told = |other: &Arc<ActiveWebhook>| {
+            let trigger = other.webhook.triggers.iter().find(|trigger| trigger.rule == Rule::WebhookDisabled)?;
+            let wants_to_know = other.is_on() && other.webhook.id != webhook.id;
+            wants_to_know.then(|| NewDelivery { trigger_id: Some(trigger.id), ..self.inner.delivery(other) })
+        };
+        let deliveries: Vec<_> = active.webhooks.iter().filter_map(told).collect();
+        let (webhook_id, webhook_name) = (webhook.id, webhook.name.clone());
+        let data = Data::WebhookDisabled(WebhookDisabled { webhook_id, webhook_name, reason });
+        let now = self.inner.ambient.now();
+        (!deliveries.is_empty()).then(|| self.inner.new_event(&active.site, now, &data, deliveries))
     }
 
     /// Triggers for rules: those that were there keep their ids, and with them what was counted.
@@ -368,7 +449,7 @@ pub(crate) fn webhook_of(active: &ActiveSite, id: WebhookId) -> Result<&Arc<Acti
 fn has_goal_of(site: &ActiveSite, rule: &Rule) -> bool {
     match rule {
         Rule::GoalCompletion(rule) => rule.goal_id.is_none_or(|id| site.goals.iter().any(|goal| goal.id == id)),
-        Rule::VisitorSpike(_) => true,
+        Rule::VisitorSpike(_) | Rule::WebhookDisabled => true,
     }
 }
 

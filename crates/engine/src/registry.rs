@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellwether_domain::detector::{Detector, Firing, Rules};
 use bellwether_domain::goal::Goal;
+use bellwether_domain::headers::CustomHeaders;
 use bellwether_domain::id::{SiteId, TriggerId, WebhookId};
 use bellwether_domain::signature::Secret;
 use bellwether_domain::site::Site;
@@ -15,6 +16,7 @@ use bellwether_domain::time::{Second, Timestamp};
 use bellwether_domain::webhook::Webhook;
 use bellwether_store::Store;
 use foldhash::fast::RandomState;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use papaya::HashMap as ConcurrentMap;
 
 use crate::StartError;
@@ -43,6 +45,10 @@ pub struct ActiveWebhook {
     pub deleted_at: Option<Timestamp>,
     pub(crate) url: Arc<str>,
     pub(crate) secret: Secret,
+    /// The secret before, and until when it signs too.
+    pub(crate) previous: Option<(Secret, Timestamp)>,
+    /// Its own headers, ready to be sent.
+    pub(crate) headers: HeaderMap,
 }
 
 /// What has happened on a site, from one entry to the next.
@@ -72,17 +78,35 @@ pub(crate) struct Registry {
     webhooks: Map<WebhookId, Arc<ActiveWebhook>>,
     /// When triggers fired before this process began.
     crossings: HashMap<TriggerId, Second>,
+    /// Since when webhooks had been failing when this process began.
+    failing: Vec<(WebhookId, Timestamp)>,
 }
 
 impl ActiveWebhook {
-    pub(crate) fn new(webhook: Webhook, secret: Secret, deleted_at: Option<Timestamp>) -> Self {
-        Self { url: Arc::from(webhook.url.as_str()), webhook, secret, deleted_at }
+    pub(crate) fn new(webhook: Webhook, secret: Secret) -> Self {
+        let (url, headers) = (Arc::from(webhook.url.as_str()), header_map(&webhook.headers));
+        Self { url, headers, webhook, secret, previous: None, deleted_at: None }
+    }
+
+    /// The same, configured otherwise.
+    pub(crate) fn with(&self, webhook: Webhook) -> Self {
+        Self { previous: self.previous.clone(), deleted_at: self.deleted_at, ..Self::new(webhook, self.secret.clone()) }
     }
 
     /// Whether anything is sent to it.
     pub fn is_on(&self) -> bool {
         self.webhook.enabled && self.deleted_at.is_none()
     }
+}
+
+/// What no header can be is left out; there is nothing of the kind, since headers are checked as they come in.
+fn header_map(headers: &CustomHeaders) -> HeaderMap {
+    let header = |(name, value): (&str, &str)| {
+        let mut value = HeaderValue::try_from(value).ok()?;
+        value.set_sensitive(true);
+        Some((HeaderName::try_from(name).ok()?, value))
+    };
+    headers.iter().filter_map(header).collect()
 }
 
 impl ActiveSite {
@@ -159,17 +183,17 @@ impl Registry {
         // A clock that was ahead once must not silence a trigger until then.
         let crossings = crossings.into_iter().filter(|(_, fired_at)| *fired_at <= now);
         let crossings = crossings.map(|(id, fired_at)| (id, fired_at.second())).collect();
-        let registry = Self { by_domain: Map::default(), by_id: Map::default(), webhooks: Map::default(), crossings };
+        let sealed = store.webhooks().await?;
+        let failing = sealed.iter().filter_map(|kept| Some((kept.webhook.id, kept.failing_since?))).collect();
+        let registry = Self { by_domain: Map::default(), by_id: Map::default(), webhooks: Map::default(), crossings, failing };
         let mut goals: HashMap<SiteId, Vec<Goal>> = HashMap::new();
         for (site_id, goal) in store.goals().await? {
             goals.entry(site_id).or_default().push(goal);
         }
         let mut webhooks: HashMap<SiteId, Vec<Arc<ActiveWebhook>>> = HashMap::new();
-        for sealed in store.webhooks().await? {
-            let secret = sealer.open(&sealed.secret, sealed.webhook.id).ok_or(StartError::WrongKey)?;
-            let site_id = sealed.webhook.site_id;
-            let webhook = ActiveWebhook::new(sealed.webhook, secret, sealed.deleted_at);
-            webhooks.entry(site_id).or_default().push(Arc::new(webhook));
+        for sealed in sealed {
+            let webhook = sealer.open(sealed).ok_or(StartError::WrongKey)?;
+            webhooks.entry(webhook.webhook.site_id).or_default().push(Arc::new(webhook));
         }
         for site in store.sites().await? {
             let goals = goals.remove(&site.id).unwrap_or_default();
@@ -226,6 +250,21 @@ impl Registry {
 
     pub(crate) fn by_id(&self, id: SiteId) -> Option<Arc<ActiveSite>> {
         self.by_id.pin().get(&id).cloned()
+    }
+
+    /// Takes webhooks out of a site that were deleted and are forgotten now.
+    pub(crate) fn forget_webhook(&self, id: WebhookId) {
+        self.webhooks.pin().remove(&id);
+    }
+
+    /// Since when webhooks had been failing when this process began.
+    pub(crate) fn failing(&self) -> impl Iterator<Item = (WebhookId, Timestamp)> {
+        self.failing.iter().copied()
+    }
+
+    /// The site of a webhook.
+    pub(crate) fn site_of(&self, id: WebhookId) -> Option<SiteId> {
+        self.webhooks.pin().get(&id).map(|webhook| webhook.webhook.site_id)
     }
 
     /// The webhook, if anything is to be sent to it.

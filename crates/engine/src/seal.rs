@@ -1,48 +1,105 @@
-//! Secrets at rest: XChaCha20-Poly1305, bound to the webhook they belong to.
+//! Secrets at rest: XChaCha20-Poly1305, bound to the webhook and the use they belong to.
 //!
-//! A sealed secret is the id of the key (4 bytes), a random nonce (24 bytes) and the ciphertext with its tag.
+//! What is sealed is the id of the key (4 bytes), a random nonce (24 bytes) and the ciphertext with its tag. New seals are made with
+//! one key; what others sealed is opened as well, so that a key can be replaced.
 
 use bellwether_domain::ambient::Ambient;
+use bellwether_domain::headers::CustomHeaders;
 use bellwether_domain::id::WebhookId;
 use bellwether_domain::signature::Secret;
+use bellwether_store::{Sealed, SealedWebhook};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use sha2::{Digest, Sha256};
 
+use crate::registry::ActiveWebhook;
+
 const KEY_ID_BYTES: usize = 4;
 const NONCE_BYTES: usize = 24;
+/// What is sealed, as associated data behind the webhook's id. Secrets have none.
+const SECRET: &[u8] = b"";
+const HEADERS: &[u8] = b"headers";
 
 pub(crate) struct Sealer {
-    key_id: [u8; KEY_ID_BYTES],
+    current: Key,
+    former: Vec<Key>,
+}
+
+struct Key {
+    id: [u8; KEY_ID_BYTES],
     cipher: XChaCha20Poly1305,
 }
 
+impl Key {
+    fn new(key: &[u8; 32]) -> Self {
+        let mut id = [0; KEY_ID_BYTES];
+        id.copy_from_slice(&Sha256::digest(key)[..KEY_ID_BYTES]);
+        Self { id, cipher: XChaCha20Poly1305::new(key.into()) }
+    }
+}
+
 impl Sealer {
-    pub(crate) fn new(key: &[u8; 32]) -> Self {
-        let mut key_id = [0; KEY_ID_BYTES];
-        key_id.copy_from_slice(&Sha256::digest(key)[..KEY_ID_BYTES]);
-        Self { key_id, cipher: XChaCha20Poly1305::new(key.into()) }
+    /// Seals with the key `current`, and opens what the `former` ones sealed too.
+    pub(crate) fn new(current: &[u8; 32], former: &[[u8; 32]]) -> Self {
+        Self { current: Key::new(current), former: former.iter().map(Key::new).collect() }
     }
 
-    pub(crate) fn seal(&self, secret: &Secret, webhook_id: WebhookId, ambient: &Ambient) -> Vec<u8> {
+    /// A webhook as it is to be kept.
+    pub(crate) fn seal(&self, active: &ActiveWebhook, ambient: &Ambient) -> Sealed {
+        let id = active.webhook.id;
+        let seal = |secret: &Secret| self.seal_text(secret.reveal(), id, SECRET, ambient);
+        let headers =
+            (!active.webhook.headers.is_empty()).then(|| self.seal_text(&active.webhook.headers.reveal(), id, HEADERS, ambient));
+        Sealed {
+            secret: seal(&active.secret),
+            previous: active.previous.as_ref().map(|(secret, until)| (seal(secret), *until)),
+            headers,
+        }
+    }
+
+    /// None when something was sealed with an unknown key or for another webhook, or was changed.
+    pub(crate) fn open(&self, kept: SealedWebhook) -> Option<ActiveWebhook> {
+        let SealedWebhook { mut webhook, sealed, deleted_at, .. } = kept;
+        let open = |bytes: &[u8]| Secret::parse(&self.open_text(bytes, webhook.id, SECRET)?).ok();
+        let secret = open(&sealed.secret)?;
+        let previous = match &sealed.previous {
+            Some((previous, until)) => Some((open(previous)?, *until)),
+            None => None,
+        };
+        if let Some(headers) = &sealed.headers {
+            webhook.headers = CustomHeaders::parse(&self.open_text(headers, webhook.id, HEADERS)?)?;
+        }
+        Some(ActiveWebhook { previous, deleted_at, ..ActiveWebhook::new(webhook, secret) })
+    }
+
+    /// Whether everything of a webhook was sealed with the current key.
+    pub(crate) fn is_current(&self, sealed: &Sealed) -> bool {
+        let parts = [Some(&sealed.secret), sealed.previous.as_ref().map(|(secret, _)| secret), sealed.headers.as_ref()];
+        parts.into_iter().flatten().all(|part| part.starts_with(&self.current.id))
+    }
+
+    /// The id of the current key, in hex.
+    pub(crate) fn key_id(&self) -> String {
+        self.current.id.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn seal_text(&self, text: &str, webhook_id: WebhookId, usage: &[u8], ambient: &Ambient) -> Vec<u8> {
         let nonce: [u8; NONCE_BYTES] = ambient.bytes();
-        let payload = Payload { msg: secret.reveal().as_bytes(), aad: webhook_id.as_bytes() };
+        let aad = [webhook_id.as_bytes(), usage].concat();
+        let payload = Payload { msg: text.as_bytes(), aad: &aad };
         #[expect(clippy::expect_used, reason = "encrypting fails only for messages of gigabytes")]
-        let ciphertext = self.cipher.encrypt(&XNonce::from(nonce), payload).expect("a short secret");
-        [&self.key_id[..], &nonce, &ciphertext].concat()
+        let ciphertext = self.current.cipher.encrypt(&XNonce::from(nonce), payload).expect("a short text");
+        [&self.current.id[..], &nonce, &ciphertext].concat()
     }
 
-    /// None when the secret was sealed with another key or for another webhook, or was changed.
-    pub(crate) fn open(&self, sealed: &[u8], webhook_id: WebhookId) -> Option<Secret> {
+    fn open_text(&self, sealed: &[u8], webhook_id: WebhookId, usage: &[u8]) -> Option<String> {
         let (key_id, rest) = sealed.split_at_checked(KEY_ID_BYTES)?;
         let (nonce, ciphertext) = rest.split_at_checked(NONCE_BYTES)?;
-        if key_id != self.key_id {
-            return None;
-        }
         let nonce: [u8; NONCE_BYTES] = nonce.try_into().ok()?;
-        let payload = Payload { msg: ciphertext, aad: webhook_id.as_bytes() };
-        let plain = self.cipher.decrypt(&XNonce::from(nonce), payload).ok()?;
-        Secret::parse(std::str::from_utf8(&plain).ok()?).ok()
+        let aad = [webhook_id.as_bytes(), usage].concat();
+        let mut keys = std::iter::once(&self.current).chain(&self.former).filter(|key| key.id == key_id);
+        let open = |key: &Key| key.cipher.decrypt(&XNonce::from(nonce), Payload { msg: ciphertext, aad: &aad }).ok();
+        String::from_utf8(keys.find_map(open)?).ok()
     }
 }
 
@@ -53,19 +110,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_same_key_and_webhook_open_it() {
+    fn only_the_same_key_webhook_and_use_open_it() {
         let (ambient, _) = manual();
-        let (sealer, webhook, secret) = (Sealer::new(&[1; 32]), WebhookId::new(&ambient), Secret::generate(&ambient));
-        let sealed = sealer.seal(&secret, webhook, &ambient);
-        assert!(sealer.open(&sealed, webhook) == Some(secret.clone()));
-        assert!(sealer.open(&sealed, WebhookId::new(&ambient)).is_none());
-        assert!(Sealer::new(&[2; 32]).open(&sealed, webhook).is_none());
+        let (sealer, webhook, text) = (Sealer::new(&[1; 32], &[]), WebhookId::new(&ambient), "correct-horse-battery-staple");
+        let sealed = sealer.seal_text(text, webhook, SECRET, &ambient);
+        let opened = |sealer: &Sealer, webhook, usage| sealer.open_text(&sealed, webhook, usage);
+        assert_eq!(opened(&sealer, webhook, SECRET).as_deref(), Some(text));
+        assert_eq!(opened(&sealer, WebhookId::new(&ambient), SECRET), None);
+        assert_eq!(opened(&sealer, webhook, HEADERS), None);
+        assert_eq!(opened(&Sealer::new(&[2; 32], &[]), webhook, SECRET), None);
+        assert_eq!(opened(&Sealer::new(&[2; 32], &[[3; 32], [1; 32]]), webhook, SECRET).as_deref(), Some(text));
         for index in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[index] ^= 1;
-            assert!(sealer.open(&changed, webhook).is_none(), "byte {index}");
-            assert!(sealer.open(&sealed[..index], webhook).is_none(), "cut at {index}");
+            assert_eq!(sealer.open_text(&changed, webhook, SECRET), None, "byte {index}");
+            assert_eq!(sealer.open_text(&sealed[..index], webhook, SECRET), None, "cut at {index}");
         }
-        assert!(!sealed.windows(8).any(|part| secret.reveal().as_bytes().windows(8).any(|plain| plain == part)));
+        assert!(!sealed.windows(8).any(|part| text.as_bytes().windows(8).any(|plain| plain == part)));
+    }
+
+    #[test]
+    fn what_another_key_sealed_is_not_current() {
+        let (ambient, _) = manual();
+        let (old, new) = (Sealer::new(&[1; 32], &[]), Sealer::new(&[2; 32], &[[1; 32]]));
+        let seal = |sealer: &Sealer| sealer.seal_text("x", WebhookId::new(&ambient), SECRET, &ambient);
+        let sealed =
+            |secret, previous, headers| Sealed { secret, previous: Some((previous, ambient.now())), headers: Some(headers) };
+        assert!(new.is_current(&sealed(seal(&new), seal(&new), seal(&new))));
+        for (secret, previous, headers) in [(&old, &new, &new), (&new, &old, &new), (&new, &new, &old)] {
+            assert!(!new.is_current(&sealed(seal(secret), seal(previous), seal(headers))));
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! retries or tables.
 
 mod connect;
+mod proxy;
 mod resolver;
 
 use std::error::Error as _;
@@ -11,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_domain::delivery::MAX_RECORDED_BODY_BYTES;
-use bellwether_domain::endpoint::EndpointPolicy;
 use bellwether_domain::retry::{Outcome, parse_retry_after};
 use bellwether_domain::time::Timestamp;
 use bellwether_store::DueDelivery;
@@ -26,9 +26,11 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serializer as _;
 use tokio::time::{Instant, timeout_at};
 
+use crate::Settings;
 use crate::registry::ActiveWebhook;
 use connect::{ConnectError, Guard, TimeLimit};
 
+pub use proxy::{NotAProxy, Proxy};
 pub(crate) use resolver::resolve;
 pub use resolver::{Resolve, SystemResolver};
 
@@ -42,6 +44,7 @@ const HEADERS: usize = 16;
 const EVENT: HeaderName = HeaderName::from_static("x-webhook-event");
 const EVENT_ID: HeaderName = HeaderName::from_static("x-webhook-event-id");
 const SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
+const SIGNATURE_PREVIOUS: HeaderName = HeaderName::from_static("x-signature-previous");
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
@@ -63,7 +66,7 @@ pub(crate) struct Answer {
     pub(crate) error: Option<String>,
     /// How long it took.
     pub(crate) duration_ms: u32,
-    /// A JSON object of the headers that were sent.
+    /// A JSON object of the headers that were sent; null for values that are secret.
     pub(crate) request_headers: String,
 }
 
@@ -89,12 +92,9 @@ impl Answer {
 }
 
 impl Sender {
-    pub(crate) fn new(
-        policy: EndpointPolicy,
-        resolver: Arc<dyn Resolve>,
-        extra_roots_pem: Option<&[u8]>,
-    ) -> Result<Self, SenderError> {
-        let connector = TimeLimit::new(connect::https(Guard::new(policy, resolver), extra_roots_pem)?);
+    pub(crate) fn new(settings: &Settings, resolver: Arc<dyn Resolve>) -> Result<Self, SenderError> {
+        let guard = Guard::new(settings.policy.clone(), resolver, settings.proxy.as_ref());
+        let connector = TimeLimit::new(connect::https(guard, settings.extra_roots_pem.as_deref())?);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_CONNECTION_LIMIT)
@@ -218,9 +218,14 @@ fn request(webhook: &ActiveWebhook, delivery: &DueDelivery, now: Timestamp) -> R
 fn headers(webhook: &ActiveWebhook, delivery: &DueDelivery, now: Timestamp) -> Result<HeaderMap, InvalidHeaderValue> {
     let (secret, body) = (&webhook.secret, delivery.payload.as_bytes());
     let (id, timestamp) = (delivery.event_id.to_string(), now.as_seconds());
-    let standard = HeaderValue::try_from(secret.sign_standard(&id, timestamp, body))?;
+    let previous = webhook.previous.as_ref().filter(|(_, until)| now < *until).map(|(secret, _)| secret);
+    let mut standard = secret.sign_standard(&id, timestamp, body);
+    let mut headers = HeaderMap::with_capacity(HEADERS + webhook.headers.len());
+    if let Some(previous) = previous {
+        standard = format!("{standard} {}", previous.sign_standard(&id, timestamp, body));
+        headers.insert(SIGNATURE_PREVIOUS, HeaderValue::try_from(previous.sign_body(body))?);
+    }
     let id = HeaderValue::try_from(id)?;
-    let mut headers = HeaderMap::with_capacity(HEADERS);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
     headers.insert(EVENT, HeaderValue::from_static(delivery.event_type.name()));
@@ -228,12 +233,18 @@ fn headers(webhook: &ActiveWebhook, delivery: &DueDelivery, now: Timestamp) -> R
     headers.insert(SIGNATURE, HeaderValue::try_from(secret.sign_body(body))?);
     headers.insert(WEBHOOK_ID, id);
     headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
-    headers.insert(WEBHOOK_SIGNATURE, standard);
+    headers.insert(WEBHOOK_SIGNATURE, HeaderValue::try_from(standard)?);
+    headers.extend(webhook.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
     Ok(headers)
 }
 
+fn shown(value: &HeaderValue) -> Option<&str> {
+    (!value.is_sensitive()).then(|| value.to_str().unwrap_or_default())
+}
+
+/// Headers as the history shows them: the values of a webhook's own are secret.
 fn to_json(headers: &HeaderMap) -> String {
-    let pairs = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap_or_default()));
+    let pairs = headers.iter().map(|(name, value)| (name.as_str(), shown(value)));
     let mut json = Vec::with_capacity(512);
     match serde_json::Serializer::new(&mut json).collect_map(pairs) {
         Ok(()) => String::from_utf8(json).unwrap_or_default(),

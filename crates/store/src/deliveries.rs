@@ -167,6 +167,6 @@ fn read_delivery(row: &Row<'_>) -> Result<Delivery, StoreError> {
     })
 }
 
-fn status(name: &str) -> Result<Status, StoreError> {
+pub(crate) fn status(name: &str) -> Result<Status, StoreError> {
     Status::from_name(name).ok_or_else(|| StoreError::Unreadable(format!("the status {name}")))
 }

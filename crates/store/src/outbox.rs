@@ -4,6 +4,7 @@
 //! tables are the truth, and only the owner may settle it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bellwether_domain::delivery::Status;
 use bellwether_domain::id::{DeliveryId, EventId, OwnerId, SiteId, TriggerId, WebhookId};
@@ -65,6 +66,8 @@ pub struct DueDelivery {
     pub payload: Arc<str>,
     /// How often it was tried.
     pub attempt_count: u32,
+    /// How many of these attempts count against the retry schedule.
+    pub counted_attempts: u32,
 }
 
 /// A webhook for which open deliveries belong to nobody.
@@ -93,6 +96,8 @@ pub struct Settlement {
     pub next_attempt_at: Option<Timestamp>,
     /// When this was decided.
     pub settled_at: Timestamp,
+    /// Where that changed: since when every attempt at the webhook has failed, if the latest has.
+    pub failing_since: Option<Option<Timestamp>>,
 }
 
 /// One attempt, to be recorded.
@@ -100,6 +105,8 @@ pub struct Settlement {
 pub struct AttemptRecord {
     /// Counted from 1.
     pub number: u32,
+    /// How many attempts so far count against the retry schedule.
+    pub counted: u32,
     /// When it began.
     pub started_at: Timestamp,
     /// How long it took.
@@ -144,9 +151,11 @@ impl Store {
             if prepare(connection, sql)?.execute(values)? == 0 {
                 return Err(StoreError::Gone);
             }
-            let sql = "SELECT d.id, d.webhook_id, d.event_id, d.event_type, e.payload, d.attempt_count
-                       FROM deliveries d JOIN events e ON e.id = d.event_id WHERE d.webhook_id = $1 AND d.id = $2";
-            prepare(connection, sql)?.query_row([webhook_id, new.id.as_bytes()], |row| Ok(read_due(row)))?
+            let sql = "UPDATE events SET delivery_count = delivery_count + 1
+                       WHERE id = (SELECT event_id FROM deliveries WHERE webhook_id = $1 AND id = $2)";
+            prepare(connection, sql)?.execute([webhook_id, new.id.as_bytes()])?;
+            let sql = format!("SELECT {DUE} WHERE d.webhook_id = $1 AND d.id = $2");
+            prepare(connection, &sql)?.query_row([webhook_id, new.id.as_bytes()], |row| Ok(read_due(row)))?
         };
         self.write(add).await
     }
@@ -185,7 +194,7 @@ impl Store {
         self.write(claim).await
     }
 
-    /// Records attempts and where their deliveries stand now; one transaction. Deliveries that `owner` does not own any more are
+    /// Records attempts, where their deliveries stand now, and how their webhooks do; one transaction. Deliveries that `owner` does not own any more are
     /// left alone; how many these were is returned.
     pub async fn settle(&self, owner: OwnerId, settlements: Arc<[Settlement]>) -> Result<usize, StoreError> {
         let settle = move |connection: &Connection| {
@@ -196,6 +205,11 @@ impl Store {
                     lost += 1;
                 } else if let Some(attempt) = &settlement.attempt {
                     insert_attempt(&mut insert, settlement.delivery_id, attempt)?;
+                }
+                if let Some(since) = settlement.failing_since {
+                    let sql = "UPDATE webhooks SET failing_since_us = $1 WHERE id = $2";
+                    let values = params![since.map(Timestamp::as_micros), settlement.webhook_id.as_bytes()];
+                    prepare(connection, sql)?.execute(values)?;
                 }
             }
             Ok(lost)
@@ -248,6 +262,18 @@ impl Store {
         self.write(cancel).await
     }
 
+    /// Brings everything that is due after `now`, and belongs to nobody, forward by so much: the clock was set back. One
+    /// statement.
+    pub async fn bring_forward(&self, now: Timestamp, by: Duration) -> Result<usize, StoreError> {
+        let bring = move |connection: &Connection| {
+            let sql = "UPDATE deliveries SET next_attempt_at_us = MAX(next_attempt_at_us - $1, $2)
+                       WHERE owner IS NULL AND completed_at_us IS NULL AND next_attempt_at_us > $2";
+            let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+            Ok(prepare(connection, sql)?.execute([by, now.as_micros()])?)
+        };
+        self.write(bring).await
+    }
+
     /// When triggers with a cooldown last fired; one statement.
     pub async fn crossings(&self) -> Result<Vec<(TriggerId, Timestamp)>, StoreError> {
         let all = move |connection: &Connection| {
@@ -260,11 +286,12 @@ impl Store {
     }
 }
 
-fn insert_event(connection: &Connection, event: &NewEvent) -> Result<(), StoreError> {
+pub(crate) fn insert_event(connection: &Connection, event: &NewEvent) -> Result<(), StoreError> {
     let created_at = event.created_at.as_micros();
     let (id, event_type) = (event.id.as_bytes(), event.event_type.name());
-    let sql = "INSERT INTO events (id, site_id, type, payload, created_at_us) VALUES ($1, $2, $3, $4, $5)";
-    prepare(connection, sql)?.execute(params![id, event.site_id.as_bytes(), event_type, event.payload, created_at])?;
+    let sql = "INSERT INTO events (id, site_id, type, payload, created_at_us, delivery_count) VALUES ($1, $2, $3, $4, $5, $6)";
+    let (site_id, deliveries) = (event.site_id.as_bytes(), event.deliveries.len());
+    prepare(connection, sql)?.execute(params![id, site_id, event_type, event.payload, created_at, deliveries])?;
     let sql = "INSERT INTO deliveries (webhook_id, id, event_id, trigger_id, event_type, url, status, attempt_count, owner,
                                        next_attempt_at_us, created_at_us, test)
                VALUES ($1, $2, $3, $4, $5, $6, 'pending', 0, $7, $8, $8, $9)";
@@ -302,17 +329,21 @@ fn read_backlog(row: &Row<'_>) -> rusqlite::Result<Backlog> {
     Ok(Backlog { webhook_id: WebhookId::from_bytes(row.get(0)?), due_at: Timestamp::from_micros(row.get(1)?) })
 }
 
+const DUE: &str = "d.id, d.webhook_id, d.event_id, d.event_type, e.payload, d.attempt_count, d.counted_attempts
+    FROM deliveries d JOIN events e ON e.id = d.event_id";
+
 fn select_due(
     connection: &Connection,
     webhook_id: WebhookId,
     now: Timestamp,
     limit: usize,
 ) -> Result<Vec<DueDelivery>, StoreError> {
-    let sql = "SELECT d.id, d.webhook_id, d.event_id, d.event_type, e.payload, d.attempt_count
-               FROM deliveries d JOIN events e ON e.id = d.event_id
-               WHERE d.webhook_id = $1 AND d.owner IS NULL AND d.completed_at_us IS NULL AND d.next_attempt_at_us <= $2
-               ORDER BY d.next_attempt_at_us LIMIT $3";
-    let mut select = prepare(connection, sql)?;
+    let sql = format!(
+        "SELECT {DUE}
+         WHERE d.webhook_id = $1 AND d.owner IS NULL AND d.completed_at_us IS NULL AND d.next_attempt_at_us <= $2
+         ORDER BY d.next_attempt_at_us LIMIT $3"
+    );
+    let mut select = prepare(connection, &sql)?;
     let rows = select.query_map(params![webhook_id.as_bytes(), now.as_micros(), limit], |row| Ok(read_due(row)))?;
     rows.map(|row| row?).collect()
 }
@@ -327,6 +358,7 @@ fn read_due(row: &Row<'_>) -> Result<DueDelivery, StoreError> {
         event_type,
         payload: row.get(4)?,
         attempt_count: row.get(5)?,
+        counted_attempts: row.get(6)?,
     })
 }
 
@@ -335,8 +367,9 @@ const UPDATE_SETTLED: &str = "UPDATE deliveries SET
         attempt_count = COALESCE($5, attempt_count),
         response_code = CASE WHEN $5 IS NULL THEN response_code ELSE $6 END,
         response_time_ms = COALESCE($7, response_time_ms),
-        error = CASE WHEN $5 IS NULL THEN error ELSE $8 END
-    WHERE webhook_id = $9 AND id = $10 AND owner = $11";
+        error = CASE WHEN $5 IS NULL THEN error ELSE $8 END,
+        counted_attempts = COALESCE($9, counted_attempts)
+    WHERE webhook_id = $10 AND id = $11 AND owner = $12";
 
 const INSERT_ATTEMPT: &str = "INSERT INTO attempts
         (delivery_id, number, started_at_us, duration_ms, request_headers, response_code, response_body, error)
@@ -358,6 +391,7 @@ fn update_settled(update: &mut CachedStatement<'_>, owner: OwnerId, settlement: 
         attempt.and_then(|attempt| attempt.response_code),
         attempt.map(|attempt| attempt.duration_ms),
         attempt.and_then(|attempt| attempt.error.as_deref()),
+        attempt.map(|attempt| attempt.counted),
         settlement.webhook_id.as_bytes(),
         settlement.delivery_id.as_bytes(),
         owner.as_bytes(),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use bellwether_domain::headers::CustomHeaders;
 use bellwether_domain::id::{SiteId, TriggerId, WebhookId};
 use bellwether_domain::retry::Schedule;
 use bellwether_domain::time::Timestamp;
@@ -10,33 +11,54 @@ use bellwether_domain::webhook::Webhook;
 use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 
+use crate::outbox::{NewEvent, insert_event};
 use crate::sites::changed_one;
 use crate::sqlite::prepare;
 use crate::{Store, StoreError};
 
-const COLUMNS: &str =
-    "id, site_id, name, url, secret, enabled, disabled_reason, retry_schedule, created_at_us, updated_at_us, deleted_at_us";
+const COLUMNS: &str = "id, site_id, name, url, secret, enabled, disabled_reason, retry_schedule, created_at_us, updated_at_us,
+    headers, rate_limit_per_second, previous_secret, previous_secret_until_us, failing_since_us, deleted_at_us";
 
 /// A webhook as it is kept.
 #[derive(Clone, Debug)]
 pub struct SealedWebhook {
-    /// The webhook.
+    /// The webhook, without its headers.
     pub webhook: Webhook,
-    /// Its secret, encrypted.
-    pub secret: Vec<u8>,
+    /// What of it is encrypted.
+    pub sealed: Sealed,
+    /// Since when every attempt has failed.
+    pub failing_since: Option<Timestamp>,
     /// When it was deleted.
     pub deleted_at: Option<Timestamp>,
+}
+
+/// What is encrypted of a webhook.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sealed {
+    /// Its secret.
+    pub secret: Vec<u8>,
+    /// The secret before, and until when it signs too.
+    pub previous: Option<(Vec<u8>, Timestamp)>,
+    /// Its own headers, if it has any.
+    pub headers: Option<Vec<u8>>,
 }
 
 impl Store {
     /// Every webhook of every site that is not deleted, the deleted webhooks that still have a history among them, in the order
     /// they were made; one transaction.
     pub async fn webhooks(&self) -> Result<Vec<SealedWebhook>, StoreError> {
+        self.select_webhooks("site_id IN (SELECT id FROM sites WHERE deleted_at_us IS NULL)").await
+    }
+
+    /// Every webhook that is kept, also those of deleted sites; one transaction.
+    pub async fn all_webhooks(&self) -> Result<Vec<SealedWebhook>, StoreError> {
+        self.select_webhooks("TRUE").await
+    }
+
+    async fn select_webhooks(&self, condition: &'static str) -> Result<Vec<SealedWebhook>, StoreError> {
         let all = move |connection: &Connection| {
             let mut triggers = all_triggers(connection)?;
-            let sql = format!(
-                "SELECT {COLUMNS} FROM webhooks WHERE site_id IN (SELECT id FROM sites WHERE deleted_at_us IS NULL) ORDER BY id"
-            );
+            let sql = format!("SELECT {COLUMNS} FROM webhooks WHERE {condition} ORDER BY id");
             let mut select = prepare(connection, &sql)?;
             let rows = select.query_map([], |row| Ok(read_webhook(row)))?;
             let mut with_triggers = |sealed: SealedWebhook| {
@@ -50,15 +72,18 @@ impl Store {
 
     /// Keeps a new webhook with its triggers; one transaction. Errors: `TooMany` where the site has `most` already, `Exists` for
     /// the same trigger twice, `Gone` without its site or a trigger's goal.
-    pub async fn add_webhook(&self, sealed: SealedWebhook, most: usize) -> Result<(), StoreError> {
+    pub async fn add_webhook(&self, new: SealedWebhook, most: usize) -> Result<(), StoreError> {
         let add = move |connection: &Connection| {
-            let webhook = &sealed.webhook;
+            let SealedWebhook { webhook, sealed, .. } = &new;
             let count = "SELECT COUNT(*) FROM webhooks WHERE site_id = $1 AND deleted_at_us IS NULL";
             let count: usize = prepare(connection, count)?.query_row([webhook.site_id.as_bytes()], |row| row.get(0))?;
             if count >= most {
                 return Err(StoreError::TooMany(most));
             }
-            let sql = format!("INSERT INTO webhooks ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL)");
+            let sql = format!(
+                "INSERT INTO webhooks ({COLUMNS})
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, NULL, NULL)"
+            );
             prepare(connection, &sql)?.execute(params![
                 webhook.id.as_bytes(),
                 webhook.site_id.as_bytes(),
@@ -70,26 +95,59 @@ impl Store {
                 schedule_text(webhook),
                 webhook.created_at.as_micros(),
                 webhook.updated_at.as_micros(),
+                sealed.headers,
+                webhook.rate_limit_per_second,
+                sealed.previous_secret(),
+                sealed.previous_until(),
             ])?;
             insert_triggers(connection, webhook.id, &webhook.triggers)
         };
         self.write(add).await
     }
 
-    /// Changes a webhook and replaces its triggers; one transaction. Errors: `Exists`, `Gone`, as for a new one.
-    pub async fn update_webhook(&self, webhook: Webhook) -> Result<(), StoreError> {
+    /// Changes a webhook, replaces its triggers, and keeps the events that others are told of it; one transaction. Errors:
+    /// `Exists`, `Gone`, as for a new one.
+    pub async fn update_webhook(&self, changed: SealedWebhook, told: Vec<NewEvent>) -> Result<(), StoreError> {
         let update = move |connection: &Connection| {
             let sql = "UPDATE webhooks SET name = $1, url = $2, enabled = $3, disabled_reason = $4, retry_schedule = $5,
-                       updated_at_us = $6 WHERE id = $7 AND deleted_at_us IS NULL";
-            let (id, updated_at) = (webhook.id.as_bytes(), webhook.updated_at.as_micros());
-            let reason = &webhook.disabled_reason;
-            let schedule = schedule_text(&webhook);
-            let values = params![webhook.name, webhook.url, webhook.enabled, reason, schedule, updated_at, id];
-            changed_one(prepare(connection, sql)?.execute(values)?)?;
-            prepare(connection, "DELETE FROM triggers WHERE webhook_id = $1")?.execute([id])?;
-            insert_triggers(connection, webhook.id, &webhook.triggers)
+                       updated_at_us = $6, rate_limit_per_second = $7, failing_since_us = $8
+                       WHERE id = $9 AND deleted_at_us IS NULL";
+            let SealedWebhook { webhook, sealed, failing_since, .. } = &changed;
+            changed_one(prepare(connection, sql)?.execute(params![
+                webhook.name,
+                webhook.url,
+                webhook.enabled,
+                webhook.disabled_reason,
+                schedule_text(webhook),
+                webhook.updated_at.as_micros(),
+                webhook.rate_limit_per_second,
+                failing_since.map(Timestamp::as_micros),
+                webhook.id.as_bytes(),
+            ])?)?;
+            update_sealed(connection, webhook.id, sealed)?;
+            prepare(connection, "DELETE FROM triggers WHERE webhook_id = $1")?.execute([webhook.id.as_bytes()])?;
+            insert_triggers(connection, webhook.id, &webhook.triggers)?;
+            told.iter().try_for_each(|event| insert_event(connection, event))
         };
         self.write(update).await
+    }
+
+    /// Replaces what is encrypted of webhooks; one transaction.
+    pub async fn reseal(&self, webhooks: Vec<(WebhookId, Sealed)>) -> Result<(), StoreError> {
+        let reseal =
+            move |connection: &Connection| webhooks.iter().try_for_each(|(id, sealed)| update_sealed(connection, *id, sealed));
+        self.write(reseal).await
+    }
+
+    /// Forgets the secrets that sign no more at `now`; one statement.
+    pub async fn forget_previous_secrets(&self, now: Timestamp) -> Result<(), StoreError> {
+        let forget = move |connection: &Connection| {
+            let sql = "UPDATE webhooks SET previous_secret = NULL, previous_secret_until_us = NULL
+                       WHERE previous_secret_until_us <= $1";
+            prepare(connection, sql)?.execute([now.as_micros()])?;
+            Ok(())
+        };
+        self.write(forget).await
     }
 
     /// Marks a webhook as deleted; one statement. Errors: `Gone`.
@@ -102,13 +160,30 @@ impl Store {
     }
 }
 
+impl Sealed {
+    fn previous_secret(&self) -> Option<&[u8]> {
+        self.previous.as_ref().map(|(secret, _)| secret.as_slice())
+    }
+
+    fn previous_until(&self) -> Option<i64> {
+        self.previous.as_ref().map(|(_, until)| until.as_micros())
+    }
+}
+
+fn update_sealed(connection: &Connection, id: WebhookId, sealed: &Sealed) -> Result<(), StoreError> {
+    let sql = "UPDATE webhooks SET secret = $1, previous_secret = $2, previous_secret_until_us = $3, headers = $4 WHERE id = $5";
+    let (previous, until) = (sealed.previous_secret(), sealed.previous_until());
+    prepare(connection, sql)?.execute(params![sealed.secret, previous, until, sealed.headers, id.as_bytes()])?;
+    Ok(())
+}
+
 fn insert_triggers(connection: &Connection, webhook_id: WebhookId, triggers: &[Trigger]) -> Result<(), StoreError> {
     let sql = "INSERT INTO triggers (id, webhook_id, goal_id, position, rule) VALUES ($1, $2, $3, $4, $5)";
     let mut insert = prepare(connection, sql)?;
     for (position, trigger) in triggers.iter().enumerate() {
         let goal_id = match &trigger.rule {
             Rule::GoalCompletion(rule) => rule.goal_id,
-            Rule::VisitorSpike(_) => None,
+            Rule::VisitorSpike(_) | Rule::WebhookDisabled => None,
         };
         let goal_id = goal_id.as_ref().map(|id| *id.as_bytes());
         let rule = trigger.rule.to_json().to_string();
@@ -149,12 +224,19 @@ fn read_webhook(row: &Row<'_>) -> Result<SealedWebhook, StoreError> {
         enabled: row.get(5)?,
         disabled_reason: row.get(6)?,
         triggers: Vec::new(),
+        headers: CustomHeaders::default(),
         retry_schedule: schedule,
+        rate_limit_per_second: row.get(11)?,
         created_at: Timestamp::from_micros(row.get(8)?),
         updated_at: Timestamp::from_micros(row.get(9)?),
     };
-    let deleted_at = row.get::<_, Option<i64>>(10)?.map(Timestamp::from_micros);
-    Ok(SealedWebhook { webhook, secret: row.get(4)?, deleted_at })
+    let previous = row.get::<_, Option<Vec<u8>>>(12)?.zip(time(row, 13)?);
+    let sealed = Sealed { secret: row.get(4)?, previous, headers: row.get(10)? };
+    Ok(SealedWebhook { webhook, sealed, failing_since: time(row, 14)?, deleted_at: time(row, 15)? })
+}
+
+fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_micros))
 }
 
 fn unreadable(error: impl std::fmt::Display) -> StoreError {

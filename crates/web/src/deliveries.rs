@@ -1,21 +1,24 @@
 //! The history of a webhook.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use bellwether_domain::delivery::{Attempt, Delivery, Status};
-use bellwether_domain::fields::Invalid;
+use bellwether_domain::fields::{Fields, Invalid};
 use bellwether_domain::id::{DeliveryId, WebhookId};
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::trigger::EventType;
-use bellwether_store::{DeliveryDetail, DeliveryFilter, StoreError};
+use bellwether_store::{DeliveryDetail, DeliveryFilter, ReplayFilter, StoreError};
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::App;
 use crate::access::Access;
+use crate::input::JsonOrNothing;
 use crate::problem::Problem;
 
 const DEFAULT_LIMIT: u32 = 20;
@@ -39,6 +42,12 @@ pub(crate) struct One {
 #[derive(Serialize)]
 pub(crate) struct New {
     delivery: Delivery,
+}
+
+/// How many dead letters are sent again.
+#[derive(Serialize)]
+pub(crate) struct Queued {
+    queued: u64,
 }
 
 #[derive(Serialize)]
@@ -100,6 +109,37 @@ pub(crate) async fn send_test(State(app): State<App>, access: Access) -> Result<
     let webhook_id = access.webhook()?.webhook.id;
     let id = app.engine.send_test(access.site.site.id, webhook_id).await?;
     accepted(&app, webhook_id, id).await
+}
+
+/// Sends dead letters again.
+pub(crate) async fn replay(
+    State(app): State<App>,
+    access: Access,
+    JsonOrNothing(body): JsonOrNothing,
+) -> Result<(StatusCode, Json<Queued>), Problem> {
+    let webhook_id = access.webhook()?.webhook.id;
+    let filter = read_replay(&body, webhook_id, app.engine.ambient().now())?;
+    let queued = app.engine.replay(access.site.site.id, filter).await?;
+    Ok((StatusCode::ACCEPTED, Json(Queued { queued })))
+}
+
+/// What is made later than now is no part of it.
+fn read_replay(body: &Value, webhook_id: WebhookId, now: Timestamp) -> Result<ReplayFilter, Invalid> {
+    let mut fields = Fields::of(body)?;
+    let status = match fields.text("status", 64) {
+        None | Some("failed") => Status::Failed,
+        Some("cancelled") => Status::Cancelled,
+        Some(_) => fields.refuse("status", "must be failed or cancelled").unwrap_or(Status::Failed),
+    };
+    let mut moment = |name| {
+        let text = fields.text(name, 64)?;
+        time(text).map_err(|sentence| fields.refuse::<()>(name, sentence)).ok()
+    };
+    let (since, until) = (moment("since"), moment("until"));
+    fields.finish()?;
+    let after_now = now + Duration::from_millis(1);
+    let until = until.map_or(after_now, |until| until.min(after_now));
+    Ok(ReplayFilter { webhook_id, status, since: since.unwrap_or(Timestamp::EPOCH), until })
 }
 
 async fn accepted(app: &App, webhook_id: WebhookId, id: DeliveryId) -> Result<(StatusCode, Json<New>), Problem> {

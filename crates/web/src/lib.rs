@@ -51,6 +51,8 @@ fn routes(app: App) -> Router {
         .route("/webhooks/{webhook_id}/deliveries", get(deliveries::list))
         .route("/webhooks/{webhook_id}/deliveries/{delivery_id}", get(deliveries::show))
         .route("/webhooks/{webhook_id}/deliveries/{delivery_id}/resend", post(deliveries::resend))
+        .route("/webhooks/{webhook_id}/replay", post(deliveries::replay))
+        .route("/webhooks/{webhook_id}/secret", post(webhooks::rotate_secret))
         .route("/webhooks/{webhook_id}/test", post(deliveries::send_test));
     Router::new()
         .route("/api/event", post(events::receive).options(events::preflight))

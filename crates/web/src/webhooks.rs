@@ -1,10 +1,14 @@
 //! Webhooks of a site, and their triggers.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{MethodRouter, get};
+use bellwether_domain::breaker::Breaker;
 use bellwether_domain::delivery::Delivery;
+use bellwether_domain::fields::{Fields, Invalid};
 use bellwether_domain::id::WebhookId;
 use bellwether_domain::trigger::Rule;
 use bellwether_domain::webhook::{Webhook, WebhookChange};
@@ -14,8 +18,11 @@ use serde_json::Value;
 
 use crate::App;
 use crate::access::Access;
-use crate::input::JsonBody;
+use crate::input::{JsonBody, JsonOrNothing};
 use crate::problem::Problem;
+
+const DEFAULT_GRACE_SECONDS: u32 = 24 * 60 * 60;
+const MAX_GRACE_SECONDS: u32 = 7 * DEFAULT_GRACE_SECONDS;
 
 /// Many webhooks.
 #[derive(Serialize)]
@@ -40,10 +47,18 @@ pub(crate) struct OneTrigger {
 struct Shown {
     #[serde(flatten)]
     webhook: Webhook,
+    /// How its endpoint has been doing.
+    breaker: Breaker,
     last_delivery: Option<Delivery>,
     /// Only this one time, when it was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
+}
+
+/// A secret that was just made, which is shown this one time.
+#[derive(Serialize)]
+pub(crate) struct NewSecret {
+    secret: String,
 }
 
 /// The routes of one webhook.
@@ -56,7 +71,10 @@ pub(crate) async fn list(State(app): State<App>, access: Access) -> Result<Json<
     let webhooks = access.site.webhooks.iter().filter(|webhook| webhook.deleted_at.is_none());
     let webhooks: Vec<_> = webhooks.map(|webhook| webhook.webhook.clone()).collect();
     let mut last = app.engine.store().last_deliveries(webhooks.iter().map(|webhook| webhook.id).collect()).await?;
-    let shown = |webhook: Webhook| Shown { last_delivery: last.remove(&webhook.id), webhook, secret: None };
+    let shown = |webhook: Webhook| {
+        let last_delivery = last.remove(&webhook.id);
+        Shown { breaker: app.engine.breaker(webhook.id), last_delivery, webhook, secret: None }
+    };
     Ok(Json(Webhooks { webhooks: webhooks.into_iter().map(shown).collect() }))
 }
 
@@ -68,8 +86,27 @@ pub(crate) async fn create(
 ) -> Result<(StatusCode, Json<One>), Problem> {
     let change = WebhookChange::read_new(&change, app.engine.policy())?;
     let NewWebhook { webhook, secret } = app.engine.create_webhook(access.site.site.id, change).await?;
-    let webhook = Shown { webhook, last_delivery: None, secret: Some(secret.reveal().to_owned()) };
+    let secret = Some(secret.reveal().to_owned());
+    let webhook = Shown { webhook, breaker: Breaker::default(), last_delivery: None, secret };
     Ok((StatusCode::CREATED, Json(One { webhook })))
+}
+
+/// Gives a webhook a new secret, and shows it.
+pub(crate) async fn rotate_secret(
+    State(app): State<App>,
+    access: Access,
+    JsonOrNothing(body): JsonOrNothing,
+) -> Result<Json<NewSecret>, Problem> {
+    let (id, grace) = (access.webhook()?.webhook.id, read_grace(&body)?);
+    let secret = app.engine.rotate_secret(access.site.site.id, id, grace).await?;
+    Ok(Json(NewSecret { secret: secret.reveal().to_owned() }))
+}
+
+/// For how long the secret before still signs.
+fn read_grace(body: &Value) -> Result<Duration, Invalid> {
+    let mut fields = Fields::of(body)?;
+    let seconds = fields.integer("grace_seconds", 0..=MAX_GRACE_SECONDS).unwrap_or(DEFAULT_GRACE_SECONDS);
+    fields.finish().map(|()| Duration::from_secs(seconds.into()))
 }
 
 /// Adds a trigger to a webhook.
@@ -91,7 +128,8 @@ pub(crate) async fn delete_trigger(State(app): State<App>, access: Access) -> Re
 async fn show(State(app): State<App>, access: Access) -> Result<Json<One>, Problem> {
     let webhook = access.webhook()?.webhook.clone();
     let last_delivery = last_delivery(&app, webhook.id).await?;
-    Ok(Json(One { webhook: Shown { webhook, last_delivery, secret: None } }))
+    let breaker = app.engine.breaker(webhook.id);
+    Ok(Json(One { webhook: Shown { webhook, breaker, last_delivery, secret: None } }))
 }
 
 /// Everything that may fail comes before the change: an error says that nothing was changed.
@@ -100,7 +138,8 @@ async fn update(State(app): State<App>, access: Access, JsonBody(change): JsonBo
     let change = WebhookChange::read(&change, app.engine.policy())?;
     let last_delivery = last_delivery(&app, id).await?;
     let webhook = app.engine.update_webhook(access.site.site.id, id, change).await?;
-    Ok(Json(One { webhook: Shown { webhook, last_delivery, secret: None } }))
+    let breaker = app.engine.breaker(webhook.id);
+    Ok(Json(One { webhook: Shown { webhook, breaker, last_delivery, secret: None } }))
 }
 
 async fn delete(State(app): State<App>, access: Access) -> Result<StatusCode, Problem> {

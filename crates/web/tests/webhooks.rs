@@ -30,9 +30,17 @@ async fn a_webhook_needs_only_its_url() {
         "enabled": true,
         "disabled_reason": null,
         "triggers": [],
+        "headers": {},
         "retry_schedule": null,
+        "rate_limit_per_second": null,
         "created_at": "2026-02-25T12:00:00.000Z",
         "updated_at": "2026-02-25T12:00:00.000Z",
+        "breaker": {
+          "state": "closed",
+          "failures": 0,
+          "failing_since": null,
+          "next_trial_at": null
+        },
         "last_delivery": null,
         "secret": "[generated secret]"
       }
@@ -46,7 +54,8 @@ async fn a_webhook_is_made_with_everything_and_shows_its_secret_once() {
     let goal = server.add_goal(&site, "Signup").await;
     let new = json!({
         "url": "https://Nowhere.example:8443/a b?x=1", "name": " Ops ", "enabled": false, "secret": "correct-horse-battery",
-        "retry_schedule": [1, 60, 86_400],
+        "retry_schedule": [1, 60, 86_400], "rate_limit_per_second": 50,
+        "headers": {"X-Token": "sesame", "authorization": "Bearer x"},
         "triggers": [
             "goal_completion",
             {"type": "goal_completion", "goal_id": goal, "threshold": 5},
@@ -88,13 +97,24 @@ async fn a_webhook_is_made_with_everything_and_shows_its_secret_once() {
             "id": "[id 6]"
           }
         ],
+        "headers": {
+          "x-token": null,
+          "authorization": null
+        },
         "retry_schedule": [
           1,
           60,
           86400
         ],
+        "rate_limit_per_second": 50,
         "created_at": "2026-02-25T12:00:00.000Z",
         "updated_at": "2026-02-25T12:00:00.000Z",
+        "breaker": {
+          "state": "closed",
+          "failures": 0,
+          "failing_since": null,
+          "next_trial_at": null
+        },
         "last_delivery": null,
         "secret": "correct-horse-battery"
       }
@@ -375,8 +395,8 @@ fn wrong_triggers(goal_of_another_site: &str) -> Vec<(Value, &'static str, &'sta
     vec![
         (json!(5), "", "must be a type of trigger, or an object with one"),
         (json!(null), "", "must be a type of trigger, or an object with one"),
-        (json!("visitor_spoke"), "type", "must be goal_completion or visitor_spike"),
-        (json!({"type": "webhook_test", "threshold": 5}), "type", "must be goal_completion or visitor_spike"),
+        (json!("visitor_spoke"), "type", "must be goal_completion, visitor_spike or webhook_disabled"),
+        (json!({"type": "webhook_test", "threshold": 5}), "type", "must be goal_completion, visitor_spike or webhook_disabled"),
         (json!({"threshold": 5}), "type", "is required"),
         (json!({"type": 5, "threshold": 5}), "type", "must be a text"),
         (spike("threshold", json!(0)), "threshold", range),

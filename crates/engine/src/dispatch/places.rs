@@ -2,7 +2,8 @@
 //!
 //! Of the places that all share, each endpoint may hold as many as are free, and no more: a single one half of them, two a third
 //! each. A few are reserved for endpoints that hold few, so that a quick one finds room until about 250 others hang. What finds
-//! no place waits in the table, behind what waits there already.
+//! no place waits in the table, behind what waits there already. An endpoint may be barred: then nothing of it comes in until a
+//! certain time, and after that one at a time.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,8 @@ pub(super) const MAX_HELD: usize = 10_000;
 const RESERVED: usize = 2_000;
 /// Enough to keep an endpoint's workers busy.
 const FEW: usize = 8;
+/// How long a barred endpoint waits for word of the one that came in, before another may.
+const TRIAL_TIME: Duration = Duration::from_secs(60);
 /// How long what is due waits for room before it is looked at again.
 const ROOM_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -30,6 +33,8 @@ pub(super) struct Places {
 /// A place in memory for a delivery to one endpoint. It is free again when this is dropped.
 pub(super) struct Place {
     webhook_id: WebhookId,
+    /// Whether it is the one that a barred endpoint may take.
+    is_trial: bool,
     places: Arc<Places>,
 }
 
@@ -37,14 +42,35 @@ struct State {
     free: usize,
     closed: bool,
     endpoints: HashMap<WebhookId, Endpoint>,
-    /// The endpoints for which something waits in the table, by the time when the first of it is due.
+    /// The endpoints for which something waits in the table, by the time when the first of it may come in.
     stored: BTreeSet<(Timestamp, WebhookId)>,
 }
 
 #[derive(Default)]
 struct Endpoint {
     held: usize,
+    /// When the first of what waits in the table is due.
     stored: Option<Timestamp>,
+    /// Until when nothing comes in.
+    barred: Option<Timestamp>,
+}
+
+impl Endpoint {
+    /// When the first of what waits in the table may come in.
+    fn comes_in_at(&self) -> Option<Timestamp> {
+        self.stored.map(|due_at| self.barred.map_or(due_at, |until| due_at.max(until)))
+    }
+
+    fn is_of_no_interest(&self) -> bool {
+        self.held == 0 && self.stored.is_none() && self.barred.is_none()
+    }
+}
+
+impl Place {
+    /// Whether it was taken for the one request that a barred endpoint gets now and then.
+    pub(super) fn is_trial(&self) -> bool {
+        self.is_trial
+    }
 }
 
 impl Places {
@@ -56,23 +82,54 @@ impl Places {
     /// A place for something that is new; none when there is no room for the endpoint, or when something is due before it.
     pub(super) fn take(self: &Arc<Self>, webhook_id: WebhookId, now: Timestamp) -> Option<Place> {
         let mut state = self.state();
-        let (held, due_at) = state.endpoints.get(&webhook_id).map_or((0, None), |endpoint| (endpoint.held, endpoint.stored));
-        if due_at.is_some_and(|due_at| due_at <= now) || state.room(held) == 0 {
+        let endpoint = state.endpoints.get(&webhook_id);
+        let something_is_due = endpoint.and_then(|endpoint| endpoint.stored).is_some_and(|due_at| due_at <= now);
+        if something_is_due || state.room(webhook_id, now) == 0 {
             return None;
         }
-        state.hold(webhook_id, 1);
-        Some(Place { webhook_id, places: self.clone() })
+        let is_trial = state.hold(webhook_id, 1, now);
+        Some(Place { webhook_id, is_trial, places: self.clone() })
     }
 
     /// Notes that something waits in the table.
     pub(super) fn note_stored(&self, webhook_id: WebhookId, due_at: Timestamp) {
+        self.state().change(webhook_id, |endpoint| {
+            endpoint.stored = Some(endpoint.stored.map_or(due_at, |before| before.min(due_at)));
+        });
+    }
+
+    /// Lets nothing of an endpoint come in before `until`, and then one at a time.
+    pub(super) fn bar(&self, webhook_id: WebhookId, until: Timestamp) {
+        self.state().change(webhook_id, |endpoint| endpoint.barred = Some(until));
+    }
+
+    /// Lets everything of an endpoint come in again.
+    pub(super) fn unbar(&self, webhook_id: WebhookId) {
+        self.state().change(webhook_id, |endpoint| endpoint.barred = None);
+    }
+
+    /// The clock was set back by so much.
+    pub(super) fn set_back(&self, by: Duration) {
         let mut state = self.state();
-        let endpoint = state.endpoints.entry(webhook_id).or_default();
-        if endpoint.stored.is_none_or(|before| due_at < before) {
-            let before = endpoint.stored.replace(due_at);
-            before.map(|before| state.stored.remove(&(before, webhook_id)));
-            state.stored.insert((due_at, webhook_id));
+        let barred: Vec<_> =
+            state.endpoints.iter().filter(|(_, endpoint)| endpoint.barred.is_some()).map(|(id, _)| *id).collect();
+        for webhook_id in barred {
+            state.change(webhook_id, |endpoint| endpoint.barred = endpoint.barred.map(|until| until - by));
         }
+    }
+
+    /// Whether an endpoint is barred.
+    pub(super) fn is_barred(&self, webhook_id: WebhookId) -> bool {
+        self.state().endpoints.get(&webhook_id).is_some_and(|endpoint| endpoint.barred.is_some())
+    }
+
+    /// Whether an endpoint has next to nothing to do, and may do it.
+    pub(super) fn is_idle(&self, webhook_id: WebhookId, now: Timestamp) -> bool {
+        let state = self.state();
+        !state.closed
+            && state.endpoints.get(&webhook_id).is_none_or(|endpoint| {
+                endpoint.held < FEW && endpoint.barred.is_none() && endpoint.stored.is_none_or(|due_at| due_at > now)
+            })
     }
 
     /// Up to `limit` places for what waits in the table and is due, the longest due first. Endpoints come in when they are down to
@@ -81,14 +138,15 @@ impl Places {
         let (mut taken, mut left) = (Vec::new(), limit);
         let mut state = self.state();
         let due = state.stored.range(..=(now, WebhookId::from_bytes([u8::MAX; 16])));
-        let due: Vec<_> = due.filter(|(_, webhook_id)| state.room_for_stored(*webhook_id) > 0).take(limit).copied().collect();
-        for (due_at, webhook_id) in due {
-            let count = state.room_for_stored(webhook_id).min(left);
+        let has_room = |(_, webhook_id): &&(Timestamp, WebhookId)| state.room_for_stored(*webhook_id, now) > 0;
+        let due: Vec<_> = due.filter(has_room).take(limit).map(|(_, webhook_id)| *webhook_id).collect();
+        for webhook_id in due {
+            let count = state.room_for_stored(webhook_id, now).min(left);
             if count > 0 {
                 left -= count;
-                state.stored.remove(&(due_at, webhook_id));
-                state.hold(webhook_id, count).stored = None;
-                taken.push((webhook_id, (0..count).map(|_| Place { webhook_id, places: self.clone() }).collect()));
+                state.change(webhook_id, |endpoint| endpoint.stored = None);
+                let is_trial = state.hold(webhook_id, count, now);
+                taken.push((webhook_id, (0..count).map(|_| Place { webhook_id, is_trial, places: self.clone() }).collect()));
             }
         }
         taken
@@ -99,7 +157,7 @@ impl Places {
         let state = self.state();
         let (mut wait_for_room, mut next) = (None, None);
         for (due_at, webhook_id) in &state.stored {
-            if *due_at > now || state.room_for_stored(*webhook_id) > 0 {
+            if *due_at > now || state.room_for_stored(*webhook_id, now) > 0 {
                 next = Some(*due_at);
                 break;
             }
@@ -130,27 +188,51 @@ impl Places {
 }
 
 impl State {
-    /// How many more an endpoint may hold that holds `held`, when nobody else takes any.
-    fn room(&self, held: usize) -> usize {
-        if self.closed {
+    /// How many more an endpoint may hold when nobody else takes any.
+    fn room(&self, webhook_id: WebhookId, now: Timestamp) -> usize {
+        let endpoint = self.endpoints.get(&webhook_id);
+        let (held, barred) = endpoint.map_or((0, None), |endpoint| (endpoint.held, endpoint.barred));
+        if self.closed || barred.is_some_and(|until| until > now) {
             return 0;
         }
         let shared = self.free.saturating_sub(RESERVED);
-        shared.saturating_sub(held).div_ceil(2).max(FEW.saturating_sub(held).min(self.free))
+        let room = shared.saturating_sub(held).div_ceil(2).max(FEW.saturating_sub(held).min(self.free));
+        if barred.is_some() { room.min(1) } else { room }
     }
 
     /// As much of that, for what waits in the table, as is worth a look: all of it, once the endpoint is down to half.
-    fn room_for_stored(&self, webhook_id: WebhookId) -> usize {
-        let held = self.endpoints.get(&webhook_id).map_or(0, |endpoint| endpoint.held);
-        let room = self.room(held);
-        if held <= room || held < FEW { room } else { 0 }
+    fn room_for_stored(&self, webhook_id: WebhookId, now: Timestamp) -> usize {
+        let endpoint = self.endpoints.get(&webhook_id);
+        let (held, is_barred) = endpoint.map_or((0, false), |endpoint| (endpoint.held, endpoint.barred.is_some()));
+        let room = self.room(webhook_id, now);
+        if held <= room || held < FEW || is_barred { room } else { 0 }
     }
 
-    fn hold(&mut self, webhook_id: WebhookId, count: usize) -> &mut Endpoint {
+    /// Takes places. True when it is the one of a barred endpoint, which then waits for word of it.
+    fn hold(&mut self, webhook_id: WebhookId, count: usize, now: Timestamp) -> bool {
         self.free -= count;
+        let mut is_trial = false;
+        self.change(webhook_id, |endpoint| {
+            endpoint.held += count;
+            is_trial = endpoint.barred.is_some();
+            endpoint.barred = endpoint.barred.map(|_| now + TRIAL_TIME);
+        });
+        is_trial
+    }
+
+    /// Changes what is known of an endpoint, and keeps in step when it comes in next.
+    fn change(&mut self, webhook_id: WebhookId, change: impl FnOnce(&mut Endpoint)) {
         let endpoint = self.endpoints.entry(webhook_id).or_default();
-        endpoint.held += count;
-        endpoint
+        let before = endpoint.comes_in_at();
+        change(endpoint);
+        let after = endpoint.comes_in_at();
+        if endpoint.is_of_no_interest() {
+            self.endpoints.remove(&webhook_id);
+        }
+        if before != after {
+            before.map(|before| self.stored.remove(&(before, webhook_id)));
+            after.map(|after| self.stored.insert((after, webhook_id)));
+        }
     }
 }
 
@@ -158,12 +240,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.places.state();
         state.free += 1;
-        if let Some(endpoint) = state.endpoints.get_mut(&self.webhook_id) {
-            endpoint.held -= 1;
-            if endpoint.held == 0 && endpoint.stored.is_none() {
-                state.endpoints.remove(&self.webhook_id);
-            }
-        }
+        state.change(self.webhook_id, |endpoint| endpoint.held -= 1);
         if state.free == MAX_HELD {
             self.places.all_free.notify_waiters();
         }
@@ -260,6 +337,45 @@ mod tests {
         assert_eq!(places.take_for_stored(now(), 600).len(), 1);
         held.truncate(MAX_HELD / 8);
         assert_eq!(places.take_for_stored(now(), 600).len(), 1);
+    }
+
+    #[test]
+    fn a_barred_endpoint_gets_one_place_at_a_time_and_only_when_it_is_time() {
+        let places = Places::new();
+        let held = fill(&places, id(1));
+        places.note_stored(id(1), BEFORE);
+        places.bar(id(1), now());
+        drop(held);
+        assert!(places.take(id(1), BEFORE).is_none() && places.take_for_stored(BEFORE, 600).is_empty());
+        assert_eq!(places.next_look(BEFORE), Some(now()));
+        assert!(places.is_barred(id(1)) && !places.is_idle(id(1), now()));
+        let mut trial = places.take_for_stored(now(), 600);
+        assert_eq!(trial.len(), 1);
+        assert_eq!(trial[0].1.len(), 1);
+        assert!(trial[0].1[0].is_trial());
+        places.note_stored(id(1), BEFORE);
+        assert!(places.take_for_stored(later(), 600).is_empty());
+        assert_eq!(places.next_look(later()), Some(now() + TRIAL_TIME));
+        trial.clear();
+        places.unbar(id(1));
+        let taken = places.take_for_stored(later(), 600);
+        assert_eq!(taken[0].1.len(), 600);
+        assert!(!taken[0].1[0].is_trial());
+        places.bar(id(2), BEFORE);
+        assert!(places.take(id(2), now()).is_some_and(|place| place.is_trial()));
+        assert!(places.take(id(2), later()).is_none());
+    }
+
+    #[test]
+    fn an_endpoint_with_next_to_nothing_to_do_is_idle() {
+        let places = Places::new();
+        assert!(places.is_idle(id(1), now()));
+        let mut held: Vec<_> = (0..FEW).filter_map(|_| places.take(id(1), now())).collect();
+        assert!(!places.is_idle(id(1), now()));
+        held.pop();
+        assert!(places.is_idle(id(1), now()));
+        places.note_stored(id(1), later());
+        assert!(places.is_idle(id(1), now()) && !places.is_idle(id(1), later()));
     }
 
     #[tokio::test]

@@ -1,7 +1,8 @@
 //! Connections to addresses that were checked: resolve, refuse, connect to what was not refused.
 //!
 //! The check stands between the resolver and the socket, for names and for addresses in numbers alike, so there is no way around
-//! it. One refused address among several refuses them all.
+//! it. One refused address among several refuses them all. Where there is a proxy, it is asked for a tunnel to the address that was
+//! checked, never to a name that it would resolve by itself.
 
 use std::future::Future;
 use std::io;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use bellwether_domain::endpoint::{EndpointPolicy, RefusedAddress};
 use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::rt::TokioIo;
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
@@ -23,6 +25,7 @@ use tower_service::Service;
 use tracing::warn;
 
 use super::SenderError;
+use super::proxy::{Proxy, ToProxy};
 use super::resolver::{Resolve, resolve};
 
 const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -38,6 +41,8 @@ pub(super) enum ConnectError {
     TooSlow,
     #[error("connecting failed: {0}")]
     Failed(io::Error),
+    #[error("the proxy cannot connect to {address}: {cause}")]
+    Proxy { address: SocketAddr, cause: <Tunnel<ToProxy> as Service<Uri>>::Error },
     #[error("TLS failed: {0}")]
     Tls(String),
 }
@@ -82,11 +87,13 @@ pub(super) fn https(guard: Guard, extra_roots_pem: Option<&[u8]>) -> Result<Http
 pub(super) struct Guard {
     policy: Arc<EndpointPolicy>,
     resolver: Arc<dyn Resolve>,
+    proxy: Option<Tunnel<ToProxy>>,
 }
 
 impl Guard {
-    pub(super) fn new(policy: EndpointPolicy, resolver: Arc<dyn Resolve>) -> Self {
-        Self { policy: Arc::new(policy), resolver }
+    pub(super) fn new(policy: EndpointPolicy, resolver: Arc<dyn Resolve>, proxy: Option<&Proxy>) -> Self {
+        let proxy = proxy.map(|proxy| proxy.tunnel(resolver.clone()));
+        Self { policy: Arc::new(policy), resolver, proxy }
     }
 
     async fn connect(self, uri: Uri) -> Result<TokioIo<TcpStream>, ConnectError> {
@@ -96,9 +103,10 @@ impl Guard {
         let port = uri.port_u16().unwrap_or(default_port);
         let addresses = self.addresses(host).await?;
         let addresses: Vec<_> = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
-        let stream = connect_to_first(&addresses).await.map_err(ConnectError::Failed)?;
-        stream.set_nodelay(true).map_err(ConnectError::Failed)?;
-        Ok(TokioIo::new(stream))
+        match self.proxy {
+            Some(proxy) => connect_through(proxy, &addresses).await,
+            None => connect_to_first(&addresses).await.map_err(ConnectError::Failed),
+        }
     }
 
     async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, ConnectError> {
@@ -116,17 +124,39 @@ impl Guard {
 }
 
 /// Tries one address after the other; each has its share of the time, so that one that is silent does not hide the next.
-async fn connect_to_first(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
-    let share = TIME_LIMIT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+pub(super) async fn connect_to_first(addresses: &[SocketAddr]) -> io::Result<TokioIo<TcpStream>> {
+    let share = share_of_time(addresses);
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in addresses {
         match tokio::time::timeout(share, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true)?;
+                return Ok(TokioIo::new(stream));
+            }
             Ok(Err(error)) => last = error,
             Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, format!("{address} does not answer")),
         }
     }
     Err(last)
+}
+
+/// The same through a proxy.
+async fn connect_through(mut proxy: Tunnel<ToProxy>, addresses: &[SocketAddr]) -> Result<TokioIo<TcpStream>, ConnectError> {
+    let share = share_of_time(addresses);
+    let mut last = ConnectError::TooSlow;
+    for address in addresses.iter().copied() {
+        let Ok(uri) = Uri::try_from(format!("http://{address}/")) else { continue };
+        match tokio::time::timeout(share, proxy.call(uri)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(cause)) => last = ConnectError::Proxy { address, cause },
+            Err(_) => last = ConnectError::TooSlow,
+        }
+    }
+    Err(last)
+}
+
+fn share_of_time(addresses: &[SocketAddr]) -> Duration {
+    TIME_LIMIT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX)
 }
 
 impl Service<Uri> for Guard {

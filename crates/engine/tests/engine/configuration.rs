@@ -139,7 +139,7 @@ async fn a_new_webhook_has_defaults_and_shows_its_secret_once() {
     assert!(new.webhook.triggers.is_empty() && new.webhook.retry_schedule.is_none());
     assert!(new.secret.reveal().starts_with("whsec_"));
     let stored = &rig.engine.store().webhooks().await.expect("the webhooks")[0];
-    assert!(!stored.secret.windows(8).any(|part| new.secret.reveal().as_bytes().windows(8).any(|plain| plain == part)));
+    assert!(!stored.sealed.secret.windows(8).any(|part| new.secret.reveal().as_bytes().windows(8).any(|plain| plain == part)));
 }
 
 /// Whoever asks for a change may go away in the middle of it.

@@ -151,6 +151,9 @@ pub(crate) fn settings() -> Settings {
         extra_roots_pem: None,
         max_webhooks_per_site: 10,
         secret_key: [7; 32],
+        former_secret_keys: Vec::new(),
+        retention: Duration::from_secs(30 * 86_400),
+        proxy: None,
     }
 }
 

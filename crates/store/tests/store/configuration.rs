@@ -8,7 +8,7 @@ use bellwether_domain::retry::Schedule;
 use bellwether_domain::site::Site;
 use bellwether_domain::visitor::Salt;
 use bellwether_domain::webhook::Webhook;
-use bellwether_store::{Key, NewKey, NewUser, Role, SealedWebhook, StoreError};
+use bellwether_store::{Key, NewKey, NewUser, Role, Sealed, SealedWebhook, StoreError};
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 
@@ -64,7 +64,7 @@ async fn what_is_gone_is_not_changed() {
         assert!(is_gone(rig.store.update_site(site.clone()).await));
         assert!(is_gone(rig.store.delete_site(site.id, rig.now()).await));
     }
-    assert!(is_gone(rig.store.update_webhook(webhook.clone()).await));
+    assert!(is_gone(rig.update(webhook.clone()).await));
     for id in [webhook.id, WebhookId::new(&rig.ambient)] {
         assert!(is_gone(rig.store.delete_webhook(id, rig.now()).await));
     }
@@ -173,18 +173,19 @@ async fn webhooks_come_back_as_they_were_kept() {
         json!("visitor_spike"),
     ];
     let mut plain = rig.unsaved_webhook(site, rules.iter().map(|rule| rig.trigger(rule)).collect());
-    plain.secret = vec![0, 255, 128];
+    plain.sealed = Sealed { secret: vec![0, 255, 128], previous: Some((vec![1], rig.later(60))), headers: Some(vec![2]) };
     rig.store.add_webhook(plain.clone(), 10).await.expect("a webhook");
     rig.clock.advance(Duration::from_secs(1));
     let mut special = rig.unsaved_webhook(site, vec![]);
     special.webhook.enabled = false;
     special.webhook.disabled_reason = Some("it answered 410".to_owned());
+    special.webhook.rate_limit_per_second = Some(7);
     special.webhook.retry_schedule = Some(Schedule::read(&json!([1, 86_400])).expect("a schedule"));
     rig.store.add_webhook(special.clone(), 10).await.expect("a webhook");
     let stored = rig.store.webhooks().await.expect("the webhooks");
     assert_eq!(stored.len(), 2);
     for (stored, expected) in stored.iter().zip([&plain, &special]) {
-        assert_eq!((&stored.webhook, &stored.secret), (&expected.webhook, &expected.secret));
+        assert_eq!((&stored.webhook, &stored.sealed), (&expected.webhook, &expected.sealed));
         assert_eq!(stored.deleted_at, None);
     }
 }
@@ -208,14 +209,15 @@ async fn a_changed_webhook_has_its_new_triggers_and_its_old_secret() {
         disabled_reason: Some("a reason".to_owned()),
         triggers: vec![comes, stays],
         retry_schedule: Some(Schedule::default()),
+        rate_limit_per_second: Some(9),
         updated_at: rig.now(),
         ..webhook.clone()
     };
-    rig.store.update_webhook(changed.clone()).await.expect("a webhook");
+    rig.update(changed.clone()).await.expect("a webhook");
     let mut expected = [changed, other];
     expected.sort_by_key(|webhook| webhook.id);
     let stored = rig.store.webhooks().await.expect("the webhooks");
-    assert!(stored.iter().all(|sealed| sealed.secret == b"sealed"));
+    assert!(stored.iter().all(|sealed| sealed.sealed.secret == b"sealed"));
     assert!(stored.into_iter().map(|sealed| sealed.webhook).eq(expected));
 }
 
@@ -228,7 +230,7 @@ async fn the_same_trigger_twice_changes_nothing() {
     assert!(rig.store.webhooks().await.expect("the webhooks").is_empty());
     let webhook = rig.webhook(site, vec![twice[0]]).await;
     let changed = Webhook { triggers: vec![twice[1], twice[0]], name: "Changed".to_owned(), ..webhook.clone() };
-    assert!(exists(rig.store.update_webhook(changed).await));
+    assert!(exists(rig.update(changed).await));
     assert_eq!(rig.store.webhooks().await.expect("the webhooks")[0].webhook, webhook);
 }
 

@@ -6,12 +6,15 @@ use std::time::Duration;
 use bellwether_domain::ambient::{Ambient, Clock as _};
 use bellwether_domain::delivery::Status;
 use bellwether_domain::goal::{Goal, GoalSpec};
+use bellwether_domain::headers::CustomHeaders;
 use bellwether_domain::id::{DeliveryId, EventId, GoalId, OwnerId, SiteId, TriggerId, WebhookId};
 use bellwether_domain::site::{Site, SiteChange};
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::trigger::{EventType, Rule, Trigger};
 use bellwether_domain::webhook::Webhook;
-use bellwether_store::{AttemptRecord, DeliveryFilter, DueDelivery, NewDelivery, NewEvent, SealedWebhook, Settlement, Store};
+use bellwether_store::{
+    AttemptRecord, DeliveryFilter, DueDelivery, NewDelivery, NewEvent, Sealed, SealedWebhook, Settlement, Store, StoreError,
+};
 use bellwether_testkit::ambient::{ManualClock, manual};
 use bellwether_testkit::database::Database;
 use serde_json::Value;
@@ -80,17 +83,26 @@ impl Rig {
             enabled: true,
             disabled_reason: None,
             triggers,
+            headers: CustomHeaders::default(),
             retry_schedule: None,
+            rate_limit_per_second: None,
             created_at: self.now(),
             updated_at: self.now(),
         };
-        SealedWebhook { webhook, secret: b"sealed".to_vec(), deleted_at: None }
+        let sealed = Sealed { secret: b"sealed".to_vec(), ..Sealed::default() };
+        SealedWebhook { webhook, sealed, failing_since: None, deleted_at: None }
     }
 
     pub(crate) async fn webhook(&self, site_id: SiteId, triggers: Vec<Trigger>) -> Webhook {
         let sealed = self.unsaved_webhook(site_id, triggers);
         self.store.add_webhook(sealed.clone(), 10).await.expect("a webhook");
         sealed.webhook
+    }
+
+    /// Changes a webhook, whose sealed parts stay as they were made.
+    pub(crate) async fn update(&self, webhook: Webhook) -> Result<(), StoreError> {
+        let sealed = Sealed { secret: b"sealed".to_vec(), ..Sealed::default() };
+        self.store.update_webhook(SealedWebhook { webhook, sealed, failing_since: None, deleted_at: None }, Vec::new()).await
     }
 
     /// Something that fires for these webhooks now.
@@ -144,6 +156,7 @@ impl Rig {
     pub(crate) fn attempt(&self, due: &DueDelivery, status: Status) -> Settlement {
         let attempt = AttemptRecord {
             number: due.attempt_count + 1,
+            counted: due.counted_attempts + 1,
             started_at: self.now(),
             duration_ms: 12,
             request_headers: r#"{"a":"b"}"#.to_owned(),
@@ -159,6 +172,7 @@ impl Rig {
             attempt: Some(attempt),
             next_attempt_at: (status == Status::Retrying).then(|| self.later(10)),
             settled_at: self.now(),
+            failing_since: None,
         }
     }
 

@@ -80,6 +80,7 @@ fn settlements(past: &Past<'_>, delivery_id: DeliveryId, webhook_id: WebhookId, 
         attempt,
         next_attempt_at: wait.map(|wait| settled_at + wait),
         settled_at,
+        failing_since: None,
     };
     let numbered = past.codes.iter().zip(1..);
     let mut settlements: Vec<_> = numbered
@@ -102,6 +103,7 @@ fn attempt(code: u16, number: u32, started_at: Timestamp) -> AttemptRecord {
     let arrived = (200..300).contains(&code);
     AttemptRecord {
         number,
+        counted: number,
         started_at,
         duration_ms: 30 + number,
         response_code: Some(code),

@@ -73,6 +73,9 @@ impl Server {
             extra_roots_pem: None,
             max_webhooks_per_site: MAX_WEBHOOKS_PER_SITE,
             secret_key: [7; 32],
+            former_secret_keys: Vec::new(),
+            retention: std::time::Duration::from_secs(30 * 86_400),
+            proxy: None,
         };
         let engine = Engine::start(database.store(), ambient, settings, Arc::new(Names), &Workers::default()).await;
         let engine = engine.expect("an engine");

@@ -22,7 +22,7 @@ const EVENT: &str = r#"{"n": "pageview", "u": "https://example.com/"}"#;
 const TRIGGER: &str = r#"{"type": "visitor_spike", "threshold": 77}"#;
 
 /// The one list of them. A test holds it against the router.
-pub(crate) const ROUTES: [Route; 25] = [
+pub(crate) const ROUTES: [Route; 27] = [
     ("GET", "/healthz", Needs::Nothing, ""),
     ("GET", "/readyz", Needs::Nothing, ""),
     ("POST", "/api/event", Needs::Nothing, EVENT),
@@ -47,6 +47,8 @@ pub(crate) const ROUTES: [Route; 25] = [
     ("GET", "/api/sites/{site_id}/webhooks/{webhook_id}/deliveries", Needs::Viewer, ""),
     ("GET", "/api/sites/{site_id}/webhooks/{webhook_id}/deliveries/{delivery_id}", Needs::Viewer, ""),
     ("POST", "/api/sites/{site_id}/webhooks/{webhook_id}/deliveries/{delivery_id}/resend", Needs::Admin, ""),
+    ("POST", "/api/sites/{site_id}/webhooks/{webhook_id}/replay", Needs::Admin, r#"{"status": "failed"}"#),
+    ("POST", "/api/sites/{site_id}/webhooks/{webhook_id}/secret", Needs::Admin, r#"{"grace_seconds": 60}"#),
     ("POST", "/api/sites/{site_id}/webhooks/{webhook_id}/test", Needs::Admin, ""),
 ];
 

@@ -1,0 +1,81 @@
+//! History that is older than the operator wants to keep it, deleted a little at a time.
+//!
+//! What is open stays, however old it is.
+
+use std::time::Duration;
+
+use bellwether_domain::id::{DeliveryId, WebhookId};
+use bellwether_domain::time::Timestamp;
+use bellwether_store::StoreError;
+use tokio::time::Instant;
+use tracing::{error, info};
+
+use crate::Engine;
+use crate::workers::Workers;
+
+const INTERVAL: Duration = Duration::from_secs(600);
+/// Few enough that the thread that writes is not held up.
+const BATCH: usize = 100;
+/// What others get of that thread's time between two batches.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What was pruned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Deliveries.
+    pub deliveries: usize,
+    /// How long the slowest transaction took, its wait for others included.
+    pub slowest: Duration,
+}
+
+impl Engine {
+    pub(crate) fn start_pruning(&self, workers: &Workers) {
+        let (engine, shutdown) = (self.clone(), workers.shutdown().clone());
+        let work = async move {
+            loop {
+                match engine.prune().await {
+                    Ok(Pruned { deliveries: 0, .. }) => {}
+                    Ok(Pruned { deliveries, slowest }) => {
+                        info!(deliveries, slowest_ms = slowest.as_millis(), "old history was deleted");
+                    }
+                    Err(error) => error!(%error, "old history cannot be deleted"),
+                }
+                tokio::time::sleep(INTERVAL).await;
+            }
+        };
+        workers.spawn("pruning", async move {
+            shutdown.run_until_cancelled(work).await;
+        });
+    }
+
+    /// Deletes the history that is too old, as the worker does by itself.
+    pub async fn prune(&self) -> Result<Pruned, StoreError> {
+        let inner = &*self.inner;
+        let now = inner.ambient.now();
+        let before = now - inner.settings.retention;
+        let mut pruned = Pruned::default();
+        for webhook_id in inner.store.webhooks_with_history().await? {
+            self.prune_webhook(webhook_id, before, &mut pruned).await?;
+        }
+        for webhook_id in inner.store.delete_forgotten_webhooks(before, BATCH).await? {
+            inner.registry.forget_webhook(webhook_id);
+        }
+        inner.store.forget_previous_secrets(now).await?;
+        Ok(pruned)
+    }
+
+    async fn prune_webhook(&self, webhook_id: WebhookId, before: Timestamp, pruned: &mut Pruned) -> Result<(), StoreError> {
+        let mut after = DeliveryId::from_bytes([0; 16]);
+        loop {
+            let ids = self.inner.store.old_deliveries(webhook_id, after, before, BATCH).await?;
+            let Some(last) = ids.last() else {
+                return Ok(());
+            };
+            (after, pruned.deliveries) = (*last, pruned.deliveries + ids.len());
+            let begun = Instant::now();
+            self.inner.store.delete_deliveries(webhook_id, ids).await?;
+            pruned.slowest = pruned.slowest.max(begun.elapsed());
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
