@@ -23,14 +23,13 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 pub struct Breaker {
     /// In a row, the latest included.
     failures: u32,
-    /// When the first of them began. Other than the rest it outlives the process.
+    /// When the first of them was. Other than the rest it outlives the process.
     failing_since: Option<Timestamp>,
     open: Option<Open>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Open {
-    since: Timestamp,
     pause: Duration,
     trial_at: Timestamp,
 }
@@ -54,26 +53,26 @@ impl Breaker {
         Self { failing_since: Some(since), ..Self::default() }
     }
 
-    /// Takes note of an attempt.
-    pub fn record(&mut self, success: bool, started_at: Timestamp, ended_at: Timestamp) -> Change {
+    /// Takes note of an attempt that ended at `now`. `is_trial` is whether it was made because the breaker is open; others may have
+    /// been under way already when it opened.
+    pub fn record(&mut self, success: bool, is_trial: bool, now: Timestamp) -> Change {
         if success {
             let was_open = self.open.is_some();
             *self = Self::default();
             return if was_open { Change::Closes } else { Change::Stays };
         }
-        self.failing_since.get_or_insert(started_at);
+        self.failing_since.get_or_insert(now);
         self.failures = self.failures.saturating_add(1);
         match &mut self.open {
-            // It was under way already when the breaker opened, and so is no trial.
-            Some(open) if started_at < open.since => Change::Stays,
+            Some(_) if !is_trial => Change::Stays,
             Some(open) => {
                 open.pause = (open.pause * 2).min(MAX_PAUSE);
-                open.trial_at = ended_at + open.pause;
+                open.trial_at = now + open.pause;
                 Change::StaysOpen(open.trial_at)
             }
             None if self.failures >= FAILURES_TO_OPEN => {
-                let trial_at = ended_at + FIRST_PAUSE;
-                self.open = Some(Open { since: ended_at, pause: FIRST_PAUSE, trial_at });
+                let trial_at = now + FIRST_PAUSE;
+                self.open = Some(Open { pause: FIRST_PAUSE, trial_at });
                 Change::Opens(trial_at)
             }
             None => Change::Stays,
@@ -108,7 +107,6 @@ impl Breaker {
     /// The clock was set back by so much.
     pub fn set_back(&mut self, by: Duration) {
         if let Some(open) = &mut self.open {
-            open.since = open.since - by;
             open.trial_at = open.trial_at - by;
         }
         self.failing_since = self.failing_since.map(|since| since - by);
@@ -138,7 +136,7 @@ mod tests {
     fn failed(times: u64) -> Breaker {
         let mut breaker = Breaker::default();
         for second in 0..times {
-            breaker.record(false, at(second), at(second + 1));
+            breaker.record(false, false, at(second));
         }
         breaker
     }
@@ -147,11 +145,11 @@ mod tests {
     fn five_failures_in_a_row_open_it() {
         let mut breaker = failed(4);
         assert_eq!((breaker.trial_at(), breaker.failures()), (None, 4));
-        assert_eq!(breaker.record(true, at(4), at(5)), Change::Stays);
+        assert_eq!(breaker.record(true, false, at(4)), Change::Stays);
         assert!(breaker.is_well());
         let mut breaker = failed(4);
-        assert_eq!(breaker.record(false, at(4), at(5)), Change::Opens(at(6)));
-        assert_eq!((breaker.trial_at(), breaker.failing()), (Some(at(6)), Some(at(0))));
+        assert_eq!(breaker.record(false, false, at(4)), Change::Opens(at(5)));
+        assert_eq!((breaker.trial_at(), breaker.failing()), (Some(at(5)), Some(at(0))));
     }
 
     #[test]
@@ -160,7 +158,7 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..11 {
             let now = breaker.trial_at().expect("it is open");
-            assert!(matches!(breaker.record(false, now, now), Change::StaysOpen(_)));
+            assert!(matches!(breaker.record(false, true, now), Change::StaysOpen(_)));
             pauses.push(breaker.trial_at().expect("it is open").since(now).as_secs());
         }
         assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
@@ -169,9 +167,9 @@ mod tests {
     #[test]
     fn what_was_under_way_when_it_opened_is_no_trial_but_may_close_it() {
         let mut breaker = failed(5);
-        assert_eq!(breaker.record(false, at(4), at(20)), Change::Stays);
-        assert_eq!(breaker.trial_at(), Some(at(6)));
-        assert_eq!(breaker.record(true, at(4), at(21)), Change::Closes);
+        assert_eq!(breaker.record(false, false, at(20)), Change::Stays);
+        assert_eq!(breaker.trial_at(), Some(at(5)));
+        assert_eq!(breaker.record(true, false, at(21)), Change::Closes);
         assert_eq!(breaker, Breaker::default());
     }
 
@@ -184,7 +182,7 @@ mod tests {
         let mut restarted = Breaker::failing_since(at(0));
         for second in 0..5 {
             assert!(!restarted.is_hopeless(at(five_days)));
-            restarted.record(false, at(second), at(second));
+            restarted.record(false, false, at(second));
         }
         assert!(restarted.is_hopeless(at(five_days)));
     }
@@ -193,7 +191,7 @@ mod tests {
     fn a_clock_set_back_makes_no_pause_longer() {
         let mut breaker = failed(5);
         breaker.set_back(Duration::from_secs(3));
-        assert_eq!(breaker.trial_at(), Some(at(3)));
+        assert_eq!(breaker.trial_at(), Some(at(2)));
         assert_eq!(serde_json::json!(breaker)["state"], "open");
     }
 }

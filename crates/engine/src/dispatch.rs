@@ -365,11 +365,11 @@ impl Dispatcher {
         let settled_at = self.ambient.now();
         let is_on = self.registry.webhook_that_is_on(delivery.webhook_id).is_some();
         let success = answer.outcome.is_success();
-        let recorded = self.breakers.record(delivery.webhook_id, success, started_at, settled_at);
+        let recorded = self.breakers.record(delivery.webhook_id, success, held.place.is_trial(), settled_at);
         self.obey(&webhook, &recorded);
         let (schedule, counted) = (webhook.webhook.schedule(), delivery.counted_attempts.saturating_add(1));
         let (verdict, counted) = match recorded.change {
-            Change::StaysOpen(trial_at) if held.place.is_trial() => {
+            Change::StaysOpen(trial_at) => {
                 (schedule.decide_trial(&answer.outcome, settled_at, trial_at), delivery.counted_attempts)
             }
             _ => (schedule.decide(counted, &answer.outcome, settled_at, self.ambient.fraction()), counted),

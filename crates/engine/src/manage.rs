@@ -316,6 +316,19 @@ impl Engine {
         .await
     }
 
+    /// Takes a webhook out of memory that was deleted long ago, and of which the tables know nothing any more.
+    pub(crate) async fn forget_webhook(&self, id: WebhookId) -> Result<()> {
+        let site_id = self.inner.registry.site_of(id).ok_or(ManageError::NotFound)?;
+        self.change(site_id, move |engine| async move {
+            let mut parts = engine.site(site_id)?.parts();
+            parts.webhooks.retain(|webhook| webhook.webhook.id != id);
+            engine.inner.registry.put(parts, engine.inner.ambient.now());
+            engine.inner.registry.forget_webhook(id);
+            Ok(())
+        })
+        .await
+    }
+
     /// Makes one change of a site after the other, each to its end, although whoever asked for it may go away: what is stored and
     /// what is in force never differ.
     async fn change<T, F>(&self, site_id: SiteId, work: impl FnOnce(Self) -> F) -> Result<T>

@@ -58,7 +58,8 @@ impl Engine {
             self.prune_webhook(webhook_id, before, &mut pruned).await?;
         }
         for webhook_id in inner.store.delete_forgotten_webhooks(before, BATCH).await? {
-            inner.registry.forget_webhook(webhook_id);
+            // Those of deleted sites are out of memory already.
+            let _ = self.forget_webhook(webhook_id).await;
         }
         inner.store.forget_previous_secrets(now).await?;
         Ok(pruned)

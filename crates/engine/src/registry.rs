@@ -252,7 +252,7 @@ impl Registry {
         self.by_id.pin().get(&id).cloned()
     }
 
-    /// Takes webhooks out of a site that were deleted and are forgotten now.
+    /// Takes out a webhook that is none of its site's any more.
     pub(crate) fn forget_webhook(&self, id: WebhookId) {
         self.webhooks.pin().remove(&id);
     }

@@ -1,5 +1,6 @@
-//! What the tests share: a clock to turn by hand, temporary databases, and a receiver that can misbehave.
+//! What the tests share: a clock to turn by hand, temporary databases, a proxy, and a receiver that can misbehave.
 
 pub mod ambient;
 pub mod database;
+pub mod proxy;
 pub mod receiver;

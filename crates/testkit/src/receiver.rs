@@ -132,6 +132,11 @@ impl Receiver {
         Self::listen(Some(Identity::new())).await
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Its URL, by its address.
     pub fn url(&self) -> String {
         self.url_at("127.0.0.1")

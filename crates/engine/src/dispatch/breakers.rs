@@ -28,17 +28,17 @@ impl Breakers {
         Self(Mutex::new(failing.map(|(id, since)| (id, Breaker::failing_since(since))).collect()))
     }
 
-    /// Takes note of an attempt.
-    pub(super) fn record(&self, id: WebhookId, success: bool, started_at: Timestamp, ended_at: Timestamp) -> Recorded {
+    /// Takes note of an attempt, see [`Breaker::record`].
+    pub(super) fn record(&self, id: WebhookId, success: bool, is_trial: bool, now: Timestamp) -> Recorded {
         let mut breakers = self.all();
         if success && !breakers.contains_key(&id) {
             return Recorded { change: Change::Stays, failing_since: None, is_hopeless: false };
         }
         let breaker = breakers.entry(id).or_default();
         let failed_before = breaker.failing();
-        let change = breaker.record(success, started_at, ended_at);
+        let change = breaker.record(success, is_trial, now);
         let failing = breaker.failing();
-        let is_hopeless = breaker.is_hopeless(ended_at);
+        let is_hopeless = breaker.is_hopeless(now);
         if breaker.is_well() {
             breakers.remove(&id);
         }
@@ -73,7 +73,7 @@ mod tests {
     fn only_what_fails_is_held_and_only_changes_are_told() {
         let breakers = Breakers::new(std::iter::empty());
         let (id, now) = (WebhookId::from_bytes([1; 16]), Timestamp::EPOCH);
-        let record = |success| breakers.record(id, success, now, now);
+        let record = |success| breakers.record(id, success, false, now);
         assert_eq!(record(true).failing_since, None);
         assert!(breakers.all().is_empty());
         assert_eq!(record(false).failing_since, Some(Some(now)));
@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(record(true).failing_since, Some(None));
         assert!(breakers.all().is_empty());
         let restarted = Breakers::new(std::iter::once((id, now)));
-        assert_eq!(restarted.record(id, false, now, now).failing_since, None);
-        assert_eq!(restarted.record(id, true, now, now).failing_since, Some(None));
+        assert_eq!(restarted.record(id, false, false, now).failing_since, None);
+        assert_eq!(restarted.record(id, true, false, now).failing_since, Some(None));
     }
 }

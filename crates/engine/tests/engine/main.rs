@@ -2,11 +2,17 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed, in a helper too")]
 
+mod addresses;
+mod breaker;
+mod clock;
 mod configuration;
 mod delivery;
 mod detection;
 mod log;
 mod logging;
+mod replay;
 mod restart;
+mod retention;
 mod rig;
+mod secrets;
 mod sending;

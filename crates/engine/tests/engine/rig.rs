@@ -97,7 +97,8 @@ impl Rig {
 
     /// Adds a webhook to the site.
     pub(crate) async fn webhook(&self, fields: Value) -> NewWebhook {
-        self.engine.create_webhook(self.site_id, new_webhook(&fields)).await.expect("a webhook")
+        let change = WebhookChange::read_new(&fields, self.engine.policy()).expect("fields of a webhook");
+        self.engine.create_webhook(self.site_id, change).await.expect("a webhook")
     }
 
     /// Adds a webhook to the site that sends every goal to `receiver`.
@@ -115,6 +116,20 @@ impl Rig {
     /// A visitor completes the goal.
     pub(crate) async fn complete(&self) {
         self.visit(1, signup()).await.expect("an event that is taken");
+    }
+
+    /// Visitors complete the goal so often, one after the other, and what that sets off is done.
+    pub(crate) async fn complete_in_turn(&self, times: usize) {
+        for _ in 0..times {
+            self.clock.advance(Duration::from_millis(1));
+            self.complete().await;
+            self.engine.drained().await;
+        }
+    }
+
+    /// Waits until no change of the site is under way any more.
+    pub(crate) async fn settled(&self) {
+        self.engine.update_site(self.site_id, site_change(&json!({}))).await.expect("the site");
     }
 
     /// Lets time pass, and everything that becomes due happen.

@@ -1,0 +1,85 @@
+//! History that is old enough goes; what is open stays.
+
+use std::time::Duration;
+
+use bellwether_domain::delivery::Status;
+use bellwether_testkit::receiver::Receiver;
+use rusqlite::Connection;
+use serde_json::json;
+
+use crate::rig::{Rig, seconds};
+
+const DAY: u64 = 86_400;
+
+/// How many rows the tables of the history have.
+fn rows(rig: &Rig) -> [i64; 3] {
+    let connection = Connection::open(rig.database.path()).expect("the database");
+    ["deliveries", "attempts", "events"].map(|table| {
+        let sql = format!("SELECT COUNT(*) FROM {table}");
+        connection.query_row(&sql, [], |row| row.get(0)).expect("a count")
+    })
+}
+
+#[tokio::test]
+async fn old_history_goes_with_everything_that_belongs_to_it() {
+    let (receiver, rig) = (Receiver::start().await, Rig::start().await);
+    let webhook = rig.hook(&receiver).await;
+    rig.complete_in_turn(250).await;
+    assert_eq!(rows(&rig), [250, 250, 250]);
+    rig.clock.advance(seconds(29 * DAY));
+    rig.complete_in_turn(3).await;
+    assert_eq!(rig.engine.prune().await.expect("nothing to prune").deliveries, 0);
+    rig.clock.advance(seconds(2 * DAY));
+    assert_eq!(rig.engine.prune().await.expect("pruned").deliveries, 250);
+    assert_eq!((rows(&rig), rig.deliveries(webhook).await.len()), ([3, 3, 3], 3));
+}
+
+#[tokio::test]
+async fn what_is_open_stays_and_so_does_its_event() {
+    let (receiver, failing, rig) = (Receiver::start().await, Receiver::start().await, Rig::start().await);
+    rig.hook(&receiver).await;
+    let fields = json!({"url": failing.url(), "triggers": ["goal_completion"], "retry_schedule": vec![86_400; 20]});
+    failing.behave(500);
+    rig.webhook(fields).await;
+    for _ in 0..2 {
+        rig.complete_in_turn(1).await;
+        rig.clock.advance(seconds(31 * DAY));
+    }
+    assert_eq!(rig.engine.prune().await.expect("pruned").deliveries, 2);
+    let [deliveries, _, events] = rows(&rig);
+    assert_eq!((deliveries, events), (2, 2));
+    failing.behave(200);
+    rig.pass(Duration::ZERO).await;
+    assert_eq!(rig.count(Status::Success).await, 2);
+    assert_eq!(rig.engine.prune().await.expect("pruned").deliveries, 2);
+    assert_eq!(rows(&rig), [0, 0, 0]);
+}
+
+#[tokio::test]
+async fn what_was_sent_again_keeps_its_event() {
+    let (receiver, rig) = (Receiver::start().await, Rig::start().await);
+    let webhook = rig.hook(&receiver).await;
+    rig.complete_in_turn(1).await;
+    rig.clock.advance(seconds(20 * DAY));
+    let old = rig.latest(webhook).await.delivery.id;
+    rig.engine.resend(rig.site_id, webhook, old).await.expect("a delivery");
+    rig.engine.drained().await;
+    rig.clock.advance(seconds(20 * DAY));
+    assert_eq!(rig.engine.prune().await.expect("pruned").deliveries, 1);
+    assert_eq!(rows(&rig), [1, 1, 1]);
+    assert_eq!(rig.latest(webhook).await.delivery.status, Status::Success);
+}
+
+#[tokio::test]
+async fn a_deleted_webhook_goes_with_the_last_of_its_history() {
+    let (receiver, rig) = (Receiver::start().await, Rig::start().await);
+    let webhook = rig.hook(&receiver).await;
+    rig.complete_in_turn(1).await;
+    rig.engine.delete_webhook(rig.site_id, webhook).await.expect("deleted");
+    rig.engine.prune().await.expect("pruned");
+    assert_eq!((rows(&rig), rig.engine.store().all_webhooks().await.expect("webhooks").len()), ([1, 1, 1], 1));
+    rig.clock.advance(seconds(31 * DAY));
+    rig.engine.prune().await.expect("pruned");
+    assert_eq!((rows(&rig), rig.engine.store().all_webhooks().await.expect("webhooks").len()), ([0, 0, 0], 0));
+    assert!(rig.site().webhook(webhook).is_none());
+}
