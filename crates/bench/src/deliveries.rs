@@ -1,15 +1,14 @@
 //! How many events a second are delivered and recorded, beside a bare relay that records nothing.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::report::{Figure, Pair};
 use crate::rig::Rig;
 use crate::settings::Settings;
 
 const REQUIRED_SHARE: f64 = 0.5;
 const LIMIT: Duration = Duration::from_secs(300);
-const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Measures in rounds, server and relay in turn.
 pub(crate) async fn measure(settings: &Settings) -> Result<Vec<Figure>> {
@@ -32,23 +31,8 @@ async fn deliver(rig: &mut Rig, domain: &str, count: u64) -> Result<f64> {
     let journal = rig.receiver.expect(numbers.clone());
     let flood = rig.load(rig.server.process.address, domain).each(numbers).await?;
     journal.complete(LIMIT).await?;
-    let recorded = recorded(rig, domain, &webhook, count).await?;
+    let recorded = rig.server.recorded(domain, &webhook, count).await?;
     Ok(count as f64 / (recorded - flood.started).as_secs_f64())
-}
-
-/// When the history shows `count` successes.
-async fn recorded(rig: &Rig, domain: &str, webhook: &str, count: u64) -> Result<Instant> {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        let recorded = rig.server.count_deliveries(domain, webhook, "&status=success").await?;
-        if recorded == count {
-            return Ok(Instant::now());
-        }
-        if recorded > count || Instant::now() > deadline {
-            return Err(Failure::Void(format!("{recorded} deliveries are recorded instead of {count}")));
-        }
-        tokio::time::sleep(POLL_INTERVAL).await;
-    }
 }
 
 /// Requests a second through the relay, which answers when the receiver has answered.

@@ -1,10 +1,9 @@
 //! How long it takes from an event to its webhook at a steady rate, beside the same through a bare relay.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::failure::{Failure, Result};
-use crate::receiver::Journal;
+use crate::failure::Result;
 use crate::report::{Beside, Figure};
 use crate::rig::Rig;
 use crate::settings::Settings;
@@ -45,10 +44,5 @@ async fn round(rig: &mut Rig, address: SocketAddr, events: u64) -> Result<Vec<Du
     let journal = rig.receiver.expect(numbers.clone());
     let sent = rig.load(address, DOMAIN).evenly(numbers, INTERVAL).await?;
     journal.complete(LIMIT).await?;
-    sent.into_iter().map(|(number, sent)| time_to(&journal, number, sent)).collect()
-}
-
-fn time_to(journal: &Journal, number: u64, sent: Instant) -> Result<Duration> {
-    let arrival = journal.arrival(number).ok_or_else(|| Failure::Void(format!("event {number} did not arrive")))?;
-    Ok(arrival.saturating_duration_since(sent))
+    sent.into_iter().map(|(number, sent)| journal.time_to(number, sent)).collect()
 }

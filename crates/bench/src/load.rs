@@ -26,10 +26,19 @@ pub(crate) struct Load {
     pub(crate) address: SocketAddr,
     /// How many connections share the work.
     pub(crate) connections: usize,
-    /// What is sent for each number, in this order.
-    pub(crate) requests: Vec<Template>,
+    /// What is sent.
+    pub(crate) requests: Requests,
     /// The status that all answers must have.
     pub(crate) expected: u16,
+}
+
+/// What is sent for a number.
+#[derive(Clone)]
+pub(crate) enum Requests {
+    /// Each of them, in this order.
+    Each(Vec<Template>),
+    /// One of them: they take turns.
+    InTurn(Vec<Template>),
 }
 
 /// What came of a closed loop.
@@ -50,10 +59,22 @@ impl Flood {
     }
 }
 
+impl Requests {
+    fn of(&mut self, number: u64) -> &mut [Template] {
+        match self {
+            Self::Each(requests) => requests,
+            Self::InTurn(requests) => {
+                let turn = (number % requests.len().max(1) as u64) as usize;
+                requests.get_mut(turn..=turn).unwrap_or_default()
+            }
+        }
+    }
+}
+
 impl Load {
     /// Events for a server that is to answer 202.
     pub(crate) fn of_events(address: SocketAddr, connections: usize, event: Template) -> Self {
-        Self { address, connections, requests: vec![event], expected: 202 }
+        Self { address, connections, requests: Requests::Each(vec![event]), expected: 202 }
     }
 
     /// Sends each number of a range once, as fast as the answers come.
@@ -105,13 +126,13 @@ impl Load {
 
 async fn send_all(
     mut connection: Connection,
-    mut requests: Vec<Template>,
+    mut requests: Requests,
     expected: u16,
     next: impl Fn() -> Option<u64>,
 ) -> Result<u64> {
     let mut answered = 0;
     while let Some(number) = next() {
-        for request in &mut requests {
+        for request in requests.of(number) {
             connection.exchange(request, number, expected).await?;
         }
         answered += 1;
@@ -121,14 +142,14 @@ async fn send_all(
 
 async fn send_when_due(
     mut connection: Connection,
-    mut requests: Vec<Template>,
+    mut requests: Requests,
     expected: u16,
     due: Vec<(u64, Instant)>,
 ) -> Result<Vec<(u64, Instant)>> {
     let mut sent = Vec::with_capacity(due.len());
     for (number, due) in due {
         sent.push((number, reach(due).await));
-        for request in &mut requests {
+        for request in requests.of(number) {
             connection.exchange(request, number, expected).await?;
         }
     }
@@ -152,4 +173,22 @@ async fn join<T: 'static>(mut tasks: JoinSet<Result<T>>) -> Result<Vec<T>> {
         results.push(result??);
     }
     Ok(results)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_of_a_number() {
+        let requests = || ["a", "b", "c"].map(|domain| Template::event(domain, "Signup")).to_vec();
+        let bytes =
+            |requests: &mut [Template]| requests.iter_mut().map(|request| request.numbered(0).to_vec()).collect::<Vec<_>>();
+        let all = bytes(&mut requests());
+        assert_eq!(bytes(Requests::Each(requests()).of(4)), all);
+        for (number, turn) in [(0, 0), (1, 1), (2, 2), (3, 0), (10, 1)] {
+            assert_eq!(bytes(Requests::InTurn(requests()).of(number)), [all[turn].clone()], "{number}");
+        }
+        assert!(Requests::InTurn(Vec::new()).of(0).is_empty());
+    }
 }

@@ -2,17 +2,23 @@
 //!
 //! A [`server`] is the real binary in a [`process`] of its own, spoken to over HTTP only. The [`load`] generator sends
 //! [`template`]s over [`connection`]s; webhooks arrive at the [`receiver`]. What the machine can do at best is shown by the
-//! bare programs of [`baseline`], which are this binary again. [`events`], [`deliveries`], [`latency`] and [`memory`] each
-//! measure one thing; a [`report`] says how it went.
+//! bare programs of [`baseline`], which are this binary again. Many sites and endpoints at a time are a [`fleet`], numbered by
+//! its [`layout`]. [`events`], [`deliveries`], [`fan_out`], [`latency`], [`isolation`], [`backlog`] and [`memory`] each measure
+//! one thing; a [`report`] says how it went.
 //!
 //! It never looks into the server's files, and knows nothing of its crates.
 
+mod backlog;
 mod baseline;
 mod connection;
 mod deliveries;
 mod events;
 mod failure;
+mod fan_out;
+mod fleet;
+mod isolation;
 mod latency;
+mod layout;
 mod load;
 mod memory;
 mod process;
@@ -41,7 +47,7 @@ use crate::settings::{Measurement, Options, Settings};
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// Measures Bellwether: events, deliveries, latency and memory, each beside what it is required to be.
+/// Measures Bellwether: events, deliveries, latency, backlog and memory, each beside what it is required to be.
 #[derive(Parser)]
 #[command(name = "bench", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
@@ -98,7 +104,10 @@ async fn measure(measurement: Measurement, settings: &Settings) -> Result<Vec<re
     match measurement {
         Measurement::Events => events::measure(settings).await,
         Measurement::Deliveries => deliveries::measure(settings).await,
+        Measurement::FanOut => fan_out::measure(settings).await,
         Measurement::Latency => latency::measure(settings).await,
+        Measurement::Isolation => isolation::measure(settings).await,
+        Measurement::Backlog => backlog::measure(settings).await,
         Measurement::Memory => memory::measure(settings).await,
     }
 }

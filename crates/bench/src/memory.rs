@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, Result};
-use crate::load::Load;
+use crate::load::{Load, Requests};
 use crate::report::{Beside, Figure};
 use crate::server::Server;
 use crate::settings::Settings;
@@ -47,11 +47,11 @@ async fn figure(name: String, server: &Server, limit_mib: f64) -> Result<Figure>
 async fn seed(server: &Server, settings: &Settings) -> Result<()> {
     let domain = format!("site-{NUMBER}.example");
     let post = |path: String, body: Value| Template::rest(&format!("POST /api/sites{path}"), &server.key, &body);
-    let requests = vec![
+    let requests = Requests::Each(vec![
         post(String::new(), json!({"domain": domain})),
         post(format!("/{domain}/goals"), json!({"event_name": "Signup"})),
         post(format!("/{domain}/webhooks"), json!({"url": NOWHERE, "triggers": ["goal_completion", "visitor_spike"]})),
-    ];
+    ]);
     let load = Load { address: server.process.address, connections: settings.connections, requests, expected: 201 };
     let flood = load.each(0..settings.scale.sites).await?;
     crate::note(&format!("{} sites added in {:.1} s", flood.answered, flood.elapsed.as_secs_f64()));

@@ -1,7 +1,7 @@
 //! The real server with a data directory of its own, and its REST API as far as the bench needs it.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -12,7 +12,12 @@ use crate::failure::{Failure, Result, within};
 use crate::process::{Memory, Process};
 use crate::template::Template;
 
+/// The event that completes the goal of each site.
+pub(crate) const GOAL_EVENT: &str = "Signup";
+
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
+const RECORD_LIMIT: Duration = Duration::from_secs(300);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// On disk, like the data of a real server; `/tmp` may be memory.
 const DATA_PARENT: &str = "target";
 
@@ -22,6 +27,16 @@ pub(crate) struct Server {
     pub(crate) process: Process,
     /// A key that may do everything.
     pub(crate) key: String,
+    home: Home,
+}
+
+/// What is left of a server that was killed.
+pub(crate) struct Stopped {
+    key: String,
+    home: Home,
+}
+
+struct Home {
     program: PathBuf,
     data: TempDir,
 }
@@ -31,15 +46,18 @@ impl Server {
     pub(crate) async fn start(program: &Path) -> Result<Self> {
         let data = tempfile::Builder::new().prefix("bench-").tempdir_in(Path::new(DATA_PARENT).canonicalize()?)?;
         let key = create_key(program, data.path()).await?;
-        let process = serve(program, data.path()).await?;
-        Ok(Self { process, key, program: program.to_owned(), data })
+        Stopped { key, home: Home { program: program.to_owned(), data } }.start().await
     }
 
     /// Kills the server and starts it again on the same data.
     pub(crate) async fn restart(self) -> Result<Self> {
+        self.kill().await?.start().await
+    }
+
+    /// Kills the server, which has no time to put anything in order, and keeps its data.
+    pub(crate) async fn kill(self) -> Result<Stopped> {
         self.process.kill().await?;
-        let process = serve(&self.program, self.data.path()).await?;
-        Ok(Self { process, ..self })
+        Ok(Stopped { key: self.key, home: self.home })
     }
 
     /// How much memory it has.
@@ -47,10 +65,20 @@ impl Server {
         self.process.memory()
     }
 
-    /// Adds a site with a goal, the event `Signup`, and a webhook; answers the webhook's id.
+    /// Adds a site with a goal, the event [`GOAL_EVENT`], and a webhook; answers the webhook's id.
     pub(crate) async fn add_site(&self, domain: &str, url: &str, triggers: Value) -> Result<String> {
+        self.add_silent_site(domain).await?;
+        self.add_webhook(domain, url, triggers).await
+    }
+
+    /// Adds a site with a goal, the event [`GOAL_EVENT`], and without webhooks.
+    pub(crate) async fn add_silent_site(&self, domain: &str) -> Result<()> {
         self.post("/api/sites", &json!({"domain": domain})).await?;
-        self.post(&format!("/api/sites/{domain}/goals"), &json!({"event_name": "Signup"})).await?;
+        self.post(&format!("/api/sites/{domain}/goals"), &json!({"event_name": GOAL_EVENT})).await.map(drop)
+    }
+
+    /// Adds a webhook to a site; answers its id.
+    pub(crate) async fn add_webhook(&self, domain: &str, url: &str, triggers: Value) -> Result<String> {
         let webhook = json!({"url": url, "triggers": triggers});
         let answer = self.post(&format!("/api/sites/{domain}/webhooks"), &webhook).await?;
         let id = answer["webhook"]["id"].as_str().ok_or(Failure::Missing("webhook.id"))?;
@@ -69,6 +97,21 @@ impl Server {
         answer["pagination"]["total_count"].as_u64().ok_or(Failure::Missing("pagination.total_count"))
     }
 
+    /// Waits until the history of a webhook shows `count` successes, and answers when it did.
+    pub(crate) async fn recorded(&self, domain: &str, webhook: &str, count: u64) -> Result<Instant> {
+        let deadline = Instant::now() + RECORD_LIMIT;
+        loop {
+            let recorded = self.count_deliveries(domain, webhook, "&status=success").await?;
+            if recorded == count {
+                return Ok(Instant::now());
+            }
+            if recorded > count || Instant::now() > deadline {
+                return Err(Failure::Void(format!("{recorded} deliveries are recorded instead of {count}")));
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
     async fn get(&self, path: &str) -> Result<Value> {
         self.ask(Template::rest(&format!("GET {path}"), &self.key, &Value::Null), 200).await
     }
@@ -82,6 +125,14 @@ impl Server {
         let what = request.first_line();
         let answer = within(REQUEST_LIMIT, &what, connection.exchange(&mut request, 0, expected)).await?;
         Ok(serde_json::from_slice(answer.body)?)
+    }
+}
+
+impl Stopped {
+    /// Starts the server again on the same data.
+    pub(crate) async fn start(self) -> Result<Server> {
+        let process = serve(&self.home.program, self.home.data.path()).await?;
+        Ok(Server { process, key: self.key, home: self.home })
     }
 }
 

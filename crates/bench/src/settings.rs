@@ -37,8 +37,14 @@ pub(crate) enum Measurement {
     Events,
     /// Events that are delivered and recorded, by the second
     Deliveries,
+    /// Deliveries to a thousand endpoints, by the second
+    FanOut,
     /// Time from an event to its webhook
     Latency,
+    /// The same, while other endpoints hang or fail
+    Isolation,
+    /// A start with many deliveries pending
+    Backlog,
     /// Memory at rest, with many sites, with many visitors
     Memory,
 }
@@ -65,10 +71,20 @@ pub(crate) struct Scale {
     pub(crate) delivery_rounds: usize,
     /// Deliveries in a round.
     pub(crate) deliveries: u64,
+    /// Pairs of rounds of deliveries to many endpoints and to one.
+    pub(crate) fan_out_rounds: usize,
+    /// Deliveries in such a round.
+    pub(crate) fan_out_deliveries: u64,
     /// Pairs of rounds at a steady rate.
     pub(crate) latency_rounds: usize,
     /// Events in such a round.
     pub(crate) latency_events: u64,
+    /// Pairs of rounds with and without endpoints that hang or fail.
+    pub(crate) isolation_rounds: usize,
+    /// Events in such a round.
+    pub(crate) isolation_events: u64,
+    /// Deliveries that are pending when a server starts.
+    pub(crate) backlog: u64,
     /// Sites that a server keeps in memory.
     pub(crate) sites: u64,
     /// Visitors that a server keeps in memory.
@@ -89,7 +105,10 @@ impl Measurement {
         match self {
             Self::Events => "events",
             Self::Deliveries => "deliveries",
+            Self::FanOut => "fan-out",
             Self::Latency => "latency",
+            Self::Isolation => "isolation",
+            Self::Backlog => "backlog",
             Self::Memory => "memory",
         }
     }
@@ -111,8 +130,13 @@ impl Scale {
         event_round: Duration::from_secs(2),
         delivery_rounds: 5,
         deliveries: 20_000,
+        fan_out_rounds: 3,
+        fan_out_deliveries: 50_000,
         latency_rounds: 3,
         latency_events: 5_000,
+        isolation_rounds: 3,
+        isolation_events: 10_000,
+        backlog: 1_000_000,
         sites: 100_000,
         visitors: 1_000_000,
     };
@@ -122,8 +146,13 @@ impl Scale {
         event_round: Duration::from_millis(500),
         delivery_rounds: 2,
         deliveries: 2_000,
+        fan_out_rounds: 1,
+        fan_out_deliveries: 5_000,
         latency_rounds: 1,
         latency_events: 1_000,
+        isolation_rounds: 1,
+        isolation_events: 1_000,
+        backlog: 20_000,
         sites: 1_000,
         visitors: 50_000,
     };
