@@ -43,6 +43,8 @@ pub struct Received {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
+    /// The status code that it is answered with, unless the receiver misbehaves.
+    pub answered: Option<u16>,
 }
 
 /// What is done with a request.
@@ -93,6 +95,15 @@ struct Shared {
 struct Script {
     next: VecDeque<Behaviour>,
     then: Behaviour,
+}
+
+impl Behaviour {
+    fn status(&self) -> Option<u16> {
+        match self {
+            Self::Answer(answer) => Some(answer.status),
+            _ => None,
+        }
+    }
 }
 
 impl From<u16> for Behaviour {
@@ -216,11 +227,12 @@ impl Shared {
     }
 
     /// Records a request, and says what is done with it, once nothing is held.
-    async fn take(&self, request: Received) -> Behaviour {
+    async fn take(&self, mut request: Received) -> Behaviour {
         let behaviour = {
             let mut script = self.script();
             script.next.pop_front().unwrap_or_else(|| script.then.clone())
         };
+        request.answered = behaviour.status();
         // Nobody listens any more when the test is over.
         let _ = self.requests.send(request);
         let _ = self.held.subscribe().wait_for(|held| !held).await;

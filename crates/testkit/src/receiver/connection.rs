@@ -134,7 +134,7 @@ async fn read(stream: &mut BufReader<impl Connection>) -> io::Result<Option<Rece
     let length = headers.get("content-length").and_then(|length| length.to_str().ok()?.parse().ok());
     let mut body = vec![0; length.unwrap_or(0)];
     stream.read_exact(&mut body).await?;
-    Ok(Some(Received { method, path, headers, body: body.into() }))
+    Ok(Some(Received { method, path, headers, body: body.into(), answered: None }))
 }
 
 async fn read_line(stream: &mut BufReader<impl Connection>) -> io::Result<Option<String>> {

@@ -29,6 +29,11 @@ pub(crate) struct Output {
 /// A server that runs. It is killed when it is dropped.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    process: Process,
+}
+
+/// A server that was started, and may not listen yet. It is killed when it is dropped.
+pub(crate) struct Process {
     child: Child,
     stdout: BufReader<ChildStdout>,
 }
@@ -126,15 +131,18 @@ impl Home {
     }
 
     /// Starts a server and waits until it listens.
-    pub(crate) async fn start(&self, mut command: Command) -> Server {
+    pub(crate) async fn start(&self, command: Command) -> Server {
+        let mut process = self.launch(command);
+        let address = process.listens().await;
+        process.into_server(address)
+    }
+
+    /// Starts a server and waits for nothing.
+    pub(crate) fn launch(&self, mut command: Command) -> Process {
         let log = File::options().create(true).append(true).open(self.path().join("log")).expect("a log");
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("bellwether starts");
-        let mut stdout = BufReader::new(child.stdout.take().expect("its standard output"));
-        let mut line = String::new();
-        within("the start of the server", stdout.read_line(&mut line)).await.expect("a line");
-        let address = line.trim_end().strip_prefix("listening on http://").and_then(|address| address.parse().ok());
-        let address = address.unwrap_or_else(|| panic!("{line:?} tells of no address; the log says {}", self.log()));
-        Server { address, child, stdout }
+        let stdout = BufReader::new(child.stdout.take().expect("its standard output"));
+        Process { child, stdout }
     }
 
     /// A key that may do everything, made with `key create`.
@@ -190,21 +198,36 @@ pub(crate) fn signal_id(id: u32, name: &str) -> bool {
     status.expect("sh").success()
 }
 
-impl Server {
+impl Process {
+    /// Waits until it listens, and answers where.
+    pub(crate) async fn listens(&mut self) -> SocketAddr {
+        let mut line = String::new();
+        within("the start of the server", self.stdout.read_line(&mut line)).await.expect("a line");
+        let address = line.trim_end().strip_prefix("listening on http://").and_then(|address| address.parse().ok());
+        address.unwrap_or_else(|| panic!("{line:?} tells of no address"))
+    }
+
+    /// The server that it is from the moment it listens at `address`.
+    pub(crate) fn into_server(self, address: SocketAddr) -> Server {
+        Server { address, process: self }
+    }
+
     /// Kills it at once, without a chance to do anything more.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.expect("killed");
     }
+}
 
+impl Server {
     pub(crate) fn signal(&self, name: &str) {
-        signal(&self.child, name);
+        signal(&self.process.child, name);
     }
 
     /// Waits until it has ended; answers how, and what it printed after the line with its address.
-    pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
-        let mut rest = String::new();
-        within("the end of the output", self.stdout.read_to_string(&mut rest)).await.expect("text");
-        (within("the end of the server", self.child.wait()).await.expect("a status"), rest)
+    pub(crate) async fn ended(self) -> (ExitStatus, String) {
+        let (mut process, mut rest) = (self.process, String::new());
+        within("the end of the output", process.stdout.read_to_string(&mut rest)).await.expect("text");
+        (within("the end of the server", process.child.wait()).await.expect("a status"), rest)
     }
 
     /// Stops it as an operator does.
