@@ -64,10 +64,22 @@ pub enum Behaviour {
     HalfABody,
     /// The answer is no HTTP.
     Gibberish,
+    /// The answer is a body without a head, as in HTTP/0.9.
+    BodyWithoutHead,
     /// The head of the answer never ends.
     EndlessHead,
+    /// The head of the answer comes a byte at a time, and never ends.
+    DrippingHead,
+    /// The sender is told to go on, over and over, and never answered.
+    EndlessContinue,
     /// A 200 whose body never ends.
     EndlessBody,
+    /// A 200 whose body comes a byte at a time, and never ends.
+    DrippingBody,
+    /// A 200 whose chunk bears an extension that never ends.
+    EndlessExtension,
+    /// A 200 whose trailers never end.
+    EndlessTrailers,
     /// A 200 whose body stops after so many bytes, although more are announced.
     StallAfter(usize),
 }

@@ -1,8 +1,8 @@
 //! The real binary, used as its users use it: started, configured, loaded, killed, asked by real trackers in a real browser.
 //!
-//! [`command_line`] is what operators see, [`durability`] what a 202 is worth, [`browser`] what trackers and receivers see,
-//! [`documentation`] whether its samples work; [`architecture`] holds the crates to who may import whom. It is one program, since
-//! several would each take as long to link.
+//! [`command_line`] is what operators see, [`durability`] what a 202 is worth, [`faults`] what endpoints do wrong, [`browser`] what
+//! trackers and receivers see, [`documentation`] whether its samples work; [`architecture`] holds the crates to who may import
+//! whom. It is one program, since several would each take as long to link.
 
 #[cfg(test)]
 mod architecture;
@@ -14,5 +14,7 @@ mod command_line;
 mod documentation;
 #[cfg(test)]
 mod durability;
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod support;

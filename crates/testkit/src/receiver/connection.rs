@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
@@ -14,6 +15,12 @@ use super::{Answer, Behaviour, Received, Shared};
 
 const CHUNK_BYTES: usize = 8 * 1024;
 const MORE_THAN_IS_SENT: usize = 1_000_000_000;
+/// From one byte to the next, where a byte comes at a time.
+const DRIP_INTERVAL: Duration = Duration::from_millis(100);
+/// From one burst to the next. Without pauses the sender would keep a core busy, and other tests run beside.
+const BURST_INTERVAL: Duration = Duration::from_millis(10);
+const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 /// Who a receiver is in TLS.
 pub(super) struct Identity {
@@ -83,14 +90,14 @@ async fn misbehave(stream: &mut impl Connection, behaviour: Behaviour) -> io::Re
         Behaviour::HalfAHead => stream.write_all(b"HTTP/1.1 200 OK\r\nContent-").await?,
         Behaviour::HalfABody => stream.write_all(format!("{announced}half of").as_bytes()).await?,
         Behaviour::Gibberish => stream.write_all(b"220 mail.example.com ESMTP\r\n").await?,
-        Behaviour::EndlessHead => {
-            stream.write_all(b"HTTP/1.1 200 OK\r\n").await?;
-            endlessly(stream, format!("x-filler: {}\r\n", "x".repeat(CHUNK_BYTES)).as_bytes()).await?;
-        }
-        Behaviour::EndlessBody => {
-            stream.write_all(announced.as_bytes()).await?;
-            endlessly(stream, &[b'x'; CHUNK_BYTES]).await?;
-        }
+        Behaviour::BodyWithoutHead => stream.write_all(b"<html>hello</html>").await?,
+        Behaviour::EndlessHead => endlessly(stream, "HTTP/1.1 200 OK\r\n", &filler()).await?,
+        Behaviour::DrippingHead => drip(stream, "HTTP/1.1 200 OK\r\nx-filler: ", "x", DRIP_INTERVAL).await?,
+        Behaviour::EndlessContinue => drip(stream, "", &CONTINUE.repeat(CHUNK_BYTES / CONTINUE.len()), BURST_INTERVAL).await?,
+        Behaviour::EndlessBody => endlessly(stream, &announced, &"x".repeat(CHUNK_BYTES)).await?,
+        Behaviour::DrippingBody => drip(stream, &announced, "x", DRIP_INTERVAL).await?,
+        Behaviour::EndlessExtension => endlessly(stream, &format!("{CHUNKED}5;"), &"x".repeat(CHUNK_BYTES)).await?,
+        Behaviour::EndlessTrailers => endlessly(stream, &format!("{CHUNKED}0\r\n"), &filler()).await?,
         Behaviour::StallAfter(bytes) => {
             stream.write_all(announced.as_bytes()).await?;
             stream.write_all(&vec![b'x'; bytes]).await?;
@@ -101,9 +108,25 @@ async fn misbehave(stream: &mut impl Connection, behaviour: Behaviour) -> io::Re
     stream.shutdown().await
 }
 
-async fn endlessly(stream: &mut impl Connection, chunk: &[u8]) -> io::Result<()> {
+/// A header as long as a chunk.
+fn filler() -> String {
+    format!("x-filler: {}\r\n", "x".repeat(CHUNK_BYTES))
+}
+
+async fn endlessly(stream: &mut impl Connection, begin: &str, chunk: &str) -> io::Result<()> {
+    stream.write_all(begin.as_bytes()).await?;
     loop {
-        stream.write_all(chunk).await?;
+        stream.write_all(chunk.as_bytes()).await?;
+    }
+}
+
+async fn drip(stream: &mut impl Connection, begin: &str, drop: &str, interval: Duration) -> io::Result<()> {
+    stream.write_all(begin.as_bytes()).await?;
+    let mut drops = tokio::time::interval(interval);
+    loop {
+        drops.tick().await;
+        stream.write_all(drop.as_bytes()).await?;
+        stream.flush().await?;
     }
 }
 

@@ -223,6 +223,18 @@ impl Server {
         signal(&self.process.child, name);
     }
 
+    /// How much memory it has had at most, in KiB.
+    pub(crate) fn peak_memory_kib(&self) -> u64 {
+        let status = fs::read_to_string(self.proc().join("status")).expect("the status of a process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    /// How many files and connections it has open.
+    pub(crate) fn open_files(&self) -> usize {
+        fs::read_dir(self.proc().join("fd")).expect("the files of a process").count()
+    }
+
     /// Waits until it has ended; answers how, and what it printed after the line with its address.
     pub(crate) async fn ended(self) -> (ExitStatus, String) {
         let (mut process, mut rest) = (self.process, String::new());
@@ -235,5 +247,10 @@ impl Server {
         self.signal("TERM");
         let (status, rest) = self.ended().await;
         assert_eq!((status.code(), rest.as_str()), (Some(0), ""));
+    }
+
+    /// What the kernel tells about it.
+    fn proc(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}", self.process.child.id().expect("it runs")))
     }
 }
