@@ -166,7 +166,7 @@ fn command(program: &Path, data: &Path) -> Command {
         .env("BELLWETHER_ALLOW_HTTP", "true")
         .env("BELLWETHER_ALLOW_NETWORKS", "127.0.0.0/8")
         .env("BELLWETHER_LOG_FORMAT", "json")
-        .env("RUST_LOG", "warn")
+        .env("RUST_LOG", "error")
         .current_dir(data)
         .kill_on_drop(true);
     command

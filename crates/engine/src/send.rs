@@ -4,11 +4,12 @@
 //! retries or tables.
 
 mod connect;
+mod explain;
 mod proxy;
 mod resolver;
 
-use std::error::Error as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bellwether_domain::delivery::MAX_RECORDED_BODY_BYTES;
@@ -20,15 +21,17 @@ use http::header::{CONTENT_TYPE, InvalidHeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use hyper::ext::on_informational;
 use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::{Client, Error};
+use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serializer as _;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use crate::Settings;
 use crate::registry::ActiveWebhook;
-use connect::{ConnectError, Guard, TimeLimit};
+use connect::{Guard, TimeLimit};
 
 pub use proxy::{NotAProxy, Proxy};
 pub(crate) use resolver::resolve;
@@ -39,6 +42,8 @@ const IDLE_CONNECTION_LIMIT: Duration = Duration::from_secs(30);
 const MAX_IDLE_CONNECTIONS_PER_HOST: usize = 8;
 const MAX_RESPONSE_BODY_BYTES: usize = 64 * 1024;
 const MAX_RESPONSE_HEADERS: usize = 100;
+/// Answers of 1xx before the one that counts.
+const MAX_INFORMATIONAL: usize = 16;
 /// Room for those of every request, and for `host` and `content-length`.
 const HEADERS: usize = 16;
 const EVENT: HeaderName = HeaderName::from_static("x-webhook-event");
@@ -116,12 +121,15 @@ impl Sender {
     }
 
     /// What the head of an answer says counts, although its body may take too long; only a success must be whole.
-    async fn exchange(&self, request: Request<Full<Bytes>>, now: Timestamp, deadline: Instant) -> Ended {
-        let mut unsuccessful = None;
+    async fn exchange(&self, mut request: Request<Full<Bytes>>, now: Timestamp, deadline: Instant) -> Ended {
+        let (mut unsuccessful, never_ends) = (None, limit_informational(&mut request));
         let whole = async {
             let response = match self.client.request(request).await {
                 Ok(response) => response,
-                Err(error) => return explain(&error),
+                Err(error) => {
+                    let (outcome, sentence) = explain::request(&error);
+                    return (outcome, None, Some(sentence));
+                }
             };
             let code = response.status().as_u16();
             let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| parse_retry_after(value.to_str().ok()?, now));
@@ -129,15 +137,29 @@ impl Sender {
             let error = (!outcome.is_success()).then(|| explain_status(code));
             unsuccessful = error.is_some().then(|| (outcome.clone(), None, error.clone()));
             match read_beginning(response).await {
-                (body, Err(broken)) if error.is_none() => {
-                    (Outcome::Unreachable, body, Some(format!("the answer broke off: {}", innermost(&broken))))
-                }
+                (body, Err(broken)) if error.is_none() => (Outcome::Unreachable, body, Some(explain::body(&broken))),
                 (body, _) => (outcome, body, error),
             }
         };
-        let ended = timeout_at(deadline, whole).await;
-        ended.unwrap_or_else(|_| unsuccessful.unwrap_or_else(too_late))
+        let ended = timeout_at(deadline, never_ends.run_until_cancelled(whole)).await;
+        match ended {
+            Ok(Some(ended)) => ended,
+            Ok(None) => failed(format!("the endpoint sent more than {MAX_INFORMATIONAL} answers of 1xx, and none that counts")),
+            Err(_) => unsuccessful.unwrap_or_else(too_late),
+        }
     }
+}
+
+/// Cancelled when an endpoint goes on saying that an answer will come.
+fn limit_informational(request: &mut Request<Full<Bytes>>) -> CancellationToken {
+    let (never_ends, seen) = (CancellationToken::new(), AtomicUsize::new(0));
+    let cancel = never_ends.clone();
+    on_informational(request, move |_| {
+        if seen.fetch_add(1, Ordering::Relaxed) == MAX_INFORMATIONAL {
+            cancel.cancel();
+        }
+    });
+    never_ends
 }
 
 /// Outcome, beginning of the body, and why it failed.
@@ -157,30 +179,6 @@ fn explain_status(code: u16) -> String {
         410 => "the endpoint answered 410: it is gone".to_owned(),
         _ => format!("the endpoint answered {code}"),
     }
-}
-
-/// What went wrong with a request, in plain words: the connector's own, or the innermost cause.
-fn explain(error: &Error) -> Ended {
-    let mut cause = error.source();
-    let mut innermost = None;
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<ConnectError>() {
-            let outcome = if error.is_refusal() { Outcome::Refused } else { Outcome::Unreachable };
-            return (outcome, None, Some(error.to_string()));
-        }
-        innermost = Some(error);
-        cause = error.source();
-    }
-    let what = if error.is_connect() { "connecting failed" } else { "the request failed" };
-    failed(innermost.map_or_else(|| format!("{what}: {error}"), |cause| format!("{what}: {cause}")))
-}
-
-fn innermost<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error::Error + 'static) {
-    let mut innermost = error;
-    while let Some(cause) = innermost.source() {
-        innermost = cause;
-    }
-    innermost
 }
 
 /// Reads a body up to its limit, and returns the beginning as text, and whether it broke off before.
@@ -203,7 +201,9 @@ async fn read_beginning(response: Response<Incoming>) -> (Option<String>, Result
         }
     }
     // Tables of text do not hold NUL characters everywhere.
-    let text = String::from_utf8_lossy(&beginning).replace('\0', "\u{fffd}");
+    let mut text = String::from_utf8_lossy(&beginning).replace('\0', "\u{fffd}");
+    // What stands in the place of other bytes is longer than they are.
+    text.truncate(text.floor_char_boundary(MAX_RECORDED_BODY_BYTES));
     ((!text.is_empty()).then_some(text), ended)
 }
 

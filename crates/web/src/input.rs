@@ -45,7 +45,7 @@ impl FromRequest<App> for JsonOrNothing {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        if request.body().is_end_stream() && !request.headers().contains_key(CONTENT_TYPE) {
+        if request.body().is_end_stream() {
             return Ok(Self(json!({})));
         }
         JsonBody::from_request(request, app).await.map(|JsonBody(value)| Self(value))

@@ -411,6 +411,31 @@ async fn what_is_not_there_or_switched_off_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn dead_letters_are_sent_again_and_counted() {
+    let (server, webhook) = server_with_webhook().await;
+    record_each_status(&server, &webhook).await;
+    let replay = format!("{webhook}/replay");
+    let queued = async |body: Value| server.call("POST", &replay, &body).await.json(202);
+    assert_eq!(queued(json!({"status": "failed", "since": "2026-02-25T13:00:00Z"})).await, json!({"queued": 0}));
+    assert_eq!(queued(json!({"status": "cancelled", "until": "2026-02-25T12:00:00Z"})).await, json!({"queued": 0}));
+    assert_eq!(queued(json!({"status": "cancelled"})).await, json!({"queued": 1}));
+    assert_eq!(server.call_raw("POST", &replay, "").await.json(202), json!({"queued": 1}));
+    for (body, field) in [
+        (json!({"status": "success"}), "status"),
+        (json!({"status": 5}), "status"),
+        (json!({"since": "yesterday"}), "since"),
+        (json!({"limit": 5}), "limit"),
+    ] {
+        let problem = server.call("POST", &replay, &body).await.problem(422);
+        assert_eq!(problem["errors"].as_object().expect("errors").keys().collect::<Vec<_>>(), [field], "{body}");
+    }
+    server.patch(&webhook, &json!({"enabled": false})).await;
+    assert_eq!(server.call_raw("POST", &replay, "").await.problem(409)["detail"], "the webhook is switched off");
+    server.delete(&webhook).await;
+    server.call_raw("POST", &replay, "").await.problem(404);
+}
+
+#[tokio::test]
 async fn a_test_is_marked_as_one_and_says_so() {
     let (server, webhook) = server_with_webhook().await;
     let sent = server.call_raw("POST", &format!("{webhook}/test"), "").await.json(202)["delivery"].clone();

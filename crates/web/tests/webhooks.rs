@@ -508,3 +508,54 @@ async fn limits_hold_when_many_ask_at_once() {
     assert_eq!(statuses, [201, 409, 409]);
     assert_eq!(server.call_at_once(3, "DELETE", &webhook, &json!(null)).await, [204, 404, 404]);
 }
+
+#[tokio::test]
+async fn a_new_secret_is_shown_once_and_needs_no_body() {
+    let (server, _) = server_with_site().await;
+    let made = server.post(WEBHOOKS, &json!({"url": NOWHERE})).await["webhook"].clone();
+    let path = format!("{WEBHOOKS}/{}", id_of(&made));
+    let mut secrets = vec![made["secret"].clone()];
+    for body in ["", "{}", r#"{"grace_seconds": 0}"#, r#"{"grace_seconds": 604800}"#] {
+        let answer = match body {
+            "" => server.call_raw("POST", &format!("{path}/secret"), "").await.json(200),
+            body => {
+                let body: Value = serde_json::from_str(body).expect("JSON");
+                server.call("POST", &format!("{path}/secret"), &body).await.json(200)
+            }
+        };
+        assert_eq!(answer.as_object().map(|object| object.len()), Some(1));
+        let secret = answer["secret"].clone();
+        assert!(secret.as_str().is_some_and(|secret| secret.starts_with("whsec_")) && !secrets.contains(&secret), "{secret}");
+        secrets.push(secret);
+    }
+    let shown = server.get(&path).await.to_string();
+    assert!(!secrets.iter().any(|secret| shown.contains(secret.as_str().expect("a text"))), "{shown}");
+    for (body, field) in [
+        (json!({"grace_seconds": 604_801}), "grace_seconds"),
+        (json!({"grace_seconds": -1}), "grace_seconds"),
+        (json!({"grace": 1}), "grace"),
+        (json!([]), ""),
+    ] {
+        let problem = server.call("POST", &format!("{path}/secret"), &body).await.problem(422);
+        assert_eq!(problem["errors"].as_object().expect("errors").keys().collect::<Vec<_>>(), [field], "{body}");
+    }
+}
+
+#[tokio::test]
+async fn headers_are_checked_kept_and_never_shown() {
+    let (server, _) = server_with_site().await;
+    let made = server.post(WEBHOOKS, &json!({"url": NOWHERE, "headers": {"X-Token": "open sesame"}})).await["webhook"].clone();
+    assert_eq!(made["headers"], json!({"x-token": null}));
+    let path = format!("{WEBHOOKS}/{}", id_of(&made));
+    // What was read can be written again.
+    assert_eq!(server.patch(&path, &json!({"headers": made["headers"]})).await["webhook"]["headers"], made["headers"]);
+    let bad = json!({"Content-Type": "text/plain", "x-new": null, "a b": "c"});
+    let problem = server.call("PATCH", &path, &json!({"headers": bad})).await.problem(422);
+    assert_eq!(
+        problem["errors"].as_object().expect("errors").keys().collect::<Vec<_>>(),
+        ["headers.Content-Type", "headers.a b"]
+    );
+    let problem = server.call("PATCH", &path, &json!({"headers": {"x-new": null}})).await.problem(422);
+    assert_eq!(problem["errors"]["headers.x-new"], json!(["must have a value: there is none yet to keep"]));
+    assert!(!server.get(&path).await.to_string().contains("sesame"));
+}

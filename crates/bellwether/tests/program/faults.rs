@@ -169,35 +169,51 @@ fn heads() -> Vec<Fault> {
     let with = |name, value: &str| Answer::with(200, name, value);
     let headers = |count| Answer { status: 200, headers: vec![("x-filler", "x".to_owned()); count], body: Vec::new() };
     vec![
-        fault("resets the connection", Behaviour::Reset, unreached("the request failed: Connection reset by peer…")),
+        fault("resets the connection", Behaviour::Reset, unreached("the connection was reset")),
+        fault("closes the connection", Behaviour::Close, unreached("the connection was closed before an answer came")),
+        fault("breaks off in the head", Behaviour::HalfAHead, unreached("the connection was closed before an answer came")),
         fault(
-            "closes the connection",
-            Behaviour::Close,
-            unreached("the request failed: connection closed before message completed"),
+            "speaks another protocol",
+            Behaviour::Gibberish,
+            unreached("the answer is no proper HTTP: invalid HTTP version parsed"),
         ),
         fault(
-            "breaks off in the head",
-            Behaviour::HalfAHead,
-            unreached("the request failed: connection closed before message completed"),
+            "answers without a head",
+            Behaviour::BodyWithoutHead,
+            unreached("the answer is no proper HTTP: invalid HTTP version parsed"),
         ),
-        fault("speaks another protocol", Behaviour::Gibberish, unreached("the request failed: invalid HTTP version parsed")),
-        fault("answers without a head", Behaviour::BodyWithoutHead, unreached("the request failed: invalid HTTP version parsed")),
         fault(
             "has a header of a megabyte",
             with("x-filler", &"x".repeat(1_000_000)),
-            unreached("the request failed: message head is too large"),
+            unreached("the head of the answer is too large, or has more than 100 headers"),
         ),
         // With the length of the content there is one more.
         fault("has as many headers as it may", headers(99), arrived(200)),
-        fault("has too many headers", headers(100), unreached("the request failed: message head is too large")),
-        fault("has two lengths", with("Content-Length", "5"), unreached("the request failed: invalid content-length parsed")),
+        fault(
+            "has too many headers",
+            headers(100),
+            unreached("the head of the answer is too large, or has more than 100 headers"),
+        ),
+        fault(
+            "has two lengths",
+            with("Content-Length", "5"),
+            unreached("the answer is no proper HTTP: invalid content-length parsed"),
+        ),
         fault(
             "has no number as its length",
             with("Content-Length", "-1"),
-            unreached("the request failed: invalid content-length parsed"),
+            unreached("the answer is no proper HTTP: invalid content-length parsed"),
         ),
-        fault("has a header without a name", with("", "x"), unreached("the request failed: invalid HTTP header parsed")),
-        fault("has a NUL in its head", with("x-filler", "\0"), unreached("the request failed: invalid HTTP header parsed")),
+        fault(
+            "has a header without a name",
+            with("", "x"),
+            unreached("the answer is no proper HTTP: invalid HTTP header parsed"),
+        ),
+        fault(
+            "has a NUL in its head",
+            with("x-filler", "\0"),
+            unreached("the answer is no proper HTTP: invalid HTTP header parsed"),
+        ),
     ]
 }
 
@@ -209,7 +225,7 @@ fn bodies() -> Vec<Fault> {
         fault(
             "breaks off in the body",
             Behaviour::HalfABody,
-            unreached("the answer broke off: end of file before message length reached").with_body("half of"),
+            unreached("the answer broke off: the connection was closed before its end").with_body("half of"),
         ),
         fault("answers with a compressed bomb", bomb, arrived(200).with_body("\u{1f}\u{fffd}\u{8}\u{fffd}")),
         fault("answers with what is no text", with(b"a\0b\xffc"), arrived(200).with_body("a\u{fffd}b\u{fffd}c")),
@@ -217,34 +233,43 @@ fn bodies() -> Vec<Fault> {
         fault(
             "has a chunk whose length is no number",
             chunked(b"many\r\n"),
-            unreached("the answer broke off: Invalid chunk size line: missing size digit"),
+            unreached("the body of the answer is no proper HTTP: Invalid chunk size line: missing size digit"),
         ),
         fault(
             "has a chunk whose length is no length",
             chunked(b"fffffffffffffffff\r\n"),
-            unreached("the answer broke off: invalid chunk size: overflow"),
+            unreached("the body of the answer is no proper HTTP: invalid chunk size: overflow"),
         ),
         fault(
             "has a chunk that is longer than it says",
             chunked(b"2\r\nabc\r\n0\r\n\r\n"),
-            unreached("the answer broke off: Invalid chunk body CR").with_body("ab"),
+            unreached("the body of the answer is no proper HTTP: Invalid chunk body CR").with_body("ab"),
         ),
     ]
 }
 
 fn endless_answers() -> Vec<Fault> {
     vec![
-        fault("has a head without an end", Behaviour::EndlessHead, unreached("the request failed: message head is too large")),
+        fault(
+            "has a head without an end",
+            Behaviour::EndlessHead,
+            unreached("the head of the answer is too large, or has more than 100 headers"),
+        ),
+        fault(
+            "says to go on without an end",
+            Behaviour::EndlessContinue,
+            unreached("the endpoint sent more than 16 answers of 1xx, and none that counts"),
+        ),
         fault("has a body without an end", Behaviour::EndlessBody, arrived(200).with_body("xxx")),
         fault(
             "has a chunk's extension without an end",
             Behaviour::EndlessExtension,
-            unreached("the answer broke off: chunk extensions over limit"),
+            unreached("the body of the answer is no proper HTTP: chunk extensions over limit"),
         ),
         fault(
             "has trailers without an end",
             Behaviour::EndlessTrailers,
-            unreached("the answer broke off: chunk trailers bytes over limit"),
+            unreached("the body of the answer is no proper HTTP: chunk trailers bytes over limit"),
         ),
     ]
 }
@@ -260,7 +285,6 @@ fn slow_answers() -> Vec<Fault> {
     vec![
         fault("never answers", Behaviour::Hang, too_late),
         fault("sends a head a byte at a time", Behaviour::DrippingHead, too_late),
-        fault("says to go on without an end", Behaviour::EndlessContinue, too_late),
         fault("sends a body a byte at a time", Behaviour::DrippingBody, too_late),
         fault("stalls at once", Behaviour::StallAfter(0), too_late),
         fault("stalls just before enough is read", Behaviour::StallAfter(64 * 1024 - 1), too_late),
@@ -281,16 +305,20 @@ fn connections() -> Vec<Fault> {
         fault(
             "has a certificate that nobody vouches for",
             Endpoint::Untrusted,
-            unreached("TLS failed: invalid peer certificate: …"),
+            unreached("TLS failed: nobody who is trusted vouches for the certificate; BELLWETHER_CA_FILE can add who does"),
         ),
         fault("is spoken to in TLS and knows none", Endpoint::SpokenToInTls, unreached("TLS failed: …")),
         fault(
             "is spoken to without TLS and wants it",
             Endpoint::SpokenToWithoutTls,
-            unreached("the request failed: invalid HTTP version parsed"),
+            unreached("the answer is no proper HTTP: invalid HTTP version parsed"),
         ),
         fault("does not listen", Endpoint::Nobody, unreached("connecting failed: Connection refused…")),
-        fault("has a name that nobody has", Endpoint::NoName, unreached("the name nobody.invalid. cannot be resolved: …")),
+        fault(
+            "has a name that nobody has",
+            Endpoint::NoName,
+            unreached("the name nobody.invalid. cannot be resolved: there is no such name"),
+        ),
     ]
 }
 
@@ -441,7 +469,7 @@ fn recorded_body(attempt: &Value) -> &str {
 /// Whether an attempt took and kept no more than it may. Each character stands for at least a byte of the answer.
 fn is_bounded(attempt: &Value) -> bool {
     let duration_ms = attempt["duration_ms"].as_u64().expect("a duration");
-    duration_ms <= MAX_DURATION_MS && recorded_body(attempt).chars().count() <= MAX_RECORDED_BODY_BYTES
+    duration_ms <= MAX_DURATION_MS && recorded_body(attempt).len() <= MAX_RECORDED_BODY_BYTES
 }
 
 /// Whether the next attempt comes so long after this one, or none comes.

@@ -1,6 +1,7 @@
 //! The real binary, used as its users use it: started, configured, loaded, killed, asked by real trackers in a real browser.
 //!
-//! [`command_line`] is what operators see, [`durability`] what a 202 is worth, [`faults`] what endpoints do wrong, [`browser`] what
+//! [`command_line`] is what operators see, [`durability`] what a 202 is worth, [`faults`] what endpoints do wrong, [`storage`] what
+//! becomes of a database that cannot be written, [`browser`] what
 //! trackers and receivers see, [`documentation`] whether its samples work; [`architecture`] holds the crates to who may import
 //! whom. It is one program, since several would each take as long to link.
 
@@ -16,5 +17,7 @@ mod documentation;
 mod durability;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod storage;
 #[cfg(test)]
 mod support;

@@ -24,9 +24,9 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 use tracing::warn;
 
-use super::SenderError;
 use super::proxy::{Proxy, ToProxy};
 use super::resolver::{Resolve, resolve};
+use super::{SenderError, explain};
 
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
@@ -211,6 +211,6 @@ where
 fn tls_or_inner(error: Box<dyn std::error::Error + Send + Sync>) -> ConnectError {
     match error.downcast::<ConnectError>() {
         Ok(error) => *error,
-        Err(error) => ConnectError::Tls(error.to_string()),
+        Err(error) => ConnectError::Tls(explain::tls(&*error)),
     }
 }

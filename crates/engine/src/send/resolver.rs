@@ -7,6 +7,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use hickory_resolver::TokioResolver;
 
+use super::explain;
+
 const TIME_LIMIT: Duration = Duration::from_secs(3);
 const MAX_ADDRESSES: usize = 16;
 
@@ -30,7 +32,7 @@ impl SystemResolver {
 impl Resolve for SystemResolver {
     fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
         Box::pin(async move {
-            let found = self.0.lookup_ip(host).await.map_err(io::Error::other)?;
+            let found = self.0.lookup_ip(host).await.map_err(explain::lookup)?;
             Ok(found.iter().collect())
         })
     }

@@ -240,6 +240,25 @@ async fn what_finds_the_disk_full_is_refused_and_fires_when_there_is_room_again(
 }
 
 #[tokio::test]
+async fn what_finds_the_database_read_only_is_refused_and_what_waits_goes_out_when_it_can_be_written_again() {
+    let (mut receiver, mut rig) = (Receiver::start().await, Rig::start().await);
+    rig.hook(&receiver).await;
+    receiver.behave_next([503]);
+    take(&rig, 1, signup()).await;
+    assert_eq!(rig.count(Status::Retrying).await, 1);
+    let forbid = |connection: &Connection| Ok(connection.pragma_update(None, "query_only", true)?);
+    rig.engine.store().write(forbid).await.expect("a change");
+    let refused = rig.visit(1, signup()).await;
+    assert!(matches!(refused, Err(StoreError::ReadOnly)), "{refused:?}");
+    rig.clock.advance(std::time::Duration::from_secs(2));
+    assert!(rig.engine.dispatch_due().await.is_err());
+    rig.restart().await;
+    rig.pass(std::time::Duration::ZERO).await;
+    take(&rig, 1, signup()).await;
+    assert_eq!((rig.count(Status::Success).await, receiver.so_far().len()), (2, 3));
+}
+
+#[tokio::test]
 async fn changes_count_from_the_next_event_on() {
     let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
     let (engine, site_id) = (&rig.engine, rig.site_id);

@@ -38,11 +38,11 @@ fn is_a_sentence_for_people(error: &str) -> bool {
 #[tokio::test]
 async fn what_breaks_is_explained_and_tried_again() {
     let cases = [
-        (Behaviour::Reset, "the request failed: Connection reset by peer"),
-        (Behaviour::Close, "the request failed: connection closed before message completed"),
-        (Behaviour::HalfAHead, "the request failed: connection closed before message completed"),
-        (Behaviour::Gibberish, "the request failed: invalid HTTP version parsed"),
-        (Behaviour::EndlessHead, "the request failed: message head is too large"),
+        (Behaviour::Reset, "the connection was reset"),
+        (Behaviour::Close, "the connection was closed before an answer came"),
+        (Behaviour::HalfAHead, "the connection was closed before an answer came"),
+        (Behaviour::Gibberish, "the answer is no proper HTTP: invalid HTTP version parsed"),
+        (Behaviour::EndlessHead, "the head of the answer is too large, or has more than 100 headers"),
     ];
     for (behaviour, expected) in cases {
         let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
@@ -142,6 +142,7 @@ async fn a_body_is_read_up_to_64_kib_and_4096_bytes_of_it_are_kept() {
         (answer(b""), None),
         (answer(b"a\0b\xffc"), Some("a\u{fffd}b\u{fffd}c".to_owned())),
         (answer("ü".repeat(2_049).as_bytes()), Some("ü".repeat(2_048))),
+        (answer(&[0xff; 5_000]), Some("\u{fffd}".repeat(MAX_RECORDED_BODY_BYTES / 3))),
     ];
     for (behaviour, expected) in cases {
         let (receiver, rig) = (Receiver::start().await, Rig::start().await);
@@ -197,8 +198,8 @@ async fn a_certificate_that_is_not_trusted_is_refused() {
     let (mut receiver, plain) = (Receiver::start_tls().await, Receiver::start().await);
     let trusting = Settings { extra_roots_pem: receiver.root_pem().map(|pem| pem.as_bytes().to_vec()), ..settings() };
     let cases = [
-        (settings(), receiver.url_at("localhost"), "TLS failed: invalid peer certificate: "),
-        (trusting.clone(), receiver.url_at("hooks.example"), "TLS failed: invalid peer certificate: "),
+        (settings(), receiver.url_at("localhost"), "TLS failed: nobody who is trusted vouches for the certificate; "),
+        (trusting.clone(), receiver.url_at("hooks.example"), "TLS failed: the certificate is not good: "),
         (trusting, plain.url_at("localhost").replace("http:", "https:"), "TLS failed: "),
     ];
     for (settings, url, expected) in cases {

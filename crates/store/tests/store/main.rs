@@ -4,5 +4,7 @@
 
 mod configuration;
 mod history;
+mod migrations;
 mod outbox;
+mod retention;
 mod rig;

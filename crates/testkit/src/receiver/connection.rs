@@ -17,8 +17,6 @@ const CHUNK_BYTES: usize = 8 * 1024;
 const MORE_THAN_IS_SENT: usize = 1_000_000_000;
 /// From one byte to the next, where a byte comes at a time.
 const DRIP_INTERVAL: Duration = Duration::from_millis(100);
-/// From one burst to the next. Without pauses the sender would keep a core busy, and other tests run beside.
-const BURST_INTERVAL: Duration = Duration::from_millis(10);
 const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 
@@ -92,10 +90,10 @@ async fn misbehave(stream: &mut impl Connection, behaviour: Behaviour) -> io::Re
         Behaviour::Gibberish => stream.write_all(b"220 mail.example.com ESMTP\r\n").await?,
         Behaviour::BodyWithoutHead => stream.write_all(b"<html>hello</html>").await?,
         Behaviour::EndlessHead => endlessly(stream, "HTTP/1.1 200 OK\r\n", &filler()).await?,
-        Behaviour::DrippingHead => drip(stream, "HTTP/1.1 200 OK\r\nx-filler: ", "x", DRIP_INTERVAL).await?,
-        Behaviour::EndlessContinue => drip(stream, "", &CONTINUE.repeat(CHUNK_BYTES / CONTINUE.len()), BURST_INTERVAL).await?,
+        Behaviour::DrippingHead => drip(stream, "HTTP/1.1 200 OK\r\nx-filler: ", "x").await?,
+        Behaviour::EndlessContinue => endlessly(stream, "", &CONTINUE.repeat(CHUNK_BYTES / CONTINUE.len())).await?,
         Behaviour::EndlessBody => endlessly(stream, &announced, &"x".repeat(CHUNK_BYTES)).await?,
-        Behaviour::DrippingBody => drip(stream, &announced, "x", DRIP_INTERVAL).await?,
+        Behaviour::DrippingBody => drip(stream, &announced, "x").await?,
         Behaviour::EndlessExtension => endlessly(stream, &format!("{CHUNKED}5;"), &"x".repeat(CHUNK_BYTES)).await?,
         Behaviour::EndlessTrailers => endlessly(stream, &format!("{CHUNKED}0\r\n"), &filler()).await?,
         Behaviour::StallAfter(bytes) => {
@@ -120,9 +118,9 @@ async fn endlessly(stream: &mut impl Connection, begin: &str, chunk: &str) -> io
     }
 }
 
-async fn drip(stream: &mut impl Connection, begin: &str, drop: &str, interval: Duration) -> io::Result<()> {
+async fn drip(stream: &mut impl Connection, begin: &str, drop: &str) -> io::Result<()> {
     stream.write_all(begin.as_bytes()).await?;
-    let mut drops = tokio::time::interval(interval);
+    let mut drops = tokio::time::interval(DRIP_INTERVAL);
     loop {
         drops.tick().await;
         stream.write_all(drop.as_bytes()).await?;

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::process::Stdio;
 
 use axum::http::StatusCode;
+use bellwether_testkit::receiver::Receiver;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use crate::support::{Home, Output, SITE, secret, signal, within};
+use crate::support::{Home, Output, SITE, is_signed, secret, signal, within};
 
 const COMMANDS: [&str; 7] = ["serve", "demo", "receive", "migrate", "user", "key", "check"];
 
@@ -18,7 +19,8 @@ async fn the_help_explains_every_command_and_setting() {
     let home = Home::new();
     let help = home.run(&["--help"]).await;
     assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
-    let settings = ["listen", "data_dir", "database_url", "secret_key", "allow_http", "allow_networks", "retention_days"];
+    let settings =
+        ["listen", "data_dir", "database_url", "secret_key", "allow_http", "allow_networks", "proxy_url", "retention_days"];
     for word in COMMANDS.iter().chain(&settings).chain(&["BELLWETHER_", "RUST_LOG"]) {
         assert!(help.stdout.contains(word), "{word} is not in {}", help.stdout);
     }
@@ -59,6 +61,61 @@ async fn the_data_are_for_their_owner_only() {
         assert_eq!(mode(&home.data_dir().join(name)), 0o600, "{name}");
     }
     server.stop().await;
+}
+
+#[tokio::test]
+async fn the_key_that_encrypts_is_replaced_and_everything_goes_on() {
+    let (home, mut receiver) = (Home::new(), Receiver::start().await);
+    let nothing = home.run(&["key", "rotate-encryption"]).await;
+    assert_eq!(nothing.code, Some(1));
+    assert!(nothing.refusal().contains("there is no database yet"), "{nothing:?}");
+    let server = home.serve().await;
+    let client = home.client(&server).await;
+    let webhook = client.set_up(&[json!({"event_name": "Signup"})], &receiver.url()).await;
+    let busy = home.run(&["key", "rotate-encryption"]).await;
+    assert!(busy.refusal().contains("another bellwether serves this database already"), "{busy:?}");
+    server.stop().await;
+
+    let file = home.data_dir().join("secret.key");
+    let before = fs::read_to_string(&file).expect("the key");
+    let rotated = home.run(&["key", "rotate-encryption"]).await;
+    assert_eq!((rotated.code, rotated.stderr.as_str()), (Some(0), ""));
+    assert!(rotated.stdout.starts_with("the secrets of 1 of 1 webhooks were encrypted anew, all with the key "), "{rotated:?}");
+    let after = fs::read_to_string(&file).expect("the key");
+    assert!(after != before && after.lines().count() == 1);
+    assert_eq!(fs::metadata(&file).expect("metadata").permissions().mode() & 0o777, 0o600);
+
+    let server = home.serve().await;
+    let client = client.moved_to(server.address);
+    assert_eq!(client.event(json!({"n": "Signup"})).await.expect("an answer"), StatusCode::ACCEPTED);
+    assert!(is_signed(&receiver.next().await, &secret(&webhook)));
+    server.stop().await;
+    fs::write(&file, before).expect("written");
+    let refused = home.run(&["check"]).await;
+    assert!(refused.refusal().contains("BELLWETHER_SECRET_KEY is not the key"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_key_that_is_set_is_replaced_by_another_before_it() {
+    let (old, new) = ("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=");
+    let home = Home::new();
+    let with = |keys: &str, arguments: &[&str]| {
+        let mut command = home.command(arguments);
+        command.env("BELLWETHER_SECRET_KEY", keys);
+        command
+    };
+    let server = home.start(with(old, &["serve"])).await;
+    let client = home.client(&server).await;
+    client.set_up(&[], "http://127.0.0.1:9/").await;
+    server.stop().await;
+    let again = Output::of(with(old, &["key", "rotate-encryption"])).await;
+    assert!(again.stdout.starts_with("the secrets of 0 of 1 webhooks "), "{again:?}");
+    assert!(again.stderr.starts_with("BELLWETHER_SECRET_KEY: to replace the key"), "{again:?}");
+    let rotated = Output::of(with(&format!("{new},{old}"), &["key", "rotate-encryption"])).await;
+    assert!(rotated.stdout.starts_with("the secrets of 1 of 1 webhooks "), "{rotated:?}");
+    assert_eq!(Output::of(with(new, &["check"])).await.code, Some(0));
+    assert_eq!(Output::of(with(old, &["check"])).await.code, Some(1));
+    assert!(!home.data_dir().join("secret.key").exists());
 }
 
 #[tokio::test]

@@ -223,6 +223,11 @@ impl Server {
         signal(&self.process.child, name);
     }
 
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.child.id().expect("it runs")
+    }
+
     /// How much memory it has had at most, in KiB.
     pub(crate) fn peak_memory_kib(&self) -> u64 {
         let status = fs::read_to_string(self.proc().join("status")).expect("the status of a process");
@@ -251,6 +256,6 @@ impl Server {
 
     /// What the kernel tells about it.
     fn proc(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/{}", self.process.child.id().expect("it runs")))
+        PathBuf::from(format!("/proc/{}", self.id()))
     }
 }
