@@ -30,7 +30,7 @@ use crate::send::{Answer, Sender};
 use crate::workers::Workers;
 use breakers::{Breakers, Recorded};
 use paces::Paces;
-use places::{MAX_HELD, Place, Places};
+use places::{MAX_HELD, Pass, Place, Places};
 use queues::Queues;
 use settle::Settler;
 
@@ -133,7 +133,10 @@ impl Dispatcher {
         let mut places = Vec::new();
         for event in &mut events {
             for delivery in &mut event.deliveries {
-                let place = self.places.take(delivery.webhook_id, event.created_at);
+                let place = match delivery.test {
+                    true => self.places.take_by_hand(delivery.webhook_id),
+                    false => self.places.take(delivery.webhook_id, event.created_at),
+                };
                 delivery.owner = place.is_some().then_some(self.owner);
                 places.push(place);
             }
@@ -152,7 +155,7 @@ impl Dispatcher {
     /// Keeps a delivery of the same event as `other`, and sends it. For callers who stay.
     pub(crate) async fn resend(self: &Arc<Self>, other: DeliveryId, mut new: NewDelivery) -> Result<(), StoreError> {
         let (now, webhook_id) = (self.ambient.now(), new.webhook_id);
-        let place = self.places.take(webhook_id, now);
+        let place = self.places.take_by_hand(webhook_id);
         new.owner = place.is_some().then_some(self.owner);
         let delivery = self.store.resend(other, new, now).await?;
         self.send_or_leave(delivery, place);
@@ -336,8 +339,10 @@ impl Dispatcher {
                 return;
             };
             let settlement = match self.turn(webhook_id).await {
-                Some(_under_way) if held.place.is_trial() || !self.places.is_barred(webhook_id) => self.deliver(&held).await,
-                Some(_) => self.given_back(&held.delivery),
+                Some(_) if held.place.pass() == Pass::Usual && self.places.is_barred(webhook_id) => {
+                    self.given_back(&held.delivery)
+                }
+                Some(_under_way) => self.deliver(&held).await,
                 // It is given back to the table with everything else.
                 None => continue,
             };
@@ -365,7 +370,8 @@ impl Dispatcher {
         let settled_at = self.ambient.now();
         let is_on = self.registry.webhook_that_is_on(delivery.webhook_id).is_some();
         let success = answer.outcome.is_success();
-        let recorded = self.breakers.record(delivery.webhook_id, success, held.place.is_trial(), settled_at);
+        let is_trial = held.place.pass() == Pass::Trial;
+        let recorded = self.breakers.record(delivery.webhook_id, success, is_trial, settled_at);
         self.obey(&webhook, &recorded);
         let (schedule, counted) = (webhook.webhook.schedule(), delivery.counted_attempts.saturating_add(1));
         let (verdict, counted) = match recorded.change {

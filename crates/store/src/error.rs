@@ -50,8 +50,8 @@ pub enum StoreError {
     /// The transaction that this shared with others failed.
     #[error("the database undid this together with something that failed: try again")]
     Undone,
-    /// Others have been reading for too long.
-    #[error("the database is busy: others have been reading from it for too long")]
+    /// This or others have been reading for too long.
+    #[error("the database is busy: reading from it takes too long")]
     Busy,
     /// The store is closing.
     #[error("the database is being closed")]
@@ -85,6 +85,7 @@ impl From<rusqlite::Error> for StoreError {
             Some((_, rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE | rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY)) => Self::Exists,
             Some((_, rusqlite::ffi::SQLITE_CONSTRAINT_FOREIGNKEY)) => Self::Gone,
             Some((ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _)) => Self::Locked,
+            Some((ErrorCode::OperationInterrupted, _)) => Self::Busy,
             Some((ErrorCode::DiskFull, _)) => Self::Full,
             Some((ErrorCode::ReadOnly | ErrorCode::PermissionDenied, _)) => Self::ReadOnly,
             Some((ErrorCode::CannotOpen, _)) => Self::CannotOpen(error.to_string()),

@@ -7,7 +7,7 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{CachedStatement, Connection, OpenFlags};
 use tokio::runtime::Handle;
@@ -23,7 +23,10 @@ mod migrations {
 const MAX_WRITES_WAITING: usize = 4_096;
 const MAX_WRITES_PER_COMMIT: usize = 256;
 const READERS: usize = 4;
+/// How long a reading may wait for a connection, and how long it may take.
 const READER_TIME_LIMIT: Duration = Duration::from_secs(10);
+/// After so many steps of SQLite's machine the time is looked at.
+const STEPS_BETWEEN_LOOKS: i32 = 100_000;
 const STATEMENT_CACHE: usize = 64;
 /// Negative, as SQLite wants it for KiB; pages are cached as they are used.
 const CACHE_KIB: i32 = -8_000;
@@ -172,7 +175,7 @@ impl Store {
     }
 
     /// Runs `work` on a connection that only reads, in one transaction. It sees everything that was committed before. Errors: `Busy`
-    /// when other reading takes too long.
+    /// when this or other reading takes too long.
     pub async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
@@ -203,8 +206,8 @@ impl Readers {
         let readers = self.clone();
         // The reading ends by itself, so the permit is its own: whoever asked for it may be gone by then.
         let reading = tokio::task::spawn_blocking(move || {
-            let connection = readers.take()?;
-            let result = within_reading(&connection, work);
+            let mut connection = readers.take()?;
+            let result = within_reading(&mut connection, READER_TIME_LIMIT, work);
             readers.give_back(connection);
             drop(permit);
             result
@@ -355,10 +358,17 @@ fn within_transaction<T>(
     if connection.is_autocommit() { result.and(Err(StoreError::Undone)) } else { result }
 }
 
-/// All statements see the same state.
-fn within_reading<T>(connection: &Connection, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+/// All statements see the same state, and are broken off when they take too long.
+fn within_reading<T>(
+    connection: &mut Connection,
+    limit: Duration,
+    work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     execute(connection, "BEGIN")?;
+    let deadline = Instant::now() + limit;
+    connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || Instant::now() > deadline))?;
     let result = work(connection);
+    connection.progress_handler(0, None::<fn() -> bool>)?;
     execute(connection, "COMMIT")?;
     result
 }
@@ -481,6 +491,18 @@ mod tests {
         store.write(limit(1_000_000)).await.expect("no limit");
         store.write(insert(3)).await.expect("room again");
         assert_eq!(salts(&store).await, 1 + i64::from(small.is_ok()));
+    }
+
+    #[tokio::test]
+    async fn a_reading_without_an_end_is_broken_off() {
+        let file = file();
+        let store = store(&file);
+        let endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n";
+        let count = |connection: &Connection| Ok(connection.query_row(endless, [], |row| row.get::<_, i64>(0))?);
+        let mut connection = store.readers.take().expect("a connection");
+        assert!(matches!(within_reading(&mut connection, Duration::ZERO, count), Err(StoreError::Busy)));
+        store.readers.give_back(connection);
+        assert_eq!(salts(&store).await, 0);
     }
 
     #[tokio::test]

@@ -33,8 +33,7 @@ pub(super) struct Places {
 /// A place in memory for a delivery to one endpoint. It is free again when this is dropped.
 pub(super) struct Place {
     webhook_id: WebhookId,
-    /// Whether it is the one that a barred endpoint may take.
-    is_trial: bool,
+    pass: Pass,
     places: Arc<Places>,
 }
 
@@ -66,10 +65,21 @@ impl Endpoint {
     }
 }
 
+/// On what terms a place was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// As long as its endpoint is not barred.
+    Usual,
+    /// For the one request that a barred endpoint gets now and then.
+    Trial,
+    /// For a request that somebody waits for, whether or not the endpoint is barred.
+    ByHand,
+}
+
 impl Place {
-    /// Whether it was taken for the one request that a barred endpoint gets now and then.
-    pub(super) fn is_trial(&self) -> bool {
-        self.is_trial
+    /// On what terms it was taken.
+    pub(super) fn pass(&self) -> Pass {
+        self.pass
     }
 }
 
@@ -87,8 +97,21 @@ impl Places {
         if something_is_due || state.room(webhook_id, now) == 0 {
             return None;
         }
-        let is_trial = state.hold(webhook_id, 1, now);
-        Some(Place { webhook_id, is_trial, places: self.clone() })
+        let pass = state.hold(webhook_id, 1, now);
+        Some(Place { webhook_id, pass, places: self.clone() })
+    }
+
+    /// A place for something that somebody sends by hand: it goes before what is due, and to a barred endpoint too. None when there is
+    /// no room.
+    pub(super) fn take_by_hand(self: &Arc<Self>, webhook_id: WebhookId) -> Option<Place> {
+        let mut state = self.state();
+        let held = state.endpoints.get(&webhook_id).map_or(0, |endpoint| endpoint.held);
+        if state.room_beside(held) == 0 {
+            return None;
+        }
+        state.free -= 1;
+        state.change(webhook_id, |endpoint| endpoint.held += 1);
+        Some(Place { webhook_id, pass: Pass::ByHand, places: self.clone() })
     }
 
     /// Notes that something waits in the table.
@@ -145,8 +168,8 @@ impl Places {
             if count > 0 {
                 left -= count;
                 state.change(webhook_id, |endpoint| endpoint.stored = None);
-                let is_trial = state.hold(webhook_id, count, now);
-                taken.push((webhook_id, (0..count).map(|_| Place { webhook_id, is_trial, places: self.clone() }).collect()));
+                let pass = state.hold(webhook_id, count, now);
+                taken.push((webhook_id, (0..count).map(|_| Place { webhook_id, pass, places: self.clone() }).collect()));
             }
         }
         taken
@@ -192,12 +215,20 @@ impl State {
     fn room(&self, webhook_id: WebhookId, now: Timestamp) -> usize {
         let endpoint = self.endpoints.get(&webhook_id);
         let (held, barred) = endpoint.map_or((0, None), |endpoint| (endpoint.held, endpoint.barred));
-        if self.closed || barred.is_some_and(|until| until > now) {
+        match barred {
+            Some(until) if until > now => 0,
+            Some(_) => self.room_beside(held).min(1),
+            None => self.room_beside(held),
+        }
+    }
+
+    /// The same for one that is not barred and holds `held`.
+    fn room_beside(&self, held: usize) -> usize {
+        if self.closed {
             return 0;
         }
         let shared = self.free.saturating_sub(RESERVED);
-        let room = shared.saturating_sub(held).div_ceil(2).max(FEW.saturating_sub(held).min(self.free));
-        if barred.is_some() { room.min(1) } else { room }
+        shared.saturating_sub(held).div_ceil(2).max(FEW.saturating_sub(held).min(self.free))
     }
 
     /// As much of that, for what waits in the table, as is worth a look: all of it, once the endpoint is down to half.
@@ -208,16 +239,17 @@ impl State {
         if held <= room || held < FEW || is_barred { room } else { 0 }
     }
 
-    /// Takes places. True when it is the one of a barred endpoint, which then waits for word of it.
-    fn hold(&mut self, webhook_id: WebhookId, count: usize, now: Timestamp) -> bool {
+    /// Takes places. A barred endpoint then waits for word of its one.
+    fn hold(&mut self, webhook_id: WebhookId, count: usize, now: Timestamp) -> Pass {
         self.free -= count;
-        let mut is_trial = false;
+        let mut pass = Pass::Usual;
         self.change(webhook_id, |endpoint| {
             endpoint.held += count;
-            is_trial = endpoint.barred.is_some();
-            endpoint.barred = endpoint.barred.map(|_| now + TRIAL_TIME);
+            if endpoint.barred.is_some() {
+                (pass, endpoint.barred) = (Pass::Trial, Some(now + TRIAL_TIME));
+            }
         });
-        is_trial
+        pass
     }
 
     /// Changes what is known of an endpoint, and keeps in step when it comes in next.
@@ -352,7 +384,7 @@ mod tests {
         let mut trial = places.take_for_stored(now(), 600);
         assert_eq!(trial.len(), 1);
         assert_eq!(trial[0].1.len(), 1);
-        assert!(trial[0].1[0].is_trial());
+        assert_eq!(trial[0].1[0].pass(), Pass::Trial);
         places.note_stored(id(1), BEFORE);
         assert!(places.take_for_stored(later(), 600).is_empty());
         assert_eq!(places.next_look(later()), Some(now() + TRIAL_TIME));
@@ -360,10 +392,12 @@ mod tests {
         places.unbar(id(1));
         let taken = places.take_for_stored(later(), 600);
         assert_eq!(taken[0].1.len(), 600);
-        assert!(!taken[0].1[0].is_trial());
+        assert_eq!(taken[0].1[0].pass(), Pass::Usual);
         places.bar(id(2), BEFORE);
-        assert!(places.take(id(2), now()).is_some_and(|place| place.is_trial()));
+        assert!(places.take(id(2), now()).is_some_and(|place| place.pass() == Pass::Trial));
         assert!(places.take(id(2), later()).is_none());
+        assert!(places.take_by_hand(id(2)).is_some_and(|place| place.pass() == Pass::ByHand));
+        assert!(places.is_barred(id(2)));
     }
 
     #[test]

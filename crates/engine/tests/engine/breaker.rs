@@ -105,6 +105,23 @@ async fn the_log_tells_when_a_breaker_opens_and_closes() {
 }
 
 #[tokio::test]
+async fn what_is_sent_by_hand_does_not_wait_and_may_close_the_breaker() {
+    let (mut receiver, rig, webhook) = failing().await;
+    rig.complete_in_turn(3).await;
+    rig.engine.send_test(rig.site_id, webhook).await.expect("a test");
+    rig.engine.drained().await;
+    assert_eq!((receiver.so_far().len(), json!(rig.engine.breaker(webhook))["failures"].clone()), (1, json!(6)));
+    receiver.behave(200);
+    let waiting = rig.deliveries(webhook).await.last().expect("a delivery").id;
+    rig.engine.resend(rig.site_id, webhook, waiting).await.expect("a delivery");
+    receiver.next().await;
+    rig.engine.drained().await;
+    assert_eq!(json!(rig.engine.breaker(webhook))["state"], "closed");
+    rig.pass(seconds(2)).await;
+    assert_eq!((rig.count(Status::Pending).await, rig.count(Status::Success).await), (0, 10));
+}
+
+#[tokio::test]
 async fn another_url_begins_anew() {
     let (_, rig, webhook) = failing().await;
     rig.complete_in_turn(3).await;
