@@ -17,12 +17,15 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::Ended;
 use crate::config::{Config, ConfigError};
 use crate::secret_key::{self, SecretKeyError, SecretKeys, create_data_dir};
 use crate::telemetry;
+
+/// Of the connections that come in, those that go out, and the database.
+const ENOUGH_FILES: u64 = 20_000;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -47,6 +50,7 @@ pub(crate) struct Signals {
 /// `bellwether serve`: until SIGTERM or Ctrl-C, or until a worker dies.
 pub(crate) async fn run(config: Config, ambient: Ambient, no_migrate: bool) -> Ended {
     telemetry::init(config.log_format)?;
+    allow_many_files();
     let migration = if no_migrate { Migration::Require } else { Migration::Run };
     let mut signals = Signals::listen()?;
     let server = Server::start(&config, ambient, migration).await?;
@@ -55,6 +59,17 @@ pub(crate) async fn run(config: Config, ambient: Ambient, no_migrate: bool) -> E
     server.wait(&mut signals).await;
     info!("stopping");
     server.stop().await
+}
+
+/// Every connection is a file. Systems allow few by default, and more to whoever asks.
+fn allow_many_files() {
+    match rlimit::increase_nofile_limit(ENOUGH_FILES) {
+        Ok(files) if files < ENOUGH_FILES => {
+            warn!(files, "few files may be open at a time; connections beyond that fail (ulimit -n)")
+        }
+        Ok(_) => {}
+        Err(error) => warn!(%error, "how many files may be open cannot be changed"),
+    }
 }
 
 impl Server {

@@ -13,9 +13,10 @@ use crate::time::Timestamp;
 pub const FAILURES_TO_OPEN: u32 = 5;
 /// The longest pause between two trials.
 pub const MAX_PAUSE: Duration = Duration::from_secs(300);
-/// An endpoint that has only failed for so long is given up.
+/// An endpoint that has only failed for so long, so many trials in a row among it, is given up.
 pub const GIVEN_UP_AFTER: Duration = Duration::from_secs(5 * 24 * 60 * 60);
 
+const TRIALS_TO_GIVE_UP: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How an endpoint has been doing. The default is well.
@@ -30,6 +31,8 @@ pub struct Breaker {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Open {
+    /// How many trials have failed.
+    trials: u32,
     pause: Duration,
     trial_at: Timestamp,
 }
@@ -66,13 +69,14 @@ impl Breaker {
         match &mut self.open {
             Some(_) if !is_trial => Change::Stays,
             Some(open) => {
+                open.trials = open.trials.saturating_add(1);
                 open.pause = (open.pause * 2).min(MAX_PAUSE);
                 open.trial_at = now + open.pause;
                 Change::StaysOpen(open.trial_at)
             }
             None if self.failures >= FAILURES_TO_OPEN => {
                 let trial_at = now + FIRST_PAUSE;
-                self.open = Some(Open { pause: FIRST_PAUSE, trial_at });
+                self.open = Some(Open { trials: 0, pause: FIRST_PAUSE, trial_at });
                 Change::Opens(trial_at)
             }
             None => Change::Stays,
@@ -99,9 +103,11 @@ impl Breaker {
         self.open.as_ref().map(|open| open.trial_at)
     }
 
-    /// Whether the endpoint has failed for so long, and lately so often, that nothing is to be hoped for.
+    /// Whether the endpoint has failed for so long, and lately so often, that nothing is to be hoped for. Two bad moments with
+    /// silence in between are not enough.
     pub fn is_hopeless(&self, now: Timestamp) -> bool {
-        self.open.is_some() && self.failing_since.is_some_and(|since| now.since(since) >= GIVEN_UP_AFTER)
+        let tried = self.open.as_ref().is_some_and(|open| open.trials >= TRIALS_TO_GIVE_UP);
+        tried && self.failing_since.is_some_and(|since| now.since(since) >= GIVEN_UP_AFTER)
     }
 
     /// The clock was set back by so much.
@@ -173,18 +179,31 @@ mod tests {
         assert_eq!(breaker, Breaker::default());
     }
 
+    /// The same after so many trials, each a pause after the one before.
+    fn tried(mut breaker: Breaker, trials: u32) -> Breaker {
+        for _ in 0..trials {
+            let now = breaker.trial_at().expect("it is open");
+            breaker.record(false, true, now);
+        }
+        breaker
+    }
+
     #[test]
     fn only_what_fails_often_and_for_days_is_hopeless() {
         let five_days = GIVEN_UP_AFTER.as_secs();
-        assert!(!failed(5).is_hopeless(at(five_days - 1)));
-        assert!(failed(5).is_hopeless(at(five_days)));
-        assert!(!failed(4).is_hopeless(at(five_days)));
+        assert!(tried(failed(5), 10).is_hopeless(at(five_days)));
+        assert!(!tried(failed(5), 10).is_hopeless(at(five_days - 1)));
+        assert!(!tried(failed(5), 9).is_hopeless(at(five_days)));
+        // Two short outages with more than five days in between.
+        let mut quiet = failed(4);
+        quiet.record(false, false, at(2 * five_days));
+        assert!(!quiet.is_hopeless(at(2 * five_days)));
         let mut restarted = Breaker::failing_since(at(0));
         for second in 0..5 {
-            assert!(!restarted.is_hopeless(at(five_days)));
-            restarted.record(false, false, at(second));
+            restarted.record(false, false, at(five_days + second));
         }
-        assert!(restarted.is_hopeless(at(five_days)));
+        assert!(!restarted.is_hopeless(at(five_days + 5)));
+        assert!(tried(restarted, 10).is_hopeless(at(five_days + 5)));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! its own queue, its own few workers and its own share of the places, so that a slow one costs only itself. One that fails again
 //! and again has its breaker open: what is held for it goes back to the table, and is tried one at a time.
 
-mod breakers;
+mod clock;
 mod paces;
 mod places;
 mod queues;
@@ -28,9 +28,9 @@ use tracing::{error, info, warn};
 use crate::registry::{ActiveWebhook, Registry};
 use crate::send::{Answer, Sender};
 use crate::workers::Workers;
-use breakers::{Breakers, Recorded};
+use clock::{Clock, Step};
 use paces::Paces;
-use places::{MAX_HELD, Pass, Place, Places};
+use places::{Ended, MAX_HELD, Pass, Place, Places};
 use queues::Queues;
 use settle::Settler;
 
@@ -43,8 +43,8 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// A process that has not said for this long that it is alive loses its deliveries.
 const LEASE: Duration = Duration::from_secs(30);
 const LEASE_RENEWAL: Duration = Duration::from_secs(10);
-/// A clock that differs by less from what it must be has not been set.
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
+/// How many deliveries are brought forward in a transaction, when the clock was set back.
+const BROUGHT_FORWARD: usize = 1_000;
 /// Webhooks that are given up and not yet switched off. One that finds no room asks again with its next failure.
 const MAX_GIVEN_UP: usize = 256;
 
@@ -58,20 +58,20 @@ pub(crate) struct Dispatcher {
     workers: Workers,
     queues: Mutex<Queues<Held>>,
     places: Arc<Places>,
-    breakers: Breakers,
     paces: Paces,
     given_up: mpsc::Sender<GivenUp>,
     in_flight: Semaphore,
     wake: Arc<Notify>,
     renew_at: Mutex<Timestamp>,
-    /// What the clock said last, and when that was.
-    clock: Mutex<(Timestamp, Instant)>,
+    clock: Clock,
 }
 
 /// A webhook to be switched off.
 #[derive(Clone, Debug)]
 pub(crate) struct GivenUp {
     pub(crate) webhook_id: WebhookId,
+    /// The endpoint that is given up: it may be another by now.
+    pub(crate) url: Arc<str>,
     /// Why, in a sentence for people.
     pub(crate) reason: String,
 }
@@ -99,7 +99,7 @@ impl Dispatcher {
         let places = Places::new();
         let settler = Settler::start(owner, store.clone(), places.clone(), wake.clone(), workers);
         let (given_up, to_be_switched_off) = mpsc::channel(MAX_GIVEN_UP);
-        let breakers = Breakers::new(registry.failing());
+        places.note_failing(registry.failing());
         let dispatcher = Arc::new(Self {
             owner,
             renew_at: Mutex::new(now + LEASE_RENEWAL),
@@ -111,12 +111,11 @@ impl Dispatcher {
             workers: workers.clone(),
             queues: Mutex::default(),
             places,
-            breakers,
             paces: Paces::default(),
             given_up,
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             wake,
-            clock: Mutex::new((now, Instant::now())),
+            clock: Clock::new(now, Instant::now()),
         });
         dispatcher.look_at_tables().await?;
         workers.spawn("dispatcher", dispatcher.clone().run());
@@ -203,15 +202,19 @@ impl Dispatcher {
 
     /// How a webhook's endpoint has been doing.
     pub(crate) fn breaker(&self, webhook_id: WebhookId) -> Breaker {
-        self.breakers.get(webhook_id)
+        self.places.breaker(webhook_id)
     }
 
     /// A webhook begins anew: it has another endpoint, is switched on again, or is gone.
     pub(crate) fn start_over(&self, webhook_id: WebhookId) {
-        self.breakers.forget(webhook_id);
         self.paces.forget(webhook_id);
-        self.places.unbar(webhook_id);
+        self.places.start_over(webhook_id);
         self.wake.notify_one();
+    }
+
+    /// Whether the clock was set forward lately, so that what it says is old may not be.
+    pub(crate) fn doubts_clock(&self) -> bool {
+        self.clock.was_set_forward_lately(Instant::now())
     }
 
     /// Waits until nothing is held in memory.
@@ -244,6 +247,9 @@ impl Dispatcher {
         drop(waiting);
         self.places.all_free().await;
         self.settler.end();
+        if let Err(error) = self.keep_changes().await {
+            warn!(%error, "since when endpoints have failed cannot be kept");
+        }
         if let Err(error) = self.store.give_back(self.owner).await {
             warn!(%error, "deliveries cannot be given back; they are taken over when the lease ends");
         }
@@ -256,19 +262,30 @@ impl Dispatcher {
     /// Times in the tables are those of the clock. When it is set back, they would be far away: they are set back with it. What a
     /// clock that is set forward makes due at once is sent at once.
     async fn watch_clock(&self, now: Timestamp, instant: Instant) -> Result<(), StoreError> {
-        let (then, since) = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        let expected = then + instant.duration_since(since);
-        let (back, forward) = (expected.since(now), now.since(expected));
-        if now < then && back > CLOCK_TOLERANCE {
-            let moved = self.store.bring_forward(now, back).await?;
-            warn!(seconds = back.as_secs(), deliveries = moved, "the clock was set back; what waits is due as much earlier");
-            self.breakers.set_back(back);
-            self.places.set_back(back);
-            self.look_at_tables().await?;
-        } else if forward > CLOCK_TOLERANCE {
-            warn!(seconds = forward.as_secs(), "the clock was set forward; what waited for that time is due now");
+        match self.clock.look(now, instant) {
+            Step::None => {}
+            Step::Back(by) => {
+                warn!(seconds = by.as_secs(), "the clock was set back; what waits is due as much earlier");
+                self.places.set_back(by);
+                for backlog in self.store.backlogs().await? {
+                    self.bring_forward(backlog.webhook_id, now, by).await?;
+                }
+                self.look_at_tables().await?;
+            }
+            Step::Forward(by) => {
+                warn!(seconds = by.as_secs(), "the clock was set forward; what waited for that time is due now");
+            }
         }
-        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = (now, instant);
+        self.clock.set(now, instant);
+        Ok(())
+    }
+
+    /// A part at a time, so that others can write in between.
+    async fn bring_forward(&self, webhook_id: WebhookId, now: Timestamp, by: Duration) -> Result<(), StoreError> {
+        let mut after = Some((now, DeliveryId::from_bytes([u8::MAX; 16])));
+        while let Some(position) = after {
+            after = self.store.bring_forward(webhook_id, position, (now, by), BROUGHT_FORWARD).await?;
+        }
         Ok(())
     }
 
@@ -278,9 +295,20 @@ impl Dispatcher {
         if renew_at <= now || was_set_back {
             self.store.keep_alive(self.owner, now, now + LEASE, MAX_HELD).await?;
             self.look_at_tables().await?;
+            self.keep_changes().await?;
             *self.renew_at.lock().unwrap_or_else(PoisonError::into_inner) = now + LEASE_RENEWAL;
         }
         Ok(())
+    }
+
+    /// Writes down since when endpoints have only failed, for the process that comes after this one.
+    async fn keep_changes(&self) -> Result<(), StoreError> {
+        let changes = self.places.take_changes();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let kept = self.store.note_failing(changes.clone()).await;
+        kept.inspect_err(|_| self.places.put_changes_back(&changes))
     }
 
     /// Makes what waits in the table this process's work, as much as there are places for.
@@ -338,26 +366,51 @@ impl Dispatcher {
             let Some(held) = self.queues().next(webhook_id) else {
                 return;
             };
-            let settlement = match self.turn(webhook_id).await {
-                Some(_) if held.place.pass() == Pass::Usual && self.places.is_barred(webhook_id) => {
-                    self.given_back(&held.delivery)
+            let settlement = if self.is_barred(&held) {
+                self.given_back(&held.delivery)
+            } else {
+                match self.turn(webhook_id).await {
+                    Some(_) if self.is_barred(&held) => self.given_back(&held.delivery),
+                    Some(_under_way) => self.deliver(&held).await,
+                    // It is given back to the table with everything else.
+                    None => continue,
                 }
-                Some(_under_way) => self.deliver(&held).await,
-                // It is given back to the table with everything else.
-                None => continue,
             };
             self.settler.settle(settlement, held.place).await;
         }
     }
 
+    /// Whether a delivery has to go back to the table, because its endpoint's breaker is open.
+    fn is_barred(&self, held: &Held) -> bool {
+        held.place.pass() == Pass::Usual && self.places.is_barred(held.delivery.webhook_id)
+    }
+
     /// Waits until a request to an endpoint may begin; none at the shutdown.
     async fn turn(&self, webhook_id: WebhookId) -> Option<SemaphorePermit<'_>> {
         let webhook = self.registry.webhook_that_is_on(webhook_id);
-        if let Some(per_second) = webhook.and_then(|webhook| webhook.webhook.rate_limit_per_second) {
-            let begin = self.paces.reserve(webhook_id, per_second, Instant::now());
-            self.workers.shutdown().run_until_cancelled(sleep_until(begin)).await?;
-        }
-        self.in_flight.acquire().await.ok()
+        let limit = webhook.and_then(|webhook| webhook.webhook.rate_limit_per_second);
+        let turn = async {
+            let begin = match limit {
+                Some(per_second) => self.pause(webhook_id, per_second).await,
+                None => Instant::now(),
+            };
+            let under_way = self.in_flight.acquire().await.ok();
+            match limit {
+                // It had to wait for others, and now it would begin together with the next.
+                Some(per_second) if begin.elapsed() > paces::interval(per_second) => {
+                    self.pause(webhook_id, per_second).await;
+                }
+                _ => {}
+            }
+            under_way
+        };
+        self.workers.shutdown().run_until_cancelled(turn).await?
+    }
+
+    async fn pause(&self, webhook_id: WebhookId, per_second: u32) -> Instant {
+        let begin = self.paces.reserve(webhook_id, per_second, Instant::now());
+        sleep_until(begin).await;
+        begin
     }
 
     async fn deliver(&self, held: &Held) -> Settlement {
@@ -368,53 +421,46 @@ impl Dispatcher {
         let started_at = self.ambient.now();
         let answer = self.sender.send(&webhook, delivery, started_at).await;
         let settled_at = self.ambient.now();
-        let is_on = self.registry.webhook_that_is_on(delivery.webhook_id).is_some();
-        let success = answer.outcome.is_success();
-        let is_trial = held.place.pass() == Pass::Trial;
-        let recorded = self.breakers.record(delivery.webhook_id, success, is_trial, settled_at);
-        self.obey(&webhook, &recorded);
+        let ended = self.attempt_ended(&webhook, held.place.pass(), &answer, settled_at);
         let (schedule, counted) = (webhook.webhook.schedule(), delivery.counted_attempts.saturating_add(1));
-        let (verdict, counted) = match recorded.change {
+        let (verdict, counted) = match ended.change {
             Change::StaysOpen(trial_at) => {
                 (schedule.decide_trial(&answer.outcome, settled_at, trial_at), delivery.counted_attempts)
             }
             _ => (schedule.decide(counted, &answer.outcome, settled_at, self.ambient.fraction()), counted),
         };
+        let is_on = self.registry.webhook_that_is_on(delivery.webhook_id).is_some();
         let (status, next_attempt_at) = Status::after(verdict, is_on);
         let number = delivery.attempt_count.saturating_add(1);
         log_attempt(&webhook, delivery, number, status, &answer);
-        self.give_up_if_hopeless(delivery.webhook_id, &answer, recorded.is_hopeless);
-        let attempt = record((number, counted), started_at, answer);
-        let (url, failing_since) = (Some(webhook.url.clone()), recorded.failing_since);
-        Settlement { url, attempt: Some(attempt), failing_since, settled_at, ..settlement(delivery, status, next_attempt_at) }
+        let (url, attempt) = (Some(webhook.url.clone()), Some(record((number, counted), started_at, answer)));
+        Settlement { url, attempt, settled_at, ..settlement(delivery, status, next_attempt_at) }
     }
 
-    /// Lets an endpoint's requests through, or all but trials not.
-    fn obey(&self, webhook: &ActiveWebhook, recorded: &Recorded) {
-        let (id, site) = (webhook.webhook.id, webhook.webhook.site_id);
-        match recorded.change {
-            Change::Stays => {}
+    /// Takes note of what the attempt says of the endpoint, unless the webhook has another one by now, or is off.
+    fn attempt_ended(&self, webhook: &ActiveWebhook, pass: Pass, answer: &Answer, now: Timestamp) -> Ended {
+        let id = webhook.webhook.id;
+        let is_current = self.registry.webhook_that_is_on(id).is_some_and(|current| current.url == webhook.url);
+        if !is_current {
+            return Ended { change: Change::Stays, is_hopeless: false };
+        }
+        let ended = self.places.attempt_ended(id, answer.outcome.is_success(), pass, now);
+        let site = webhook.webhook.site_id;
+        match ended.change {
+            Change::Stays | Change::StaysOpen(_) => {}
             Change::Opens(trial_at) => {
-                self.places.bar(id, trial_at);
                 warn!(%site, webhook = %id, %trial_at, "the breaker opens: the endpoint fails again and again, and is only tried now and then");
             }
-            Change::StaysOpen(trial_at) => self.places.bar(id, trial_at),
             Change::Closes => {
-                self.places.unbar(id);
                 self.wake.notify_one();
                 info!(%site, webhook = %id, "the breaker closes: the endpoint works again");
             }
         }
-    }
-
-    fn give_up_if_hopeless(&self, webhook_id: WebhookId, answer: &Answer, is_hopeless: bool) {
-        let reason = match answer.outcome.is_gone() {
-            true => "the endpoint answered 410: it is gone".to_owned(),
-            false if is_hopeless => format!("all attempts failed for {} days", GIVEN_UP_AFTER.as_secs() / 86_400),
-            false => return,
-        };
-        // Who finds no room asks again with the next failure.
-        let _ = self.given_up.try_send(GivenUp { webhook_id, reason });
+        if let Some(reason) = reason_to_give_up(answer, ended.is_hopeless) {
+            // Who finds no room asks again with the next failure.
+            let _ = self.given_up.try_send(GivenUp { webhook_id: id, url: webhook.url.clone(), reason });
+        }
+        ended
     }
 
     fn cancelled(&self, delivery: &DueDelivery) -> Settlement {
@@ -428,6 +474,13 @@ impl Dispatcher {
     }
 }
 
+fn reason_to_give_up(answer: &Answer, is_hopeless: bool) -> Option<String> {
+    match answer.outcome.is_gone() {
+        true => Some("the endpoint answered 410: it is gone".to_owned()),
+        false => is_hopeless.then(|| format!("all attempts failed for {} days", GIVEN_UP_AFTER.as_secs() / 86_400)),
+    }
+}
+
 fn settlement(delivery: &DueDelivery, status: Status, next_attempt_at: Option<Timestamp>) -> Settlement {
     Settlement {
         delivery_id: delivery.id,
@@ -437,7 +490,6 @@ fn settlement(delivery: &DueDelivery, status: Status, next_attempt_at: Option<Ti
         attempt: None,
         next_attempt_at,
         settled_at: Timestamp::EPOCH,
-        failing_since: None,
     }
 }
 

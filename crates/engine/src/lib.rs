@@ -34,6 +34,7 @@ pub use detect::{Client, Ingested};
 pub use manage::{ManageError, NewWebhook};
 pub use prune::Pruned;
 pub use registry::{ActiveSite, ActiveWebhook};
+pub use replay::Progress;
 pub use reseal::{Resealed, reseal};
 pub use send::Proxy;
 pub use workers::{StopError, Workers};
@@ -164,8 +165,9 @@ impl Engine {
     fn start_switching_off(&self, mut given_up: mpsc::Receiver<GivenUp>, workers: &Workers) {
         let (engine, shutdown) = (self.clone(), workers.shutdown().clone());
         let work = async move {
-            while let Some(GivenUp { webhook_id, reason }) = given_up.recv().await {
-                match engine.switch_off(webhook_id, reason).await {
+            while let Some(given_up) = given_up.recv().await {
+                let webhook_id = given_up.webhook_id;
+                match engine.switch_off(given_up).await {
                     Ok(()) | Err(ManageError::NotFound) => {}
                     Err(error) => error!(%error, webhook = %webhook_id, "the webhook cannot be switched off yet"),
                 }

@@ -14,7 +14,6 @@ use bellwether_domain::id::{GoalId, SiteId, TriggerId, WebhookId};
 use bellwether_domain::payload::{Data, WebhookDisabled};
 use bellwether_domain::signature::Secret;
 use bellwether_domain::site::{Site, SiteChange};
-use bellwether_domain::time::Timestamp;
 use bellwether_domain::trigger::{MAX_TRIGGERS_PER_WEBHOOK, NOT_A_GOAL, Rule, Trigger};
 use bellwether_domain::webhook::{Webhook, WebhookChange};
 use bellwether_store::{NewDelivery, NewEvent, SealedWebhook, StoreError};
@@ -22,6 +21,7 @@ use tokio::sync::Mutex;
 use tracing::warn;
 
 use crate::Engine;
+use crate::dispatch::GivenUp;
 use crate::registry::{ActiveSite, ActiveWebhook, SiteParts};
 
 const CANCELLED_PER_WRITE: usize = 1_000;
@@ -122,6 +122,7 @@ impl Engine {
             engine.inner.store.delete_site(id, engine.inner.ambient.now()).await?;
             engine.inner.registry.remove(&active);
             for webhook in &active.webhooks {
+                engine.inner.dispatcher.start_over(webhook.webhook.id);
                 engine.cancel_open(webhook.webhook.id).await;
             }
             Ok(())
@@ -188,8 +189,7 @@ impl Engine {
             };
             let secret = change.secret.unwrap_or_else(|| Secret::generate(ambient));
             let new = ActiveWebhook::new(webhook.clone(), secret.clone());
-            let added =
-                engine.inner.store.add_webhook(engine.sealed(&new, None), engine.inner.settings.max_webhooks_per_site).await;
+            let added = engine.inner.store.add_webhook(engine.sealed(&new), engine.inner.settings.max_webhooks_per_site).await;
             added.map_err(|error| match error {
                 StoreError::TooMany(most) => Invalid::field("webhooks", format!("must be at most {most} a site")).into(),
                 error => exists(error, "the same trigger stands twice"),
@@ -235,7 +235,7 @@ impl Engine {
             let active = engine.site(site_id)?;
             let current = webhook_of(&active, id)?;
             let (secret, until) = (Secret::generate(&engine.inner.ambient), engine.inner.ambient.now() + grace);
-            let previous = (!grace.is_zero()).then(|| (current.secret.clone(), until));
+            let previous = (!grace.is_zero()).then(|| Box::new((current.secret.clone(), until)));
             let changed = ActiveWebhook { secret: secret.clone(), previous, ..ActiveWebhook::clone(current) };
             engine.replace(&active, changed).await?;
             Ok(secret)
@@ -244,12 +244,13 @@ impl Engine {
     }
 
     /// Switches a webhook off that its endpoint gives no reason to keep on, and tells the site's other webhooks that want to know.
-    pub(crate) async fn switch_off(&self, id: WebhookId, reason: String) -> Result<()> {
+    pub(crate) async fn switch_off(&self, given_up: GivenUp) -> Result<()> {
+        let GivenUp { webhook_id: id, url, reason } = given_up;
         let site_id = self.inner.registry.site_of(id).ok_or(ManageError::NotFound)?;
         self.change(site_id, move |engine| async move {
             let active = engine.site(site_id)?;
             let current = webhook_of(&active, id)?;
-            if !current.is_on() {
+            if !current.is_on() || current.url != url {
                 return Ok(());
             }
             warn!(site = %site_id, webhook = %id, reason, "the webhook is switched off");
@@ -359,10 +360,10 @@ impl Engine {
         let (now, id) = (self.inner.ambient.now(), changed.webhook.id);
         let changed = ActiveWebhook { webhook: Webhook { updated_at: now, ..changed.webhook }, ..changed };
         let before = &webhook_of(active, id)?.webhook;
-        let begins_anew = before.url != changed.webhook.url || !changed.is_on() || !before.enabled;
-        let failing_since = self.breaker(id).failing().filter(|_| !begins_anew);
+        let is_other = before.url != changed.webhook.url || before.headers != changed.webhook.headers;
+        let begins_anew = is_other || !changed.is_on() || !before.enabled;
         let deliveries: Vec<_> = told.iter().flat_map(|event| &event.deliveries).map(|delivery| delivery.webhook_id).collect();
-        let updated = self.inner.store.update_webhook(self.sealed(&changed, failing_since), told.into_iter().collect()).await;
+        let updated = self.inner.store.update_webhook(self.sealed(&changed), told.into_iter().collect()).await;
         updated.map_err(|error| exists(error, "the webhook has this trigger already"))?;
         let (mut parts, webhook) = (active.parts(), changed.webhook.clone());
         let changed = Arc::new(changed);
@@ -380,10 +381,10 @@ impl Engine {
         Ok(webhook)
     }
 
-    fn sealed(&self, webhook: &ActiveWebhook, failing_since: Option<Timestamp>) -> SealedWebhook {
+    fn sealed(&self, webhook: &ActiveWebhook) -> SealedWebhook {
         let sealed = self.inner.sealer.seal(webhook, &self.inner.ambient);
         let bare = Webhook { headers: CustomHeaders::default(), ..webhook.webhook.clone() };
-        SealedWebhook { webhook: bare, sealed, failing_since, deleted_at: webhook.deleted_at }
+        SealedWebhook { webhook: bare, sealed, failing_since: None, deleted_at: webhook.deleted_at }
     }
 
     /// For those of the site's other webhooks that want to hear of it; none when there is none.

@@ -46,9 +46,9 @@ pub struct ActiveWebhook {
     pub(crate) url: Arc<str>,
     pub(crate) secret: Secret,
     /// The secret before, and until when it signs too.
-    pub(crate) previous: Option<(Secret, Timestamp)>,
-    /// Its own headers, ready to be sent.
-    pub(crate) headers: HeaderMap,
+    pub(crate) previous: Option<Box<(Secret, Timestamp)>>,
+    /// Its own headers, ready to be sent. Most webhooks have none, and there are many webhooks.
+    pub(crate) headers: Option<Box<HeaderMap>>,
 }
 
 /// What has happened on a site, from one entry to the next.
@@ -100,13 +100,13 @@ impl ActiveWebhook {
 }
 
 /// What no header can be is left out; there is nothing of the kind, since headers are checked as they come in.
-fn header_map(headers: &CustomHeaders) -> HeaderMap {
+fn header_map(headers: &CustomHeaders) -> Option<Box<HeaderMap>> {
     let header = |(name, value): (&str, &str)| {
         let mut value = HeaderValue::try_from(value).ok()?;
         value.set_sensitive(true);
         Some((HeaderName::try_from(name).ok()?, value))
     };
-    headers.iter().filter_map(header).collect()
+    (!headers.is_empty()).then(|| Box::new(headers.iter().filter_map(header).collect()))
 }
 
 impl ActiveSite {

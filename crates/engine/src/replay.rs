@@ -10,14 +10,33 @@ use tracing::{error, info};
 
 use crate::Engine;
 use crate::by_hand::webhook_that_is_on;
-use crate::manage::{Result, not_found};
+use crate::manage::{ManageError, Result, not_found};
 use crate::workers::Workers;
 
 /// The deliveries of a replay that wait at a time.
 const BATCH: usize = 64;
-/// How often it is looked whether an endpoint has nothing to do, while there are replays.
+/// How often it is looked whether an endpoint has nothing to do, while there are replays that go on.
 const INTERVAL: Duration = Duration::from_millis(20);
+/// The same while none of them does.
+const IDLE_INTERVAL: Duration = Duration::from_millis(500);
+const MAX_REPLAYS_PER_WEBHOOK: usize = 10;
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// How far all replays have come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// How many are not done yet.
+    pub left: usize,
+    /// How many of these went on.
+    pub moved: usize,
+}
+
+/// How far one has come.
+enum Step {
+    Waits,
+    Moved,
+    Ended,
+}
 
 impl Engine {
     /// Sends those of a webhook's deliveries again that a filter lets through, each as it is, with its whole retry schedule before
@@ -27,7 +46,11 @@ impl Engine {
         let count = self.inner.store.count_lost(filter).await?;
         if count > 0 {
             let replay = Replay { id: ReplayId::new(&self.inner.ambient), filter, after: DeliveryId::from_bytes([0; 16]) };
-            self.inner.store.add_replay(replay).await.map_err(not_found)?;
+            let added = self.inner.store.add_replay(replay, MAX_REPLAYS_PER_WEBHOOK).await;
+            added.map_err(|error| match error {
+                StoreError::TooMany(_) => ManageError::Conflict("the webhook has ten replays under way already"),
+                error => not_found(error),
+            })?;
             info!(site = %site_id, webhook = %filter.webhook_id, deliveries = count, "replay");
             self.inner.replays.notify_one();
         }
@@ -39,10 +62,11 @@ impl Engine {
         let work = async move {
             loop {
                 let pause = match engine.go_on_with_replays().await {
-                    Ok(0) => {
+                    Ok(Progress { left: 0, .. }) => {
                         engine.inner.replays.notified().await;
                         Duration::ZERO
                     }
+                    Ok(Progress { moved: 0, .. }) => IDLE_INTERVAL,
                     Ok(_) => INTERVAL,
                     Err(error) => {
                         error!(%error, "dead letters cannot be sent again yet");
@@ -57,32 +81,37 @@ impl Engine {
         });
     }
 
-    /// Makes the next of each replay due whose endpoint has nothing else to do. Returns how many replays are not done yet.
-    pub async fn go_on_with_replays(&self) -> std::result::Result<usize, StoreError> {
-        let mut left = 0;
+    /// Makes the next of each replay due whose endpoint has nothing else to do.
+    pub async fn go_on_with_replays(&self) -> std::result::Result<Progress, StoreError> {
+        let mut progress = Progress::default();
         for replay in self.inner.store.replays().await? {
-            if !self.go_on_with(replay).await? {
-                left += 1;
+            match self.go_on_with(replay).await {
+                Ok(Step::Ended) => {}
+                Ok(Step::Waits) => progress.left += 1,
+                Ok(Step::Moved) => (progress.left, progress.moved) = (progress.left + 1, progress.moved + 1),
+                Err(error) => {
+                    error!(%error, webhook = %replay.filter.webhook_id, "a replay cannot go on yet");
+                    progress.left += 1;
+                }
             }
         }
-        Ok(left)
+        Ok(progress)
     }
 
-    /// Whether the replay is done.
-    async fn go_on_with(&self, replay: Replay) -> std::result::Result<bool, StoreError> {
+    async fn go_on_with(&self, replay: Replay) -> std::result::Result<Step, StoreError> {
         let webhook_id = replay.filter.webhook_id;
         let is_on = self.inner.registry.webhook_that_is_on(webhook_id).is_some();
         if is_on && !self.inner.dispatcher.is_idle(webhook_id) {
-            return Ok(false);
+            return Ok(Step::Waits);
         }
         let ids = if is_on { self.inner.store.lost(replay, BATCH).await? } else { Vec::new() };
         if ids.is_empty() {
             self.inner.store.end_replay(replay.id).await?;
-            return Ok(true);
+            return Ok(Step::Ended);
         }
         let now = self.inner.ambient.now();
         self.inner.store.revive(replay, ids, now).await?;
         self.inner.dispatcher.note_stored(webhook_id, now);
-        Ok(false)
+        Ok(Step::Moved)
     }
 }

@@ -52,7 +52,7 @@ impl Sealer {
             (!active.webhook.headers.is_empty()).then(|| self.seal_text(&active.webhook.headers.reveal(), id, HEADERS, ambient));
         Sealed {
             secret: seal(&active.secret),
-            previous: active.previous.as_ref().map(|(secret, until)| (seal(secret), *until)),
+            previous: active.previous.as_deref().map(|(secret, until)| (seal(secret), *until)),
             headers,
         }
     }
@@ -63,7 +63,7 @@ impl Sealer {
         let open = |bytes: &[u8]| Secret::parse(&self.open_text(bytes, webhook.id, SECRET)?).ok();
         let secret = open(&sealed.secret)?;
         let previous = match &sealed.previous {
-            Some((previous, until)) => Some((open(previous)?, *until)),
+            Some((previous, until)) => Some(Box::new((open(previous)?, *until))),
             None => None,
         };
         if let Some(headers) = &sealed.headers {

@@ -218,9 +218,9 @@ fn request(webhook: &ActiveWebhook, delivery: &DueDelivery, now: Timestamp) -> R
 fn headers(webhook: &ActiveWebhook, delivery: &DueDelivery, now: Timestamp) -> Result<HeaderMap, InvalidHeaderValue> {
     let (secret, body) = (&webhook.secret, delivery.payload.as_bytes());
     let (id, timestamp) = (delivery.event_id.to_string(), now.as_seconds());
-    let previous = webhook.previous.as_ref().filter(|(_, until)| now < *until).map(|(secret, _)| secret);
+    let previous = webhook.previous.as_deref().filter(|(_, until)| now < *until).map(|(secret, _)| secret);
     let mut standard = secret.sign_standard(&id, timestamp, body);
-    let mut headers = HeaderMap::with_capacity(HEADERS + webhook.headers.len());
+    let mut headers = HeaderMap::with_capacity(HEADERS);
     if let Some(previous) = previous {
         standard = format!("{standard} {}", previous.sign_standard(&id, timestamp, body));
         headers.insert(SIGNATURE_PREVIOUS, HeaderValue::try_from(previous.sign_body(body))?);
@@ -234,7 +234,8 @@ fn headers(webhook: &ActiveWebhook, delivery: &DueDelivery, now: Timestamp) -> R
     headers.insert(WEBHOOK_ID, id);
     headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
     headers.insert(WEBHOOK_SIGNATURE, HeaderValue::try_from(standard)?);
-    headers.extend(webhook.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+    let own = webhook.headers.iter().flat_map(|headers| headers.iter());
+    headers.extend(own.map(|(name, value)| (name.clone(), value.clone())));
     Ok(headers)
 }
 

@@ -96,8 +96,6 @@ pub struct Settlement {
     pub next_attempt_at: Option<Timestamp>,
     /// When this was decided.
     pub settled_at: Timestamp,
-    /// Where that changed: since when every attempt at the webhook has failed, if the latest has.
-    pub failing_since: Option<Option<Timestamp>>,
 }
 
 /// One attempt, to be recorded.
@@ -194,7 +192,7 @@ impl Store {
         self.write(claim).await
     }
 
-    /// Records attempts, where their deliveries stand now, and how their webhooks do; one transaction. Deliveries that `owner` does not own any more are
+    /// Records attempts and where their deliveries stand now; one transaction. Deliveries that `owner` does not own any more are
     /// left alone; how many these were is returned.
     pub async fn settle(&self, owner: OwnerId, settlements: Arc<[Settlement]>) -> Result<usize, StoreError> {
         let settle = move |connection: &Connection| {
@@ -205,11 +203,7 @@ impl Store {
                     lost += 1;
                 } else if let Some(attempt) = &settlement.attempt {
                     insert_attempt(&mut insert, settlement.delivery_id, attempt)?;
-                }
-                if let Some(since) = settlement.failing_since {
-                    let sql = "UPDATE webhooks SET failing_since_us = $1 WHERE id = $2";
-                    let values = params![since.map(Timestamp::as_micros), settlement.webhook_id.as_bytes()];
-                    prepare(connection, sql)?.execute(values)?;
+                    forget_attempts(connection, settlement.delivery_id, attempt.number)?;
                 }
             }
             Ok(lost)
@@ -262,14 +256,30 @@ impl Store {
         self.write(cancel).await
     }
 
-    /// Brings everything that is due after `now`, and belongs to nobody, forward by so much: the clock was set back. One
-    /// statement.
-    pub async fn bring_forward(&self, now: Timestamp, by: Duration) -> Result<usize, StoreError> {
+    /// Brings up to `limit` of a webhook's open deliveries that belong to nobody, and are due after the position `after`, forward by
+    /// `by`, though not before `now`: the clock was set back. One transaction. Returns the position of the last, if there may be more.
+    pub async fn bring_forward(
+        &self,
+        webhook_id: WebhookId,
+        after: (Timestamp, DeliveryId),
+        (now, by): (Timestamp, Duration),
+        limit: usize,
+    ) -> Result<Option<(Timestamp, DeliveryId)>, StoreError> {
         let bring = move |connection: &Connection| {
-            let sql = "UPDATE deliveries SET next_attempt_at_us = MAX(next_attempt_at_us - $1, $2)
-                       WHERE owner IS NULL AND completed_at_us IS NULL AND next_attempt_at_us > $2";
-            let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
-            Ok(prepare(connection, sql)?.execute([by, now.as_micros()])?)
+            let sql = "SELECT next_attempt_at_us, id FROM deliveries
+                       WHERE webhook_id = $1 AND owner IS NULL AND completed_at_us IS NULL AND (next_attempt_at_us, id) > ($2, $3)
+                       ORDER BY next_attempt_at_us, id LIMIT $4";
+            let mut select = prepare(connection, sql)?;
+            let values = params![webhook_id.as_bytes(), after.0.as_micros(), after.1.as_bytes(), limit];
+            let position = |row: &Row<'_>| Ok((Timestamp::from_micros(row.get(0)?), DeliveryId::from_bytes(row.get(1)?)));
+            let found = select.query_map(values, position)?.collect::<Result<Vec<_>, _>>()?;
+            let mut update =
+                prepare(connection, "UPDATE deliveries SET next_attempt_at_us = $1 WHERE webhook_id = $2 AND id = $3")?;
+            for (due_at, id) in &found {
+                let due_at = (*due_at - by).max(now);
+                update.execute(params![due_at.as_micros(), webhook_id.as_bytes(), id.as_bytes()])?;
+            }
+            Ok(found.last().copied().filter(|_| found.len() == limit))
         };
         self.write(bring).await
     }
@@ -399,6 +409,9 @@ fn update_settled(update: &mut CachedStatement<'_>, owner: OwnerId, settlement: 
     Ok(rows == 1)
 }
 
+/// Of a delivery that is tried again and again the first attempts and the latest are kept.
+const KEPT_ATTEMPTS: u32 = 50;
+
 fn insert_attempt(insert: &mut CachedStatement<'_>, delivery_id: DeliveryId, attempt: &AttemptRecord) -> Result<(), StoreError> {
     insert.execute(params![
         delivery_id.as_bytes(),
@@ -410,6 +423,14 @@ fn insert_attempt(insert: &mut CachedStatement<'_>, delivery_id: DeliveryId, att
         attempt.response_body,
         attempt.error,
     ])?;
+    Ok(())
+}
+
+fn forget_attempts(connection: &Connection, delivery_id: DeliveryId, latest: u32) -> Result<(), StoreError> {
+    if latest > 2 * KEPT_ATTEMPTS {
+        let sql = "DELETE FROM attempts WHERE delivery_id = $1 AND number > $2 AND number <= $3";
+        prepare(connection, sql)?.execute(params![delivery_id.as_bytes(), KEPT_ATTEMPTS, latest - KEPT_ATTEMPTS])?;
+    }
     Ok(())
 }
 

@@ -57,10 +57,15 @@ impl Store {
         self.read(some).await
     }
 
-    /// Keeps a replay; one statement. Errors: `Gone` without its webhook.
-    pub async fn add_replay(&self, replay: Replay) -> Result<(), StoreError> {
+    /// Keeps a replay; one transaction. Errors: `TooMany` where the webhook has `most` already, `Gone` without it.
+    pub async fn add_replay(&self, replay: Replay, most: usize) -> Result<(), StoreError> {
         let add = move |connection: &Connection| {
             let Replay { id, filter, after } = &replay;
+            let count = "SELECT COUNT(*) FROM replays WHERE webhook_id = $1";
+            let count: usize = prepare(connection, count)?.query_row([filter.webhook_id.as_bytes()], |row| row.get(0))?;
+            if count >= most {
+                return Err(StoreError::TooMany(most));
+            }
             let sql =
                 "INSERT INTO replays (id, webhook_id, status, since_us, until_us, after_id) VALUES ($1, $2, $3, $4, $5, $6)";
             let (since, until) = (filter.since.as_micros(), filter.until.as_micros());

@@ -110,9 +110,8 @@ impl Store {
     pub async fn update_webhook(&self, changed: SealedWebhook, told: Vec<NewEvent>) -> Result<(), StoreError> {
         let update = move |connection: &Connection| {
             let sql = "UPDATE webhooks SET name = $1, url = $2, enabled = $3, disabled_reason = $4, retry_schedule = $5,
-                       updated_at_us = $6, rate_limit_per_second = $7, failing_since_us = $8
-                       WHERE id = $9 AND deleted_at_us IS NULL";
-            let SealedWebhook { webhook, sealed, failing_since, .. } = &changed;
+                       updated_at_us = $6, rate_limit_per_second = $7 WHERE id = $8 AND deleted_at_us IS NULL";
+            let SealedWebhook { webhook, sealed, .. } = &changed;
             changed_one(prepare(connection, sql)?.execute(params![
                 webhook.name,
                 webhook.url,
@@ -121,7 +120,6 @@ impl Store {
                 schedule_text(webhook),
                 webhook.updated_at.as_micros(),
                 webhook.rate_limit_per_second,
-                failing_since.map(Timestamp::as_micros),
                 webhook.id.as_bytes(),
             ])?)?;
             update_sealed(connection, webhook.id, sealed)?;
@@ -130,6 +128,18 @@ impl Store {
             told.iter().try_for_each(|event| insert_event(connection, event))
         };
         self.write(update).await
+    }
+
+    /// Keeps since when every attempt at webhooks has failed, if the latest has; one transaction.
+    pub async fn note_failing(&self, webhooks: Vec<(WebhookId, Option<Timestamp>)>) -> Result<(), StoreError> {
+        let note = move |connection: &Connection| {
+            let mut update = prepare(connection, "UPDATE webhooks SET failing_since_us = $1 WHERE id = $2")?;
+            for (id, since) in &webhooks {
+                update.execute(params![since.map(Timestamp::as_micros), id.as_bytes()])?;
+            }
+            Ok(())
+        };
+        self.write(note).await
     }
 
     /// Replaces what is encrypted of webhooks; one transaction.

@@ -17,7 +17,7 @@ impl Paces {
         let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let free = next.entry(id).or_insert(now);
         let begin = now.max(*free);
-        *free = begin + Duration::from_secs(1) / per_second.max(1);
+        *free = begin + interval(per_second);
         begin
     }
 
@@ -25,6 +25,11 @@ impl Paces {
     pub(super) fn forget(&self, id: WebhookId) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
+}
+
+/// From one request to the next.
+pub(super) fn interval(per_second: u32) -> Duration {
+    Duration::from_secs(1) / per_second.max(1)
 }
 
 #[cfg(test)]

@@ -2,13 +2,15 @@
 //!
 //! Of the places that all share, each endpoint may hold as many as are free, and no more: a single one half of them, two a third
 //! each. A few are reserved for endpoints that hold few, so that a quick one finds room until about 250 others hang. What finds
-//! no place waits in the table, behind what waits there already. An endpoint may be barred: then nothing of it comes in until a
-//! certain time, and after that one at a time.
+//! no place waits in the table, behind what waits there already. An endpoint whose breaker is open is barred: nothing of it comes in
+//! until it is time for a trial, and then one. What is known of an endpoint is under one lock, so that what an attempt changes and
+//! what may come in next never differ.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bellwether_domain::breaker::{Breaker, Change};
 use bellwether_domain::id::WebhookId;
 use bellwether_domain::time::Timestamp;
 use tokio::sync::Notify;
@@ -43,6 +45,8 @@ struct State {
     endpoints: HashMap<WebhookId, Endpoint>,
     /// The endpoints for which something waits in the table, by the time when the first of it may come in.
     stored: BTreeSet<(Timestamp, WebhookId)>,
+    /// The endpoints of which it has changed since when they have only failed.
+    changed: HashSet<WebhookId>,
 }
 
 #[derive(Default)]
@@ -50,19 +54,36 @@ struct Endpoint {
     held: usize,
     /// When the first of what waits in the table is due.
     stored: Option<Timestamp>,
-    /// Until when nothing comes in.
-    barred: Option<Timestamp>,
+    /// None while all is well.
+    breaker: Option<Box<Breaker>>,
+    /// Until when word is awaited of the trial that came in.
+    trial_until: Option<Timestamp>,
 }
 
 impl Endpoint {
+    /// Until when nothing comes in, while the breaker is open.
+    fn barred(&self) -> Option<Timestamp> {
+        let trial_at = self.breaker.as_ref()?.trial_at()?;
+        Some(self.trial_until.map_or(trial_at, |until| until.max(trial_at)))
+    }
+
     /// When the first of what waits in the table may come in.
     fn comes_in_at(&self) -> Option<Timestamp> {
-        self.stored.map(|due_at| self.barred.map_or(due_at, |until| due_at.max(until)))
+        self.stored.map(|due_at| self.barred().map_or(due_at, |until| due_at.max(until)))
     }
 
     fn is_of_no_interest(&self) -> bool {
-        self.held == 0 && self.stored.is_none() && self.barred.is_none()
+        self.held == 0 && self.stored.is_none() && self.breaker.is_none()
     }
+}
+
+/// What became of an endpoint with an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// What that changed.
+    pub(super) change: Change,
+    /// Whether nothing is to be hoped for any more.
+    pub(super) is_hopeless: bool,
 }
 
 /// On what terms a place was taken.
@@ -85,7 +106,8 @@ impl Place {
 
 impl Places {
     pub(super) fn new() -> Arc<Self> {
-        let state = State { free: MAX_HELD, closed: false, endpoints: HashMap::new(), stored: BTreeSet::new() };
+        let state =
+            State { free: MAX_HELD, closed: false, endpoints: HashMap::new(), stored: BTreeSet::new(), changed: HashSet::new() };
         Arc::new(Self { state: Mutex::new(state), all_free: Notify::new() })
     }
 
@@ -121,38 +143,97 @@ impl Places {
         });
     }
 
-    /// Lets nothing of an endpoint come in before `until`, and then one at a time.
-    pub(super) fn bar(&self, webhook_id: WebhookId, until: Timestamp) {
-        self.state().change(webhook_id, |endpoint| endpoint.barred = Some(until));
+    /// Takes note of endpoints that had been failing before this process began.
+    pub(super) fn note_failing(&self, failing: impl Iterator<Item = (WebhookId, Timestamp)>) {
+        let mut state = self.state();
+        for (webhook_id, since) in failing {
+            state.change(webhook_id, |endpoint| endpoint.breaker = Some(Box::new(Breaker::failing_since(since))));
+        }
     }
 
-    /// Lets everything of an endpoint come in again.
-    pub(super) fn unbar(&self, webhook_id: WebhookId) {
-        self.state().change(webhook_id, |endpoint| endpoint.barred = None);
+    /// Takes note of an attempt at an endpoint, made on the terms `pass`, that ended at `now`.
+    pub(super) fn attempt_ended(&self, webhook_id: WebhookId, success: bool, pass: Pass, now: Timestamp) -> Ended {
+        let mut state = self.state();
+        let is_known = state.endpoints.get(&webhook_id).is_some_and(|endpoint| endpoint.breaker.is_some());
+        if success && !is_known {
+            return Ended { change: Change::Stays, is_hopeless: false };
+        }
+        let (mut change, mut is_hopeless, mut failing) = (Change::Stays, false, (None, None));
+        state.change(webhook_id, |endpoint| {
+            let mut breaker = endpoint.breaker.take().unwrap_or_default();
+            failing.0 = breaker.failing();
+            change = breaker.record(success, pass == Pass::Trial, now);
+            is_hopeless = breaker.is_hopeless(now);
+            failing.1 = breaker.failing();
+            if pass == Pass::Trial {
+                endpoint.trial_until = None;
+            }
+            endpoint.breaker = (!breaker.is_well()).then_some(breaker);
+        });
+        if failing.0 != failing.1 {
+            state.changed.insert(webhook_id);
+        }
+        Ended { change, is_hopeless }
     }
 
-    /// The clock was set back by so much.
+    /// An endpoint begins anew.
+    pub(super) fn start_over(&self, webhook_id: WebhookId) {
+        let mut state = self.state();
+        let mut was_failing = false;
+        state.change(webhook_id, |endpoint| was_failing = endpoint.breaker.take().is_some());
+        if was_failing {
+            state.changed.insert(webhook_id);
+        }
+    }
+
+    /// How an endpoint has been doing.
+    pub(super) fn breaker(&self, webhook_id: WebhookId) -> Breaker {
+        let state = self.state();
+        let breaker = state.endpoints.get(&webhook_id).and_then(|endpoint| endpoint.breaker.as_ref());
+        breaker.map_or_else(Breaker::default, |breaker| (**breaker).clone())
+    }
+
+    /// Since when endpoints have only failed, where that has changed and was not taken yet.
+    pub(super) fn take_changes(&self) -> Vec<(WebhookId, Option<Timestamp>)> {
+        let mut state = self.state();
+        let changed = std::mem::take(&mut state.changed);
+        let failing = |id: WebhookId| state.endpoints.get(&id)?.breaker.as_ref()?.failing();
+        changed.into_iter().map(|id| (id, failing(id))).collect()
+    }
+
+    /// Those of the changes that could not be kept are taken again.
+    pub(super) fn put_changes_back(&self, changes: &[(WebhookId, Option<Timestamp>)]) {
+        self.state().changed.extend(changes.iter().map(|(webhook_id, _)| *webhook_id));
+    }
+
+    /// The clock was set back by so much: breakers follow.
     pub(super) fn set_back(&self, by: Duration) {
         let mut state = self.state();
-        let barred: Vec<_> =
-            state.endpoints.iter().filter(|(_, endpoint)| endpoint.barred.is_some()).map(|(id, _)| *id).collect();
-        for webhook_id in barred {
-            state.change(webhook_id, |endpoint| endpoint.barred = endpoint.barred.map(|until| until - by));
+        let open: Vec<_> = state.endpoints.iter().filter(|(_, endpoint)| endpoint.breaker.is_some()).map(|(id, _)| *id).collect();
+        for webhook_id in open {
+            state.change(webhook_id, |endpoint| {
+                endpoint.trial_until = None;
+                if let Some(breaker) = &mut endpoint.breaker {
+                    breaker.set_back(by);
+                }
+            });
+            state.changed.insert(webhook_id);
         }
     }
 
     /// Whether an endpoint is barred.
     pub(super) fn is_barred(&self, webhook_id: WebhookId) -> bool {
-        self.state().endpoints.get(&webhook_id).is_some_and(|endpoint| endpoint.barred.is_some())
+        self.state().endpoints.get(&webhook_id).is_some_and(|endpoint| endpoint.barred().is_some())
     }
 
-    /// Whether an endpoint has next to nothing to do, and may do it.
+    /// Whether an endpoint has next to nothing to do.
     pub(super) fn is_idle(&self, webhook_id: WebhookId, now: Timestamp) -> bool {
         let state = self.state();
         !state.closed
-            && state.endpoints.get(&webhook_id).is_none_or(|endpoint| {
-                endpoint.held < FEW && endpoint.barred.is_none() && endpoint.stored.is_none_or(|due_at| due_at > now)
-            })
+            && state
+                .endpoints
+                .get(&webhook_id)
+                .is_none_or(|endpoint| endpoint.held < FEW && endpoint.stored.is_none_or(|due_at| due_at > now))
     }
 
     /// Up to `limit` places for what waits in the table and is due, the longest due first. Endpoints come in when they are down to
@@ -214,7 +295,7 @@ impl State {
     /// How many more an endpoint may hold when nobody else takes any.
     fn room(&self, webhook_id: WebhookId, now: Timestamp) -> usize {
         let endpoint = self.endpoints.get(&webhook_id);
-        let (held, barred) = endpoint.map_or((0, None), |endpoint| (endpoint.held, endpoint.barred));
+        let (held, barred) = endpoint.map_or((0, None), |endpoint| (endpoint.held, endpoint.barred()));
         match barred {
             Some(until) if until > now => 0,
             Some(_) => self.room_beside(held).min(1),
@@ -234,7 +315,7 @@ impl State {
     /// As much of that, for what waits in the table, as is worth a look: all of it, once the endpoint is down to half.
     fn room_for_stored(&self, webhook_id: WebhookId, now: Timestamp) -> usize {
         let endpoint = self.endpoints.get(&webhook_id);
-        let (held, is_barred) = endpoint.map_or((0, false), |endpoint| (endpoint.held, endpoint.barred.is_some()));
+        let (held, is_barred) = endpoint.map_or((0, false), |endpoint| (endpoint.held, endpoint.barred().is_some()));
         let room = self.room(webhook_id, now);
         if held <= room || held < FEW || is_barred { room } else { 0 }
     }
@@ -245,8 +326,8 @@ impl State {
         let mut pass = Pass::Usual;
         self.change(webhook_id, |endpoint| {
             endpoint.held += count;
-            if endpoint.barred.is_some() {
-                (pass, endpoint.barred) = (Pass::Trial, Some(now + TRIAL_TIME));
+            if endpoint.barred().is_some() {
+                (pass, endpoint.trial_until) = (Pass::Trial, Some(now + TRIAL_TIME));
             }
         });
         pass
@@ -272,7 +353,13 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.places.state();
         state.free += 1;
-        state.change(self.webhook_id, |endpoint| endpoint.held -= 1);
+        state.change(self.webhook_id, |endpoint| {
+            endpoint.held -= 1;
+            // It came to nothing, or word of it was given before.
+            if self.pass == Pass::Trial {
+                endpoint.trial_until = None;
+            }
+        });
         if state.free == MAX_HELD {
             self.places.all_free.notify_waiters();
         }
@@ -371,12 +458,18 @@ mod tests {
         assert_eq!(places.take_for_stored(now(), 600).len(), 1);
     }
 
+    /// An endpoint whose breaker opened at `at`.
+    fn open(places: &Places, webhook_id: WebhookId, at: Timestamp) {
+        let ended: Vec<_> = (0..5).map(|_| places.attempt_ended(webhook_id, false, Pass::Usual, at).change).collect();
+        assert_eq!(ended[4], Change::Opens(at + Duration::from_secs(1)));
+    }
+
     #[test]
     fn a_barred_endpoint_gets_one_place_at_a_time_and_only_when_it_is_time() {
         let places = Places::new();
         let held = fill(&places, id(1));
         places.note_stored(id(1), BEFORE);
-        places.bar(id(1), now());
+        open(&places, id(1), BEFORE);
         drop(held);
         assert!(places.take(id(1), BEFORE).is_none() && places.take_for_stored(BEFORE, 600).is_empty());
         assert_eq!(places.next_look(BEFORE), Some(now()));
@@ -388,16 +481,56 @@ mod tests {
         places.note_stored(id(1), BEFORE);
         assert!(places.take_for_stored(later(), 600).is_empty());
         assert_eq!(places.next_look(later()), Some(now() + TRIAL_TIME));
+        assert_eq!(places.attempt_ended(id(1), true, Pass::Trial, later()).change, Change::Closes);
         trial.clear();
-        places.unbar(id(1));
         let taken = places.take_for_stored(later(), 600);
         assert_eq!(taken[0].1.len(), 600);
         assert_eq!(taken[0].1[0].pass(), Pass::Usual);
-        places.bar(id(2), BEFORE);
-        assert!(places.take(id(2), now()).is_some_and(|place| place.pass() == Pass::Trial));
-        assert!(places.take(id(2), later()).is_none());
+    }
+
+    #[test]
+    fn what_is_sent_by_hand_passes_a_bar_and_a_trial_that_came_to_nothing_is_made_again() {
+        let places = Places::new();
+        open(&places, id(2), BEFORE);
         assert!(places.take_by_hand(id(2)).is_some_and(|place| place.pass() == Pass::ByHand));
         assert!(places.is_barred(id(2)));
+        let trial = places.take(id(2), now());
+        assert!(trial.as_ref().is_some_and(|place| place.pass() == Pass::Trial));
+        assert!(places.take(id(2), later()).is_none());
+        drop(trial);
+        assert!(places.take(id(2), later()).is_some_and(|place| place.pass() == Pass::Trial));
+        places.start_over(id(2));
+        assert!(!places.is_barred(id(2)));
+        assert!(places.state().endpoints.is_empty());
+    }
+
+    /// In whatever order what was under way ends, what is known of the endpoint and what may come in agree.
+    #[test]
+    fn a_success_among_failures_leaves_no_bar() {
+        for success_at in 0..7 {
+            let places = Places::new();
+            let last = (0..7).map(|index| places.attempt_ended(id(1), index == success_at, Pass::Usual, BEFORE)).last();
+            let is_open = places.breaker(id(1)).trial_at().is_some();
+            assert_eq!(places.is_barred(id(1)), is_open, "{success_at}: {last:?}");
+            assert_eq!(is_open, success_at == 0 || success_at == 1, "{success_at}");
+        }
+    }
+
+    #[test]
+    fn it_is_told_once_since_when_an_endpoint_fails() {
+        let places = Places::new();
+        let attempt = |success| places.attempt_ended(id(1), success, Pass::Usual, now());
+        attempt(true);
+        assert!(places.take_changes().is_empty());
+        attempt(false);
+        attempt(false);
+        let changes = places.take_changes();
+        assert_eq!(changes, [(id(1), Some(now()))]);
+        assert!(places.take_changes().is_empty());
+        places.put_changes_back(&changes);
+        attempt(true);
+        assert_eq!(places.take_changes(), [(id(1), None)]);
+        assert!(places.state().endpoints.is_empty());
     }
 
     #[test]

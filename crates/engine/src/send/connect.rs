@@ -41,7 +41,7 @@ pub(super) enum ConnectError {
     TooSlow,
     #[error("connecting failed: {0}")]
     Failed(io::Error),
-    #[error("the proxy cannot connect to {address}: {cause}")]
+    #[error("the proxy of BELLWETHER_PROXY_URL makes no tunnel to {address}: {}", explain::innermost(cause))]
     Proxy { address: SocketAddr, cause: <Tunnel<ToProxy> as Service<Uri>>::Error },
     #[error("TLS failed: {0}")]
     Tls(String),

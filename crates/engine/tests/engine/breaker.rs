@@ -180,6 +180,10 @@ async fn what_has_failed_for_five_days_is_switched_off_with_its_reason() {
     for _ in 0..5 {
         rig.pass(DAY / 4).await;
     }
+    assert!(rig.site().webhook(webhook).expect("the webhook").webhook.enabled, "it was not tried often enough yet");
+    for _ in 0..10 {
+        rig.pass(seconds(300)).await;
+    }
     told.next().await;
     rig.settled().await;
     let switched_off = rig.site().webhook(webhook).expect("the webhook").webhook.clone();
@@ -232,4 +236,70 @@ async fn an_endpoint_that_hangs_is_left_alone_after_a_while() {
     assert_eq!(receiver.so_far().len(), 0);
     assert_eq!(attempts(&rig, webhook).await.iter().filter(|attempts| **attempts == 0).count(), 18);
     assert_eq!(json!(rig.engine.breaker(webhook))["state"], "open");
+}
+
+#[tokio::test]
+async fn a_late_answer_of_another_url_says_nothing_of_this_one() {
+    let (mut old, mut new) = (Receiver::start().await, Receiver::start().await);
+    let rig = Rig::start().await;
+    let webhook = rig.hook(&old).await;
+    old.behave(410);
+    old.hold();
+    for _ in 0..8 {
+        rig.complete().await;
+    }
+    old.received(8).await;
+    let change = webhook_change(&json!({"url": new.url()}));
+    rig.engine.update_webhook(rig.site_id, webhook, change).await.expect("a webhook");
+    old.release();
+    rig.engine.drained().await;
+    rig.settled().await;
+    assert!(rig.site().webhook(webhook).expect("the webhook").webhook.enabled);
+    assert!(rig.engine.breaker(webhook).is_well());
+    rig.complete().await;
+    new.next().await;
+}
+
+#[tokio::test]
+async fn a_deleted_sites_backlog_is_cancelled_although_the_breaker_was_open() {
+    let (_receiver, rig, webhook) = failing().await;
+    rig.complete_in_turn(20).await;
+    rig.engine.delete_site(rig.site_id).await.expect("deleted");
+    rig.pass(seconds(0)).await;
+    let statuses: Vec<_> = rig.deliveries(webhook).await.iter().map(|delivery| delivery.status).collect();
+    assert_eq!(statuses, [Status::Cancelled; 25]);
+    assert!(rig.engine.breaker(webhook).is_well());
+}
+
+#[tokio::test]
+async fn what_waits_for_its_turn_goes_back_at_once_when_the_breaker_opens() {
+    let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
+    let fields = json!({"url": receiver.url(), "triggers": ["goal_completion"], "rate_limit_per_second": 20});
+    let webhook = rig.webhook(fields).await.webhook.id;
+    receiver.behave(500);
+    for _ in 0..200 {
+        rig.complete().await;
+    }
+    receiver.received(5).await;
+    let begun = tokio::time::Instant::now();
+    rig.engine.drained().await;
+    // At 20 a second it would take ten.
+    assert!(begun.elapsed() < seconds(5), "{:?}", begun.elapsed());
+    assert!(attempts(&rig, webhook).await.iter().filter(|attempts| **attempts == 0).count() >= 80);
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_tried_for_long_keeps_its_first_attempts_and_its_latest() {
+    let (_receiver, rig, webhook) = failing().await;
+    for _ in 0..600 {
+        rig.pass(seconds(300)).await;
+    }
+    let mut numbers = Vec::new();
+    for delivery in rig.deliveries(webhook).await {
+        let detail = rig.engine.store().delivery(webhook, delivery.id).await.expect("a delivery").expect("its details");
+        assert!(detail.attempts.len() <= 100, "{}", detail.attempts.len());
+        assert_eq!(detail.attempts.last().map(|attempt| attempt.attempt.number), Some(delivery.attempt_count));
+        numbers.push(delivery.attempt_count);
+    }
+    assert!(numbers.iter().any(|number| *number > 100), "{numbers:?}");
 }

@@ -116,7 +116,7 @@ async fn a_replay_outlives_the_process_and_ends_with_its_webhook() {
     receiver.received(8).await;
     receiver.release();
     rig.restart().await;
-    while rig.engine.go_on_with_replays().await.expect("a replay") > 0 {
+    while rig.engine.go_on_with_replays().await.expect("a replay").left > 0 {
         rig.pass(Duration::ZERO).await;
     }
     rig.pass(Duration::ZERO).await;
@@ -126,8 +126,36 @@ async fn a_replay_outlives_the_process_and_ends_with_its_webhook() {
     rig.engine.replay(rig.site_id, filter(&rig, webhook, Status::Failed)).await.expect("a replay");
     let off = webhook_change(&json!({"enabled": false}));
     rig.engine.update_webhook(rig.site_id, webhook, off).await.expect("a webhook");
-    assert_eq!(rig.engine.go_on_with_replays().await.expect("no replay"), 0);
+    assert_eq!(rig.engine.go_on_with_replays().await.expect("no replay").left, 0);
     let refused = rig.engine.replay(rig.site_id, filter(&rig, webhook, Status::Failed)).await;
     assert!(matches!(refused, Err(ManageError::Conflict(_))), "{refused:?}");
+    receiver.release();
+}
+
+#[tokio::test]
+async fn a_replay_to_an_endpoint_whose_breaker_is_open_tries_it_and_goes_on_when_it_works() {
+    let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
+    let fields = json!({"url": receiver.url(), "triggers": ["goal_completion"]});
+    let webhook = rig.webhook(fields).await.webhook.id;
+    receiver.behave(401);
+    rig.complete_in_turn(5).await;
+    receiver.received(5).await;
+    assert!(rig.engine.breaker(webhook).trial_at().is_some() && rig.count(Status::Failed).await == 5);
+    receiver.behave(200);
+    rig.clock.advance(Duration::from_secs(1));
+    assert_eq!(rig.engine.replay(rig.site_id, filter(&rig, webhook, Status::Failed)).await.expect("a replay"), 5);
+    assert_eq!(receiver.received(5).await.len(), 5);
+}
+
+#[tokio::test]
+async fn a_webhook_has_a_few_replays_at_a_time() {
+    let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
+    let webhook = lost(&rig, &mut receiver, 200).await;
+    receiver.hold();
+    let replay = || rig.engine.replay(rig.site_id, filter(&rig, webhook, Status::Cancelled));
+    for _ in 0..10 {
+        assert!(replay().await.expect("a replay") > 0);
+    }
+    assert!(matches!(replay().await, Err(ManageError::Conflict(_))));
     receiver.release();
 }

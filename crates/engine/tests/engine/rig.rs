@@ -132,6 +132,16 @@ impl Rig {
         self.engine.update_site(self.site_id, site_change(&json!({}))).await.expect("the site");
     }
 
+    /// Lets days pass, and more than enough of real time to believe the clock.
+    pub(crate) async fn pass_days(&self, days: u64) {
+        self.clock.advance(seconds(days * 86_400));
+        self.engine.dispatch_due().await.expect("a tick");
+        self.engine.drained().await;
+        tokio::time::pause();
+        tokio::time::advance(seconds(3_601)).await;
+        tokio::time::resume();
+    }
+
     /// Lets time pass, and everything that becomes due happen.
     pub(crate) async fn pass(&self, time: Duration) {
         self.clock.advance(time);

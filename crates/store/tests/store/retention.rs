@@ -3,7 +3,7 @@
 use bellwether_domain::delivery::Status;
 use bellwether_domain::id::{DeliveryId, ReplayId};
 use bellwether_domain::time::Timestamp;
-use bellwether_store::{Replay, ReplayFilter};
+use bellwether_store::{Replay, ReplayFilter, StoreError};
 
 use crate::rig::{EVERYTHING, Rig};
 
@@ -25,7 +25,9 @@ async fn a_replay_is_kept_goes_on_where_it_was_and_leaves_alone_what_stands_othe
     let filter = ReplayFilter { webhook_id: webhook, status: Status::Failed, since: Timestamp::EPOCH, until: rig.now() };
     let replay = Replay { id: ReplayId::new(&rig.ambient), filter, after: DeliveryId::from_bytes(FIRST) };
     assert_eq!(rig.store.count_lost(filter).await.expect("a count"), 3);
-    rig.store.add_replay(replay).await.expect("a replay");
+    rig.store.add_replay(replay, 1).await.expect("a replay");
+    let another = Replay { id: ReplayId::new(&rig.ambient), ..replay };
+    assert!(matches!(rig.store.add_replay(another, 1).await, Err(StoreError::TooMany(1))));
     assert_eq!(rig.store.replays().await.expect("replays"), [replay]);
     assert_eq!(rig.store.lost(replay, 2).await.expect("some"), failed[..2]);
     rig.store.revive(replay, failed[..2].to_vec(), rig.now()).await.expect("alive");
@@ -87,7 +89,14 @@ async fn what_waits_is_brought_forward_but_not_before_now() {
     assert_eq!(due[0].id, ids[0]);
     rig.settle(owner, vec![rig.attempt(&due[0], Status::Retrying)]).await;
     rig.clock.set_back(std::time::Duration::from_secs(5));
-    assert_eq!(rig.store.bring_forward(rig.now(), std::time::Duration::from_secs(5)).await.expect("moved"), 2);
+    let (step, mut after) =
+        ((rig.now(), std::time::Duration::from_secs(5)), Some((rig.now(), DeliveryId::from_bytes([255; 16]))));
+    let mut times = 0;
+    while let Some(position) = after {
+        after = rig.store.bring_forward(webhook, position, step, 1).await.expect("moved");
+        times += 1;
+    }
+    assert_eq!(times, 3, "two, one at a time, and then none");
     assert_eq!(rig.claimed_ids(owner, 10).await, [ids[1]]);
     rig.clock.advance(std::time::Duration::from_secs(10));
     assert_eq!(rig.claimed_ids(owner, 10).await, [ids[0]]);

@@ -172,7 +172,6 @@ impl Rig {
             attempt: Some(attempt),
             next_attempt_at: (status == Status::Retrying).then(|| self.later(10)),
             settled_at: self.now(),
-            failing_since: None,
         }
     }
 

@@ -80,7 +80,6 @@ fn settlements(past: &Past<'_>, delivery_id: DeliveryId, webhook_id: WebhookId, 
         attempt,
         next_attempt_at: wait.map(|wait| settled_at + wait),
         settled_at,
-        failing_since: None,
     };
     let numbered = past.codes.iter().zip(1..);
     let mut settlements: Vec<_> = numbered
