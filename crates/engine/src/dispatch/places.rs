@@ -509,9 +509,11 @@ mod tests {
     fn a_success_among_failures_leaves_no_bar() {
         for success_at in 0..7 {
             let places = Places::new();
-            let last = (0..7).map(|index| places.attempt_ended(id(1), index == success_at, Pass::Usual, BEFORE)).last();
+            for index in 0..7 {
+                places.attempt_ended(id(1), index == success_at, Pass::Usual, BEFORE);
+            }
             let is_open = places.breaker(id(1)).trial_at().is_some();
-            assert_eq!(places.is_barred(id(1)), is_open, "{success_at}: {last:?}");
+            assert_eq!(places.is_barred(id(1)), is_open, "{success_at}");
             assert_eq!(is_open, success_at == 0 || success_at == 1, "{success_at}");
         }
     }
