@@ -22,6 +22,9 @@ use papaya::HashMap as ConcurrentMap;
 use crate::StartError;
 use crate::seal::Sealer;
 
+/// So many webhooks are read at a time: there may be a great many, and read they take more memory than ready for use.
+const LOADED_AT_A_TIME: usize = 1_000;
+
 /// A site with everything that is configured for it.
 pub struct ActiveSite {
     /// The site.
@@ -183,18 +186,22 @@ impl Registry {
         // A clock that was ahead once must not silence a trigger until then.
         let crossings = crossings.into_iter().filter(|(_, fired_at)| *fired_at <= now);
         let crossings = crossings.map(|(id, fired_at)| (id, fired_at.second())).collect();
-        let sealed = store.webhooks().await?;
-        let failing = sealed.iter().filter_map(|kept| Some((kept.webhook.id, kept.failing_since?))).collect();
-        let registry = Self { by_domain: Map::default(), by_id: Map::default(), webhooks: Map::default(), crossings, failing };
         let mut goals: HashMap<SiteId, Vec<Goal>> = HashMap::new();
         for (site_id, goal) in store.goals().await? {
             goals.entry(site_id).or_default().push(goal);
         }
-        let mut webhooks: HashMap<SiteId, Vec<Arc<ActiveWebhook>>> = HashMap::new();
-        for sealed in sealed {
-            let webhook = sealer.open(sealed).ok_or(StartError::WrongKey)?;
-            webhooks.entry(webhook.webhook.site_id).or_default().push(Arc::new(webhook));
+        let (mut webhooks, mut failing) = (HashMap::<SiteId, Vec<Arc<ActiveWebhook>>>::new(), Vec::new());
+        let mut after = Some(WebhookId::from_bytes([0; 16]));
+        while let Some(last) = after {
+            let some = store.webhooks(last, LOADED_AT_A_TIME).await?;
+            after = some.last().map(|kept| kept.webhook.id);
+            for kept in some {
+                failing.extend(kept.failing_since.map(|since| (kept.webhook.id, since)));
+                let webhook = sealer.open(kept).ok_or(StartError::WrongKey)?;
+                webhooks.entry(webhook.webhook.site_id).or_default().push(Arc::new(webhook));
+            }
         }
+        let registry = Self { by_domain: Map::default(), by_id: Map::default(), webhooks: Map::default(), crossings, failing };
         for site in store.sites().await? {
             let goals = goals.remove(&site.id).unwrap_or_default();
             let webhooks = webhooks.remove(&site.id).unwrap_or_default();

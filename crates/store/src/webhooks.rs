@@ -1,7 +1,5 @@
 //! Webhooks, with their triggers and their sealed secrets.
 
-use std::collections::HashMap;
-
 use bellwether_domain::headers::CustomHeaders;
 use bellwether_domain::id::{SiteId, TriggerId, WebhookId};
 use bellwether_domain::retry::Schedule;
@@ -44,28 +42,28 @@ pub struct Sealed {
 }
 
 impl Store {
-    /// Every webhook of every site that is not deleted, the deleted webhooks that still have a history among them, in the order
-    /// they were made; one transaction.
-    pub async fn webhooks(&self) -> Result<Vec<SealedWebhook>, StoreError> {
-        self.select_webhooks("site_id IN (SELECT id FROM sites WHERE deleted_at_us IS NULL)").await
+    /// Up to `limit` webhooks of sites that are not deleted, the deleted webhooks that still have a history among them, in the order
+    /// they were made, those after `after`; one transaction.
+    pub async fn webhooks(&self, after: WebhookId, limit: usize) -> Result<Vec<SealedWebhook>, StoreError> {
+        let some = move |connection: &Connection| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM webhooks
+                 WHERE id > $1 AND site_id IN (SELECT id FROM sites WHERE deleted_at_us IS NULL) ORDER BY id LIMIT $2"
+            );
+            let mut select = prepare(connection, &sql)?;
+            let rows = select.query_map(params![after.as_bytes(), limit], |row| Ok(read_webhook(row)))?;
+            rows.map(|row| with_triggers(connection, row??)).collect()
+        };
+        self.read(some).await
     }
 
     /// Every webhook that is kept, also those of deleted sites; one transaction.
     pub async fn all_webhooks(&self) -> Result<Vec<SealedWebhook>, StoreError> {
-        self.select_webhooks("TRUE").await
-    }
-
-    async fn select_webhooks(&self, condition: &'static str) -> Result<Vec<SealedWebhook>, StoreError> {
         let all = move |connection: &Connection| {
-            let mut triggers = all_triggers(connection)?;
-            let sql = format!("SELECT {COLUMNS} FROM webhooks WHERE {condition} ORDER BY id");
+            let sql = format!("SELECT {COLUMNS} FROM webhooks ORDER BY id");
             let mut select = prepare(connection, &sql)?;
             let rows = select.query_map([], |row| Ok(read_webhook(row)))?;
-            let mut with_triggers = |sealed: SealedWebhook| {
-                let triggers = triggers.remove(&sealed.webhook.id).unwrap_or_default();
-                SealedWebhook { webhook: Webhook { triggers, ..sealed.webhook }, ..sealed }
-            };
-            rows.map(|row| Ok(with_triggers(row??))).collect()
+            rows.map(|row| with_triggers(connection, row??)).collect()
         };
         self.read(all).await
     }
@@ -202,16 +200,16 @@ fn insert_triggers(connection: &Connection, webhook_id: WebhookId, triggers: &[T
     Ok(())
 }
 
-fn all_triggers(connection: &Connection) -> Result<HashMap<WebhookId, Vec<Trigger>>, StoreError> {
-    let mut triggers: HashMap<_, Vec<_>> = HashMap::new();
-    let mut select = prepare(connection, "SELECT webhook_id, id, rule FROM triggers ORDER BY webhook_id, position")?;
-    let mut rows = select.query([])?;
+fn with_triggers(connection: &Connection, mut sealed: SealedWebhook) -> Result<SealedWebhook, StoreError> {
+    let mut select = prepare(connection, "SELECT id, rule FROM triggers WHERE webhook_id = $1 ORDER BY position")?;
+    let mut rows = select.query([sealed.webhook.id.as_bytes()])?;
     while let Some(row) = rows.next()? {
-        let rule: Value = serde_json::from_str(&row.get::<_, String>(2)?).map_err(unreadable)?;
-        let trigger = Trigger { id: TriggerId::from_bytes(row.get(1)?), rule: Rule::read(&rule, None).map_err(unreadable)? };
-        triggers.entry(WebhookId::from_bytes(row.get(0)?)).or_default().push(trigger);
+        let rule: Value = serde_json::from_str(&row.get::<_, String>(1)?).map_err(unreadable)?;
+        let trigger = Trigger { id: TriggerId::from_bytes(row.get(0)?), rule: Rule::read(&rule, None).map_err(unreadable)? };
+        sealed.webhook.triggers.push(trigger);
     }
-    Ok(triggers)
+    sealed.webhook.triggers.shrink_to_fit();
+    Ok(sealed)
 }
 
 fn schedule_text(webhook: &Webhook) -> Option<String> {

@@ -138,7 +138,7 @@ async fn a_new_webhook_has_defaults_and_shows_its_secret_once() {
     assert_eq!((new.webhook.name.as_str(), new.webhook.enabled), ("8.8.8.8", true));
     assert!(new.webhook.triggers.is_empty() && new.webhook.retry_schedule.is_none());
     assert!(new.secret.reveal().starts_with("whsec_"));
-    let stored = &rig.engine.store().webhooks().await.expect("the webhooks")[0];
+    let stored = &rig.engine.store().all_webhooks().await.expect("the webhooks")[0];
     assert!(!stored.sealed.secret.windows(8).any(|part| new.secret.reveal().as_bytes().windows(8).any(|plain| plain == part)));
 }
 
@@ -154,7 +154,7 @@ async fn a_change_that_nobody_waits_for_is_made_whole() {
     }
     // Changes follow each other, so this waits for the one before.
     rig.engine.update_site(rig.site_id, site_change(&json!({"name": "Later"}))).await.expect("a site");
-    let stored = rig.engine.store().webhooks().await.expect("the webhooks");
+    let stored = rig.engine.store().all_webhooks().await.expect("the webhooks");
     assert!(stored[0].deleted_at.is_some());
     assert_eq!(rig.site().webhook(webhook).expect("the webhook").deleted_at, stored[0].deleted_at);
 }

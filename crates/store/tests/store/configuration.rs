@@ -156,10 +156,10 @@ async fn the_triggers_that_wait_for_a_goal_go_with_it() {
     rig.store.delete_goal(site, goal.id).await.expect("a goal");
     assert!(is_gone(rig.store.delete_goal(site, goal.id).await));
     assert_eq!(rig.store.goals().await.expect("the goals"), [(site, kept)]);
-    assert_eq!(rig.store.webhooks().await.expect("the webhooks")[0].webhook.triggers, triggers[1..]);
+    assert_eq!(rig.store.all_webhooks().await.expect("the webhooks")[0].webhook.triggers, triggers[1..]);
     let late = rig.unsaved_webhook(site, vec![waits_for(goal.id)]);
     assert!(is_gone(rig.store.add_webhook(late, 10).await), "a trigger that waits for a goal that is gone");
-    assert_eq!(rig.store.webhooks().await.expect("the webhooks").len(), 1);
+    assert_eq!(rig.store.all_webhooks().await.expect("the webhooks").len(), 1);
 }
 
 #[tokio::test]
@@ -182,8 +182,11 @@ async fn webhooks_come_back_as_they_were_kept() {
     special.webhook.rate_limit_per_second = Some(7);
     special.webhook.retry_schedule = Some(Schedule::read(&json!([1, 86_400])).expect("a schedule"));
     rig.store.add_webhook(special.clone(), 10).await.expect("a webhook");
-    let stored = rig.store.webhooks().await.expect("the webhooks");
+    let stored = rig.store.all_webhooks().await.expect("the webhooks");
     assert_eq!(stored.len(), 2);
+    let first = rig.store.webhooks(WebhookId::from_bytes([0; 16]), 1).await.expect("a webhook");
+    let rest = rig.store.webhooks(first[0].webhook.id, 2).await.expect("a webhook");
+    assert!(first.iter().chain(&rest).map(|kept| &kept.webhook).eq(stored.iter().map(|kept| &kept.webhook)));
     for (stored, expected) in stored.iter().zip([&plain, &special]) {
         assert_eq!((&stored.webhook, &stored.sealed), (&expected.webhook, &expected.sealed));
         assert_eq!(stored.deleted_at, None);
@@ -216,7 +219,7 @@ async fn a_changed_webhook_has_its_new_triggers_and_its_old_secret() {
     rig.update(changed.clone()).await.expect("a webhook");
     let mut expected = [changed, other];
     expected.sort_by_key(|webhook| webhook.id);
-    let stored = rig.store.webhooks().await.expect("the webhooks");
+    let stored = rig.store.all_webhooks().await.expect("the webhooks");
     assert!(stored.iter().all(|sealed| sealed.sealed.secret == b"sealed"));
     assert!(stored.into_iter().map(|sealed| sealed.webhook).eq(expected));
 }
@@ -227,11 +230,11 @@ async fn the_same_trigger_twice_changes_nothing() {
     let site = rig.site("example.com").await.id;
     let twice = vec![rig.trigger(&json!("goal_completion")), rig.trigger(&json!("goal_completion"))];
     assert!(exists(rig.store.add_webhook(rig.unsaved_webhook(site, twice.clone()), 10).await));
-    assert!(rig.store.webhooks().await.expect("the webhooks").is_empty());
+    assert!(rig.store.all_webhooks().await.expect("the webhooks").is_empty());
     let webhook = rig.webhook(site, vec![twice[0]]).await;
     let changed = Webhook { triggers: vec![twice[1], twice[0]], name: "Changed".to_owned(), ..webhook.clone() };
     assert!(exists(rig.update(changed).await));
-    assert_eq!(rig.store.webhooks().await.expect("the webhooks")[0].webhook, webhook);
+    assert_eq!(rig.store.all_webhooks().await.expect("the webhooks")[0].webhook, webhook);
 }
 
 #[tokio::test]
@@ -257,7 +260,12 @@ async fn a_deleted_webhook_stays_with_its_time_until_its_site_is_deleted() {
     rig.clock.advance(Duration::from_secs(1));
     rig.store.delete_webhook(webhook.id, rig.now()).await.expect("a webhook");
     let find = async |id| -> Option<SealedWebhook> {
-        rig.store.webhooks().await.expect("the webhooks").into_iter().find(|sealed| sealed.webhook.id == id)
+        rig.store
+            .webhooks(WebhookId::from_bytes([0; 16]), 100)
+            .await
+            .expect("the webhooks")
+            .into_iter()
+            .find(|sealed| sealed.webhook.id == id)
     };
     let deleted = find(webhook.id).await.expect("the webhook");
     assert_eq!((deleted.webhook, deleted.deleted_at), (webhook.clone(), Some(rig.now())));
