@@ -90,17 +90,27 @@ pub(crate) async fn rotate_encryption(config: &Config, ambient: &Ambient) -> End
     must_exist(&config.database_path)?;
     let _lock = lock(config)?;
     let store = open(&config.database_path, Migration::Run)?;
+    let current = async || settings(config, &store, || Err(SecretKeyError::missing(config))).await;
+    let not_resealed = |error| not_started(&config.database_path, error);
     let generated = match config.secret_key {
         Some(_) => None,
-        None => Some(secret_key::add(config, &*ambient.random)?),
+        None => {
+            // A key that opens nothing is no reason to make another.
+            reseal(&store, ambient, &current().await?).await.map_err(not_resealed)?;
+            Some(secret_key::add(config, &*ambient.random)?)
+        }
     };
-    let settings = settings(config, &store, || Err(SecretKeyError::missing(config))).await?;
-    let resealed = reseal(&store, ambient, &settings).await.map_err(|error| not_started(&config.database_path, error))?;
+    let settings = current().await?;
+    let resealed = reseal(&store, ambient, &settings).await.map_err(not_resealed)?;
     store.close().await;
     let Resealed { webhooks, of, key_id } = resealed;
     writeln!(io::stdout(), "the secrets of {webhooks} of {of} webhooks were encrypted anew, all with the key {key_id} now")?;
     match generated {
         Some(keys) => Ok(secret_key::drop_former(config, keys, &*ambient.random)?),
+        None if !settings.former_secret_keys.is_empty() => {
+            let hint = "BELLWETHER_SECRET_KEY: nothing needs the keys behind the first any more";
+            Ok(writeln!(io::stderr(), "{hint}")?)
+        }
         None if webhooks == 0 => {
             let hint = "BELLWETHER_SECRET_KEY: to replace the key, set it to the new key, a comma, and the one before; then run this again";
             Ok(writeln!(io::stderr(), "{hint}")?)

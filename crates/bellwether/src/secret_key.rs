@@ -123,9 +123,13 @@ impl SecretKeyError {
 impl SecretKeys {
     /// Reads base64, with commas or white space between several.
     pub(crate) fn parse(text: &[u8]) -> Result<Self, NotASecretKey> {
-        let words = text.split(|byte| *byte == b',' || byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
+        // Nothing between commas is no key: a variable was empty.
+        let words: Vec<_> = match text.contains(&b',') {
+            true => text.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).collect(),
+            false => text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).collect(),
+        };
         let key = |word| STANDARD.decode(word).ok().and_then(|bytes| bytes.try_into().ok()).ok_or(NotASecretKey);
-        let mut keys = words.map(key);
+        let mut keys = words.into_iter().map(key);
         let current = keys.next().ok_or(NotASecretKey)??;
         Ok(Self { current, former: keys.collect::<Result<_, _>>()? })
     }
@@ -299,7 +303,9 @@ mod tests {
             assert_eq!(SecretKeys::parse(text.join(separator).as_bytes()), Ok(keys.clone()), "{separator:?}");
         }
         assert_eq!(SecretKeys::parse(keys.to_text().as_bytes()), Ok(keys));
-        assert_eq!(SecretKeys::parse(format!("{},AAAA", text[0]).as_bytes()), Err(NotASecretKey));
+        for bad in [format!("{},AAAA", text[0]), format!("{},", text[0]), format!(",{}", text[0])] {
+            assert_eq!(SecretKeys::parse(bad.as_bytes()), Err(NotASecretKey), "{bad}");
+        }
     }
 
     #[test]

@@ -51,9 +51,10 @@ pub enum Change {
 }
 
 impl Breaker {
-    /// As it is after a restart: closed, but the endpoint has been failing since then.
+    /// As it is after a restart, where the endpoint has been failing since then: one trial comes first, at once.
     pub fn failing_since(since: Timestamp) -> Self {
-        Self { failing_since: Some(since), ..Self::default() }
+        let open = Open { trials: 0, pause: FIRST_PAUSE, trial_at: since };
+        Self { failures: FAILURES_TO_OPEN, failing_since: Some(since), open: Some(open) }
     }
 
     /// Takes note of an attempt that ended at `now`. `is_trial` is whether it was made because the breaker is open; others may have
@@ -198,12 +199,10 @@ mod tests {
         let mut quiet = failed(4);
         quiet.record(false, false, at(2 * five_days));
         assert!(!quiet.is_hopeless(at(2 * five_days)));
-        let mut restarted = Breaker::failing_since(at(0));
-        for second in 0..5 {
-            restarted.record(false, false, at(five_days + second));
-        }
-        assert!(!restarted.is_hopeless(at(five_days + 5)));
-        assert!(tried(restarted, 10).is_hopeless(at(five_days + 5)));
+        let restarted = Breaker::failing_since(at(0));
+        assert_eq!(restarted.trial_at(), Some(at(0)));
+        assert!(!restarted.is_hopeless(at(five_days)));
+        assert!(tried(restarted, 10).is_hopeless(at(five_days)));
     }
 
     #[test]

@@ -158,10 +158,7 @@ fn read_triggers(fields: &mut Fields<'_>) -> Option<Vec<Rule>> {
 }
 
 fn read_headers(fields: &mut Fields<'_>) -> Option<HeadersChange> {
-    if !fields.has("headers") {
-        return None;
-    }
-    let headers = fields.value("headers").map_or_else(|| Ok(HeadersChange::default()), HeadersChange::read);
+    let headers = HeadersChange::read(fields.value("headers")?);
     headers.map_err(|invalid| fields.nest("headers", invalid)).ok()
 }
 
@@ -230,7 +227,8 @@ mod tests {
         assert_eq!(change(json!({})), WebhookChange::default());
         assert_eq!(change(json!({"retry_schedule": null})).retry_schedule, Some(None));
         assert_eq!(change(json!({"rate_limit_per_second": null})).rate_limit_per_second, Some(None));
-        assert_eq!(change(json!({"headers": null})).headers, Some(HeadersChange::default()));
+        assert_eq!(change(json!({"headers": null})).headers, None);
+        assert_eq!(change(json!({"headers": {}})).headers, Some(HeadersChange::default()));
         assert_eq!(change(json!({"triggers": []})).triggers, Some(vec![]));
     }
 

@@ -94,7 +94,9 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A webhook's secret cannot be decrypted.
-    #[error("the secrets of webhooks cannot be decrypted: BELLWETHER_SECRET_KEY is not the key they were encrypted with")]
+    #[error(
+        "the secrets of webhooks cannot be decrypted: BELLWETHER_SECRET_KEY, or secret.key in the data directory, is not the key they were encrypted with"
+    )]
     WrongKey,
     /// Names cannot be resolved.
     #[error("names cannot be resolved: {0}")]

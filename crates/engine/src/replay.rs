@@ -100,11 +100,14 @@ impl Engine {
 
     async fn go_on_with(&self, replay: Replay) -> std::result::Result<Step, StoreError> {
         let webhook_id = replay.filter.webhook_id;
-        let is_on = self.inner.registry.webhook_that_is_on(webhook_id).is_some();
-        if is_on && !self.inner.dispatcher.is_idle(webhook_id) {
+        let webhook = self.inner.registry.webhook_that_is_on(webhook_id);
+        if webhook.is_some() && !self.inner.dispatcher.is_idle(webhook_id) {
             return Ok(Step::Waits);
         }
-        let ids = if is_on { self.inner.store.lost(replay, BATCH).await? } else { Vec::new() };
+        let ids = match webhook {
+            Some(webhook) => self.inner.store.lost(replay, batch(webhook.webhook.rate_limit_per_second)).await?,
+            None => Vec::new(),
+        };
         if ids.is_empty() {
             self.inner.store.end_replay(replay.id).await?;
             return Ok(Step::Ended);
@@ -113,5 +116,23 @@ impl Engine {
         self.inner.store.revive(replay, ids, now).await?;
         self.inner.dispatcher.note_stored(webhook_id, now);
         Ok(Step::Moved)
+    }
+}
+
+/// How many wait at a time: no more than go out in a second.
+fn batch(rate_limit_per_second: Option<u32>) -> usize {
+    rate_limit_per_second.map_or(BATCH, |rate| BATCH.min(usize::try_from(rate).unwrap_or(BATCH)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_webhook_is_given_little_at_a_time() {
+        let cases = [(None, 64), (Some(1), 1), (Some(20), 20), (Some(1_000), 64)];
+        for (rate, expected) in cases {
+            assert_eq!(batch(rate), expected, "{rate:?}");
+        }
     }
 }

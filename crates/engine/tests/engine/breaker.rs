@@ -303,3 +303,19 @@ async fn a_delivery_that_is_tried_for_long_keeps_its_first_attempts_and_its_late
     }
     assert!(numbers.iter().any(|number| *number > 100), "{numbers:?}");
 }
+
+#[tokio::test]
+async fn a_restart_tries_a_failing_endpoint_once_before_all_that_waits() {
+    let (mut receiver, mut rig, webhook) = failing().await;
+    rig.complete_in_turn(20).await;
+    rig.restart().await;
+    rig.engine.drained().await;
+    rig.pass(seconds(1)).await;
+    let sent = receiver.so_far().len();
+    assert!((1..=2).contains(&sent), "{sent}");
+    assert_eq!(json!(rig.engine.breaker(webhook))["state"], "open");
+    receiver.behave(200);
+    rig.pass(seconds(10)).await;
+    rig.pass(seconds(10)).await;
+    assert_eq!(rig.count(Status::Success).await, 25);
+}

@@ -90,9 +90,14 @@ async fn the_key_that_encrypts_is_replaced_and_everything_goes_on() {
     assert_eq!(client.event(json!({"n": "Signup"})).await.expect("an answer"), StatusCode::ACCEPTED);
     assert!(is_signed(&receiver.next().await, &secret(&webhook)));
     server.stop().await;
-    fs::write(&file, before).expect("written");
+    fs::write(&file, &before).expect("written");
+    assert_eq!(home.run(&["key", "rotate-encryption"]).await.code, Some(1));
+    assert_eq!(fs::read_to_string(&file).expect("the key"), before, "no key is added to one that opens nothing");
     let refused = home.run(&["check"]).await;
-    assert!(refused.refusal().contains("BELLWETHER_SECRET_KEY is not the key"), "{refused:?}");
+    assert!(
+        refused.refusal().contains("BELLWETHER_SECRET_KEY, or secret.key in the data directory, is not the key"),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
@@ -113,6 +118,7 @@ async fn a_key_that_is_set_is_replaced_by_another_before_it() {
     assert!(again.stderr.starts_with("BELLWETHER_SECRET_KEY: to replace the key"), "{again:?}");
     let rotated = Output::of(with(&format!("{new},{old}"), &["key", "rotate-encryption"])).await;
     assert!(rotated.stdout.starts_with("the secrets of 1 of 1 webhooks "), "{rotated:?}");
+    assert!(rotated.stderr.ends_with("nothing needs the keys behind the first any more\n"), "{rotated:?}");
     assert_eq!(Output::of(with(new, &["check"])).await.code, Some(0));
     assert_eq!(Output::of(with(old, &["check"])).await.code, Some(1));
     assert!(!home.data_dir().join("secret.key").exists());

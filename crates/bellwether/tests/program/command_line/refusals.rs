@@ -195,7 +195,10 @@ async fn a_key_that_was_lost_or_changed_is_not_replaced() {
         command.env("BELLWETHER_SECRET_KEY", "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=");
         let refused = Output::of(command).await;
         assert_eq!(refused.code, Some(1));
-        assert!(refused.refusal().contains("BELLWETHER_SECRET_KEY is not the key"), "{refused:?}");
+        assert!(
+            refused.refusal().contains("BELLWETHER_SECRET_KEY, or secret.key in the data directory, is not the key"),
+            "{refused:?}"
+        );
     }
     fs::rename(&kept, &key).expect("restored");
     assert_eq!(home.run(&["check"]).await.code, Some(0));
