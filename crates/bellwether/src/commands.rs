@@ -2,11 +2,10 @@
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 
-use argon2::Argon2;
-use argon2::password_hash::PasswordHasher as _;
+use bellwether_domain::account::check_password;
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::id::UserId;
-use bellwether_engine::{Engine, Resealed, new_key, reseal};
+use bellwether_engine::{Engine, Resealed, hash_password, new_key, reseal};
 use bellwether_store::{Migration, NewUser, Store, StoreError};
 
 use crate::Ended;
@@ -18,7 +17,6 @@ use crate::server::{at, lock, must_exist, not_started, open, settings};
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 const MAX_PASSWORD_BYTES: usize = 1_024;
-const MIN_PASSWORD_CHARS: usize = 10;
 
 /// `bellwether migrate`.
 pub(crate) async fn migrate(config: &Config) -> Ended {
@@ -55,9 +53,8 @@ pub(crate) async fn create_key(config: &Config, ambient: &Ambient, create: KeyCr
 pub(crate) async fn create_user(config: &Config, ambient: &Ambient, create: UserCreate) -> Ended {
     let email = create.email;
     let password = if create.password_stdin { read_password()? } else { ask_password()? };
-    check_password(&password, &email)?;
-    let password_hash = Argon2::default().hash_password_with_salt(password.as_bytes(), &ambient.bytes::<16>());
-    let password_hash = password_hash.map_err(|error| format!("the password cannot be hashed: {error}"))?.to_string();
+    check_password(&password, &email).map_err(|sentence| format!("the password {sentence}"))?;
+    let password_hash = hash_password(&password, ambient.bytes::<16>());
     let (id, created_at) = (UserId::new(ambient), ambient.now());
     let user = NewUser { id, email: email.clone(), password_hash, owner: create.owner, created_at };
     let store = open_or_make(config)?;
@@ -136,30 +133,4 @@ fn ask_password() -> Result<String, Error> {
         return Err("there is no terminal to ask for the password on; --password-stdin reads it from standard input".into());
     }
     Ok(rpassword::prompt_password("Password: ")?)
-}
-
-fn check_password(password: &str, email: &str) -> Result<(), Error> {
-    if password.chars().count() < MIN_PASSWORD_CHARS || password.len() > MAX_PASSWORD_BYTES {
-        return Err(format!("the password must be {MIN_PASSWORD_CHARS} characters to {MAX_PASSWORD_BYTES} bytes long").into());
-    }
-    let strength = zxcvbn::zxcvbn(password, &[email, "bellwether"]);
-    if strength.score() < zxcvbn::Score::Three {
-        let advice = strength.feedback().and_then(|feedback| feedback.warning());
-        let advice = advice.map_or_else(|| "choose a longer or less usual one".to_owned(), |advice| advice.to_string());
-        return Err(format!("the password is easy to guess: {advice}").into());
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn passwords() {
-        assert!(check_password("purple-otters-juggle-7", "ada@example.com").is_ok());
-        for bad in ["short", "password12345", "ada@example.com", &"x".repeat(1_025)] {
-            assert!(check_password(bad, "ada@example.com").is_err(), "{bad}");
-        }
-    }
 }

@@ -30,8 +30,9 @@ const RETENTION_DAYS: RangeInclusive<u32> = 1..=3_650;
 pub(crate) struct Config {
     /// The address and port to listen on; port 0 takes any that is free.
     pub(crate) listen: SocketAddr,
-    /// Where people and their browsers reach this server. Its path ends with a slash, so that links can be joined to it.
-    pub(crate) base_url: Url,
+    /// Where people and their browsers reach this server, if that is not where it listens. Its path ends with a slash, so that links can
+    /// be joined to it.
+    pub(crate) base_url: Option<Url>,
     /// The directory of the SQLite file and the generated key. It may not exist yet.
     pub(crate) data_dir: PathBuf,
     /// The SQLite file.
@@ -112,7 +113,7 @@ impl Config {
         let data_dir = settings.read("data_dir", path)?.unwrap_or_else(|| PathBuf::from("./data"));
         Ok(Self {
             listen,
-            base_url: settings.read("base_url", base_url)?.unwrap_or_else(|| base_url_of(listen)),
+            base_url: settings.read("base_url", base_url)?,
             database_path: settings.read("database_url", database)?.unwrap_or_else(|| data_dir.join(DATABASE_FILE)),
             data_dir,
             secret_key: settings.read("secret_key", secret_key)?,
@@ -377,8 +378,9 @@ fn base_url(value: &Value) -> Result<Url, String> {
     Ok(url)
 }
 
+/// Where a server is reached that listens there.
 #[expect(clippy::expect_used, reason = "an address with a port is a URL's host and port")]
-fn base_url_of(listen: SocketAddr) -> Url {
+pub(crate) fn base_url_of(listen: SocketAddr) -> Url {
     Url::parse(&format!("http://{listen}/")).expect("a URL")
 }
 
@@ -436,7 +438,7 @@ mod tests {
         let config = load("", &[("PATH", "/bin"), ("BELLWETHERLISTEN", "x")], Flags::default()).expect("the defaults");
         let expected = Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8090)),
-            base_url: Url::parse("http://127.0.0.1:8090/").expect("a URL"),
+            base_url: None,
             data_dir: PathBuf::from("./data"),
             database_path: PathBuf::from("./data/bellwether.db"),
             secret_key: None,
@@ -462,7 +464,7 @@ mod tests {
         );
         let expected = Config {
             listen: SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 80)),
-            base_url: Url::parse("https://stats.example.com/b/").expect("a URL"),
+            base_url: Url::parse("https://stats.example.com/b/").ok(),
             data_dir: PathBuf::from("d"),
             database_path: PathBuf::from("x/y.db"),
             secret_key: SecretKeys::parse(KEY.as_bytes()).ok(),
@@ -499,7 +501,7 @@ mod tests {
         assert_eq!(env.len(), SETTINGS.len());
         let config = load("trusted_proxies = ['127.0.0.1']", &env, Flags::default()).expect("settings");
         assert_eq!(config.listen.port(), 0);
-        assert_eq!(config.base_url.as_str(), "http://localhost/");
+        assert_eq!(config.base_url.as_ref().map(Url::as_str), Some("http://localhost/"));
         assert_eq!((config.data_dir, config.database_path), (PathBuf::from("2026"), PathBuf::from("/x.db")));
         assert!(config.secret_key.is_some() && config.allow_http);
         assert_eq!(config.allow_networks, networks(&["10.0.0.0/8", "::1/128"]));

@@ -18,9 +18,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use url::Url;
 
 use crate::Ended;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, base_url_of};
 use crate::secret_key::{self, SecretKeyError, SecretKeys, create_data_dir};
 use crate::telemetry;
 
@@ -33,6 +34,8 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) struct Server {
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// Where the first account is made, while there is none.
+    pub(crate) setup_url: Option<Url>,
     /// Its engine.
     pub(crate) engine: Engine,
     workers: Workers,
@@ -55,6 +58,9 @@ pub(crate) async fn run(config: Config, ambient: Ambient, no_migrate: bool) -> E
     let mut signals = Signals::listen()?;
     let server = Server::start(&config, ambient, migration).await?;
     writeln!(io::stdout(), "listening on http://{}", server.address)?;
+    if let Some(url) = &server.setup_url {
+        writeln!(io::stdout(), "there is no account yet: make the first one at {url}")?;
+    }
     info!(address = %server.address, database = %config.database_path.display(), "listening");
     server.wait(&mut signals).await;
     info!("stopping");
@@ -90,14 +96,17 @@ impl Server {
         let engine =
             Engine::start(store, ambient, settings, resolver, &workers).await.map_err(|error| not_started(path, error))?;
         let web_shutdown = CancellationToken::new();
-        let (serving, proxies, shutdown) = (engine.clone(), config.trusted_proxies.clone(), web_shutdown.clone());
+        let base_url = config.base_url.clone().unwrap_or_else(|| base_url_of(address));
+        let setup_url = engine.setup_code().and_then(|code| base_url.join(&format!("setup?code={code}")).ok());
+        let web_settings = bellwether_web::Settings { base_url, trusted_proxies: config.trusted_proxies.clone() };
+        let (serving, shutdown) = (engine.clone(), web_shutdown.clone());
         let ends_everything = workers.shutdown().clone().drop_guard();
         #[expect(clippy::disallowed_methods, reason = "its end is awaited here, before that of the workers")]
         let web = tokio::spawn(async move {
             let _ends_everything = ends_everything;
-            bellwether_web::serve(listener, serving, &proxies, shutdown).await;
+            bellwether_web::serve(listener, serving, web_settings, shutdown).await;
         });
-        Ok(Self { address, engine, workers, web, web_shutdown, _lock: lock })
+        Ok(Self { address, setup_url, engine, workers, web, web_shutdown, _lock: lock })
     }
 
     /// Waits for a reason to stop.

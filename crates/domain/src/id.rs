@@ -91,6 +91,10 @@ ids! {
     UserId
     /// Dead letters on their way once more.
     ReplayId
+    /// A place where somebody is signed in.
+    SessionId
+    /// A link that makes whoever opens it a member of a site.
+    InvitationId
     /// A running process that holds deliveries.
     OwnerId
 }

@@ -9,6 +9,7 @@
 //! Everything here is pure: no SQL, no HTTP, no tasks. The time and randomness are arguments, or come through
 //! [`ambient`]'s two traits.
 
+pub mod account;
 pub mod ambient;
 pub mod bot;
 pub mod breaker;

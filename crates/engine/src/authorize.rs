@@ -2,7 +2,7 @@
 
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::id::{KeyId, SiteId};
-use bellwether_store::{Key, NewKey, Role, StoreError};
+use bellwether_store::{Key, NewKey, Role, SignedIn, StoreError};
 use sha2::{Digest, Sha256};
 
 use crate::Engine;
@@ -10,28 +10,47 @@ use crate::Engine;
 const PREFIX: &str = "bw_";
 
 /// Somebody whose credentials are good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// The one site they have a part in; none for all sites.
-    pub site_id: Option<SiteId>,
-    /// What they may do.
-    pub role: Role,
+    /// What they may do on every site.
+    everywhere: Option<Role>,
+    /// What they may do on single sites.
+    sites: Vec<(SiteId, Role)>,
 }
 
 impl Caller {
-    /// Whether the site exists for them.
-    pub fn sees(&self, site_id: SiteId) -> bool {
-        self.site_id.is_none_or(|own| own == site_id)
+    /// Whoever bears a key.
+    pub fn of_key(key: &Key) -> Self {
+        match key.site_id {
+            Some(site_id) => Self { everywhere: None, sites: vec![(site_id, key.role)] },
+            None => Self { everywhere: Some(key.role), sites: Vec::new() },
+        }
     }
 
-    /// Whether they may change what they see.
-    pub fn may_write(&self) -> bool {
-        self.role == Role::Admin
+    /// A person: owners may do everything.
+    pub fn of_person(person: &SignedIn) -> Self {
+        Self { everywhere: person.user.owner.then_some(Role::Admin), sites: person.sites.clone() }
+    }
+
+    /// What they may do on a site; none if it does not exist for them.
+    pub fn role_on(&self, site_id: SiteId) -> Option<Role> {
+        let own = self.sites.iter().filter(|(own, _)| *own == site_id).map(|(_, role)| *role);
+        own.chain(self.everywhere).max()
+    }
+
+    /// Whether a site exists for them.
+    pub fn sees(&self, site_id: SiteId) -> bool {
+        self.role_on(site_id).is_some()
+    }
+
+    /// Whether they may change a site.
+    pub fn may_change(&self, site_id: SiteId) -> bool {
+        self.role_on(site_id) == Some(Role::Admin)
     }
 
     /// Whether they may add sites.
     pub fn may_add_sites(&self) -> bool {
-        self.may_write() && self.site_id.is_none()
+        self.everywhere == Some(Role::Admin)
     }
 }
 
@@ -39,7 +58,7 @@ impl Engine {
     /// Who bears this API key; none if it is no key.
     pub async fn caller(&self, key: &str) -> Result<Option<Caller>, StoreError> {
         let found = self.inner.store.find_key(hash(key)).await?;
-        Ok(found.map(|key| Caller { site_id: key.site_id, role: key.role }))
+        Ok(found.map(|key| Caller::of_key(&key)))
     }
 }
 

@@ -9,6 +9,7 @@ mod by_hand;
 mod detect;
 mod dispatch;
 mod manage;
+mod people;
 mod prune;
 mod registry;
 mod replay;
@@ -32,6 +33,7 @@ use tracing::error;
 pub use authorize::{Caller, new_key};
 pub use detect::{Client, Ingested};
 pub use manage::{ManageError, NewWebhook};
+pub use people::{Credentials, SignInError, hash_password};
 pub use prune::Pruned;
 pub use registry::{ActiveSite, ActiveWebhook};
 pub use replay::Progress;
@@ -41,6 +43,7 @@ pub use workers::{StopError, Workers};
 
 use dispatch::{Dispatcher, GivenUp};
 use manage::SiteLocks;
+use people::Door;
 use registry::Registry;
 use salts::SaltKeeper;
 use seal::Sealer;
@@ -81,6 +84,7 @@ struct Inner {
     dispatcher: Arc<Dispatcher>,
     resolver: Arc<dyn Resolve>,
     workers: Workers,
+    door: Door,
     /// Told of each new replay.
     replays: Notify,
     /// Held while a site changes, so that its changes follow each other.
@@ -126,7 +130,9 @@ impl Engine {
         let salts = SaltKeeper::load(store.clone(), ambient.clone()).await?;
         let sender = Sender::new(&settings, resolver.clone())?;
         let (dispatcher, given_up) = Dispatcher::start(store.clone(), ambient.clone(), registry.clone(), sender, workers).await?;
+        let door = Door::new(&ambient, store.has_users().await?);
         let inner = Inner {
+            door,
             ambient,
             store,
             settings,

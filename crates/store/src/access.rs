@@ -1,6 +1,6 @@
-//! Who may ask: API keys, and people.
+//! Who may ask: API keys, and what they and people may do.
 
-use bellwether_domain::id::{KeyId, SiteId, UserId};
+use bellwether_domain::id::{KeyId, SiteId};
 use bellwether_domain::time::Timestamp;
 use rusqlite::{OptionalExtension as _, params};
 
@@ -40,21 +40,6 @@ pub struct NewKey {
     pub created_at: Timestamp,
 }
 
-/// A person to be kept.
-#[derive(Clone)]
-pub struct NewUser {
-    /// The person's id.
-    pub id: UserId,
-    /// Lower case.
-    pub email: String,
-    /// In the format of PHC strings.
-    pub password_hash: String,
-    /// May do everything.
-    pub owner: bool,
-    /// When the account was made.
-    pub created_at: Timestamp,
-}
-
 impl Role {
     /// Its name on the command line and in the tables.
     pub fn name(self) -> &'static str {
@@ -64,7 +49,7 @@ impl Role {
         }
     }
 
-    fn from_name(name: &str) -> Result<Self, StoreError> {
+    pub(crate) fn from_name(name: &str) -> Result<Self, StoreError> {
         let known = [Self::Viewer, Self::Admin].into_iter().find(|role| role.name() == name);
         known.ok_or_else(|| StoreError::Unreadable(format!("the role {name}")))
     }
@@ -95,17 +80,5 @@ impl Store {
             Ok(Some(Key { id: KeyId::from_bytes(id), site_id, role: Role::from_name(&role)? }))
         };
         self.read(find).await
-    }
-
-    /// Keeps a person; one statement. Errors: `Exists` for the same e-mail address.
-    pub async fn add_user(&self, new: NewUser) -> Result<(), StoreError> {
-        let insert = "INSERT INTO users (id, email, password_hash, owner, created_at_us) VALUES ($1, $2, $3, $4, $5)";
-        let add = move |connection: &rusqlite::Connection| {
-            let id = new.id.as_bytes();
-            let created_at = new.created_at.as_micros();
-            prepare(connection, insert)?.execute(params![id, new.email, new.password_hash, new.owner, created_at])?;
-            Ok(())
-        };
-        self.write(add).await
     }
 }

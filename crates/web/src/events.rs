@@ -68,7 +68,7 @@ pub(crate) async fn preflight() -> Response {
 
 async fn ingest(app: &App, event: &Event, headers: &HeaderMap, peer: IpAddr) -> Response {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let address = client::address(peer, &app.trusted_proxies, |name| text(HeaderName::from_static(name)));
+    let address = client::address(peer, &app.settings.trusted_proxies, |name| text(HeaderName::from_static(name)));
     let user_agent = headers.get(USER_AGENT).map(|value| readable(value.as_bytes())).unwrap_or_default();
     let client = Client { user_agent: &user_agent, address: &address };
     match app.engine.ingest(event, &client).await {

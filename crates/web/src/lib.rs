@@ -1,4 +1,4 @@
-//! What comes in over HTTP: the events API of trackers, and the REST API of people and programs.
+//! What comes in over HTTP: the events API of trackers, the REST API of programs, and the pages of people.
 //!
 //! A handler parses, calls the engine once and renders. Mistakes are [`problem`]s; who asks is found out in [`access`]. What an
 //! event or a webhook means is decided elsewhere.
@@ -9,6 +9,7 @@ mod events;
 mod goals;
 mod health;
 mod input;
+mod pages;
 mod problem;
 mod server;
 mod sites;
@@ -20,6 +21,7 @@ use axum::Router;
 use axum::routing::{delete, get, post};
 use bellwether_engine::Engine;
 use ipnet::IpNet;
+use url::Url;
 
 pub use server::serve;
 
@@ -29,13 +31,37 @@ use problem::Problem;
 #[derive(Clone)]
 pub(crate) struct App {
     engine: Engine,
-    /// Networks whose forwarding headers are believed.
-    trusted_proxies: Arc<[IpNet]>,
+    settings: Arc<Settings>,
 }
 
-/// All routes. `trusted_proxies` are the networks whose forwarding headers are believed.
-pub fn router(engine: Engine, trusted_proxies: &[IpNet]) -> Router {
-    routes(App { engine, trusted_proxies: trusted_proxies.into() })
+/// What an operator sets.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where people and their browsers reach this server; its path ends with a slash.
+    pub base_url: Url,
+    /// Networks whose forwarding headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+impl App {
+    fn new(engine: Engine, settings: Settings) -> Self {
+        Self { engine, settings: Arc::new(settings) }
+    }
+
+    /// A page's whole URL, for links that are taken elsewhere.
+    fn url(&self, path: &str) -> String {
+        self.settings.base_url.join(path).map(String::from).unwrap_or_default()
+    }
+
+    /// Whether browsers come over `https`.
+    fn is_secure(&self) -> bool {
+        self.settings.base_url.scheme() == "https"
+    }
+}
+
+/// All routes.
+pub fn router(engine: Engine, settings: Settings) -> Router {
+    routes(App::new(engine, settings))
 }
 
 fn routes(app: App) -> Router {
@@ -60,6 +86,7 @@ fn routes(app: App) -> Router {
         .nest("/api/sites/{site_id}", site)
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .merge(pages::routes())
         .fallback(async || Problem::NotFound)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .with_state(app)

@@ -36,6 +36,15 @@ pub(crate) enum Problem {
     Unavailable(StoreError),
 }
 
+/// What a problem's answer says, for those who say it otherwise.
+#[derive(Clone)]
+pub(crate) struct Told {
+    /// In a few words.
+    pub(crate) title: &'static str,
+    /// In a sentence.
+    pub(crate) detail: String,
+}
+
 #[derive(Serialize)]
 struct Body<'a> {
     r#type: &'static str,
@@ -67,7 +76,7 @@ impl Problem {
         match self {
             Self::BadRequest(sentence) | Self::Conflict(sentence) => (*sentence).to_owned(),
             Self::Unauthorized => "a valid API key is needed: Authorization: Bearer <key>".to_owned(),
-            Self::Forbidden => "this API key may not do that".to_owned(),
+            Self::Forbidden => "you may not do that".to_owned(),
             Self::NotFound => "there is nothing here".to_owned(),
             Self::MethodNotAllowed => "this cannot be done here".to_owned(),
             Self::TooLarge(most) => format!("the body must be at most {most} bytes"),
@@ -90,6 +99,7 @@ impl IntoResponse for Problem {
         };
         let body = Body { r#type: "about:blank", title, status: status.as_u16(), detail: self.detail(), errors };
         let mut response = (status, Json(body)).into_response();
+        response.extensions_mut().insert(Told { title, detail: self.detail() });
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match self {

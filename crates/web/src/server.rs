@@ -19,7 +19,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
-use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +26,7 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 use tracing::{debug, warn};
 
-use crate::{App, events};
+use crate::{App, Settings, events};
 
 const MAX_CONNECTIONS: usize = 10_000;
 /// A connection is closed when no request began for a whole one of these, and none is being answered.
@@ -41,8 +40,8 @@ const DRAIN_TIME_LIMIT: Duration = Duration::from_secs(15);
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// Serves all routes until `shutdown`, then lets the requests under way finish, for up to 15 seconds.
-pub async fn serve(listener: TcpListener, engine: Engine, trusted_proxies: &[IpNet], shutdown: CancellationToken) {
-    let app = App { engine, trusted_proxies: trusted_proxies.into() };
+pub async fn serve(listener: TcpListener, engine: Engine, settings: Settings, shutdown: CancellationToken) {
+    let app = App::new(engine, settings);
     let router = crate::routes(app.clone());
     let (tasks, graceful, places) = (TaskTracker::new(), GracefulShutdown::new(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
     let accept = async {

@@ -144,7 +144,6 @@ async fn unknown_routes_are_not_found() {
     let server = Server::start().await;
     server.add_site("example.com").await;
     let paths = [
-        "/",
         "/api",
         "/api/",
         "/api/site",

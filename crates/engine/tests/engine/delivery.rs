@@ -306,6 +306,7 @@ async fn what_is_sent_again_arrives_under_the_id_of_its_event() {
     let first = receiver.next().await;
     rig.engine.drained().await;
     let failed = rig.latest(webhook).await.delivery;
+    rig.clock.advance(Duration::from_millis(1));
     let again = rig.engine.resend(rig.site_id, webhook, failed.id).await.expect("a delivery");
     let second = receiver.next().await;
     assert_eq!((second.header("webhook-id"), &second.body), (first.header("webhook-id"), &first.body));

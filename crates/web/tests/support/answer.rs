@@ -21,6 +21,24 @@ impl Answer {
         serde_json::from_slice(&self.body).expect("JSON")
     }
 
+    /// The page that an answer with this status shows.
+    #[track_caller]
+    pub(crate) fn html(&self, status: u16) -> &str {
+        assert_eq!(
+            (self.status.as_u16(), self.header("content-type")),
+            (status, Some("text/html; charset=utf-8")),
+            "{}",
+            self.text()
+        );
+        self.text()
+    }
+
+    /// Checks that a browser is sent on to this path.
+    #[track_caller]
+    pub(crate) fn sent_to(&self, path: &str) {
+        assert_eq!((self.status.as_u16(), self.header("location")), (303, Some(path)), "{}", self.text());
+    }
+
     /// The problem that an answer with this status tells of, as RFC 9457 has it.
     #[track_caller]
     pub(crate) fn problem(&self, status: u16) -> Value {

@@ -4,6 +4,7 @@
 //! out the same in every run.
 
 mod answer;
+mod browser;
 mod history;
 mod routes;
 mod snapshot;
@@ -30,6 +31,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 pub(crate) use answer::Answer;
+pub(crate) use browser::{Browser, OWNER, PASSWORD};
 pub(crate) use history::Past;
 pub(crate) use routes::{Needs, ROUTES, fill};
 pub(crate) use snapshot::numbered;
@@ -79,7 +81,9 @@ impl Server {
         };
         let engine = Engine::start(database.store(), ambient, settings, Arc::new(Names), &Workers::default()).await;
         let engine = engine.expect("an engine");
-        let router = bellwether_web::router(engine.clone(), trusted_proxies);
+        let base_url = "http://127.0.0.1:8090/".parse().expect("a URL");
+        let web_settings = bellwether_web::Settings { base_url, trusted_proxies: trusted_proxies.to_vec() };
+        let router = bellwether_web::router(engine.clone(), web_settings);
         let admin = key(&engine, None, Role::Admin).await;
         Self { engine, clock, router, admin, _database: database }
     }

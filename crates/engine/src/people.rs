@@ -1,0 +1,277 @@
+//! People: the first of them, signing in and out, and who has a part in which site.
+//!
+//! What is in a cookie or in a link is random and long, is shown once, and is kept as a hash. Passwords are hashed by Argon2, few at a
+//! time, since each takes much memory.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use argon2::Argon2;
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use bellwether_domain::account::{Guesses, check_password, parse_email};
+use bellwether_domain::ambient::Ambient;
+use bellwether_domain::fields::Invalid;
+use bellwether_domain::id::{InvitationId, SessionId, SiteId, UserId};
+use bellwether_store::{Invitation, NewUser, Role, Session, SignedIn, StoreError};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+use tokio::sync::Semaphore;
+use tracing::{info, warn};
+
+use crate::Engine;
+use crate::manage::{ManageError, Result, not_found};
+
+/// A session ends when nothing is asked for that long.
+const SESSION: Duration = Duration::from_secs(14 * 24 * 3_600);
+/// How often it is noted that a session is in use.
+const TOUCH_INTERVAL: Duration = Duration::from_secs(300);
+const INVITATION: Duration = Duration::from_secs(7 * 24 * 3_600);
+const MAX_INVITATIONS_PER_SITE: usize = 50;
+const MAX_DEVICE_CHARS: usize = 255;
+/// How many passwords are hashed at a time.
+const HASHED_AT_A_TIME: usize = 2;
+/// What is compared with when there is no such account, so that this takes as long.
+const NOBODYS_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// What signing in needs, beside the tables.
+pub(crate) struct Door {
+    guesses: Mutex<Guesses>,
+    hashing: Semaphore,
+    /// Lets whoever has it make the first account; none once there is one.
+    setup_code: Mutex<Option<String>>,
+}
+
+/// Why nobody was signed in.
+#[derive(Debug, thiserror::Error)]
+pub enum SignInError {
+    /// No account has this address and password.
+    #[error("the e-mail address or the password is wrong")]
+    Wrong,
+    /// There were too many mistakes.
+    #[error("there were too many mistakes: try again in {} s", .0.as_secs())]
+    Wait(Duration),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Somebody who signs in, and from where.
+pub struct Credentials<'a> {
+    /// As it was typed.
+    pub email: &'a str,
+    /// As it was typed.
+    pub password: &'a str,
+    /// What the person will recognise the session by.
+    pub device: &'a str,
+}
+
+impl Door {
+    /// With a new setup code, when there is nobody yet.
+    pub(crate) fn new(ambient: &Ambient, has_users: bool) -> Self {
+        let code = (!has_users).then(|| token(ambient)[..20].to_owned());
+        Self { guesses: Mutex::default(), hashing: Semaphore::new(HASHED_AT_A_TIME), setup_code: Mutex::new(code) }
+    }
+
+    fn guesses(&self) -> MutexGuard<'_, Guesses> {
+        self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn code(&self) -> MutexGuard<'_, Option<String>> {
+        self.setup_code.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Engine {
+    /// What lets whoever has it make the first account; none when there is one.
+    pub fn setup_code(&self) -> Option<String> {
+        self.inner.door.code().clone()
+    }
+
+    /// Whether `code` lets somebody make the first account.
+    pub fn is_setup_code(&self, code: &str) -> bool {
+        self.inner.door.code().as_ref().is_some_and(|right| right.as_bytes().ct_eq(code.as_bytes()).into())
+    }
+
+    /// Makes the first account, an owner's, and signs the person in; returns what goes into the cookie.
+    pub async fn set_up(&self, code: &str, credentials: Credentials<'_>) -> Result<String> {
+        if !self.is_setup_code(code) {
+            return Err(ManageError::NotFound);
+        }
+        let user = self.new_user(&credentials, true).await?;
+        let id = user.id;
+        self.inner.store.add_first_user(user).await.map_err(|error| match error {
+            StoreError::Exists => ManageError::Conflict("there is an owner already"),
+            error => error.into(),
+        })?;
+        self.inner.door.code().take();
+        info!(user = %id, "the first account was made");
+        Ok(self.begin_session(id, credentials.device).await?)
+    }
+
+    /// Signs somebody in; returns what goes into the cookie.
+    pub async fn sign_in(&self, credentials: Credentials<'_>) -> std::result::Result<String, SignInError> {
+        let email = credentials.email.trim().to_lowercase();
+        if let Some(pause) = self.inner.door.guesses().pause(&email, self.inner.ambient.now()) {
+            return Err(SignInError::Wait(pause));
+        }
+        let found = self.inner.store.user_by_email(email.clone()).await?;
+        let hash = found.as_ref().map_or(NOBODYS_HASH, |(_, hash)| hash).to_owned();
+        let is_right = self.verify(credentials.password.to_owned(), hash).await;
+        match found {
+            Some((user, _)) if is_right => {
+                self.inner.door.guesses().note_right(&email);
+                info!(user = %user.id, "signed in");
+                Ok(self.begin_session(user.id, credentials.device).await?)
+            }
+            _ => {
+                self.inner.door.guesses().note_wrong(&email, self.inner.ambient.now());
+                warn!("somebody could not be signed in");
+                Err(SignInError::Wrong)
+            }
+        }
+    }
+
+    /// Who bears a cookie.
+    pub async fn signed_in(&self, cookie: &str) -> std::result::Result<Option<SignedIn>, StoreError> {
+        let now = self.inner.ambient.now();
+        let found = self.inner.store.signed_in(hash(cookie), now).await?;
+        if let Some(SignedIn { session, .. }) = &found
+            && now.since(session.last_seen_at) >= TOUCH_INTERVAL
+        {
+            self.inner.store.touch_session(session.id, now, now + SESSION).await?;
+        }
+        Ok(found)
+    }
+
+    /// Where a person is signed in.
+    pub async fn sessions(&self, user_id: UserId) -> std::result::Result<Vec<Session>, StoreError> {
+        self.inner.store.sessions(user_id, self.inner.ambient.now()).await
+    }
+
+    /// Signs a person out of one session.
+    pub async fn sign_out(&self, user_id: UserId, session_id: SessionId) -> Result<()> {
+        self.inner.store.delete_session(user_id, session_id).await.map_err(not_found)
+    }
+
+    /// Changes a person's password, and signs them out everywhere else.
+    pub async fn change_password(&self, who: &SignedIn, old: &str, new: &str) -> Result<()> {
+        let pause = self.inner.door.guesses().pause(&who.user.email, self.inner.ambient.now());
+        if let Some(pause) = pause {
+            let sentence = format!("was wrong too often: try again in {} s", pause.as_secs());
+            return Err(Invalid::field("old_password", sentence).into());
+        }
+        let found = self.inner.store.user_by_email(who.user.email.clone()).await?.ok_or(ManageError::NotFound)?;
+        if !self.verify(old.to_owned(), found.1).await {
+            self.inner.door.guesses().note_wrong(&who.user.email, self.inner.ambient.now());
+            return Err(Invalid::field("old_password", "is wrong").into());
+        }
+        check_password(new, &who.user.email).map_err(|sentence| Invalid::field("password", sentence))?;
+        let hash = self.hash_password(new.to_owned()).await;
+        self.inner.store.change_password(who.user.id, hash, Some(who.session.id)).await.map_err(not_found)
+    }
+
+    /// Makes a link by which somebody becomes a member of a site; returns what goes into the link.
+    pub async fn invite(&self, site_id: SiteId, role: Role) -> Result<String> {
+        let (token, now) = (token(&self.inner.ambient), self.inner.ambient.now());
+        let id = InvitationId::new(&self.inner.ambient);
+        let invitation = Invitation { id, site_id, role, created_at: now, expires_at: now + INVITATION };
+        let added = self.inner.store.add_invitation(invitation, hash(&token), MAX_INVITATIONS_PER_SITE).await;
+        added.map_err(|error| match error {
+            StoreError::TooMany(most) => Invalid::field("invitations", format!("must be at most {most} a site")).into(),
+            error => not_found(error),
+        })?;
+        Ok(token)
+    }
+
+    /// The invitation behind a link.
+    pub async fn invitation(&self, token: &str) -> std::result::Result<Option<Invitation>, StoreError> {
+        self.inner.store.find_invitation(hash(token), self.inner.ambient.now()).await
+    }
+
+    /// Makes a person who has an account a member by an invitation; returns the site.
+    pub async fn accept(&self, token: &str, user_id: UserId) -> Result<SiteId> {
+        let accepted = self.inner.store.accept_invitation(hash(token), user_id, None, self.inner.ambient.now()).await;
+        accepted.map_err(not_found)
+    }
+
+    /// Makes an account and a member by an invitation, and signs the person in; returns the site, and what goes into the cookie.
+    pub async fn accept_as_new(&self, token: &str, credentials: Credentials<'_>) -> Result<(SiteId, String)> {
+        let user = self.new_user(&credentials, false).await?;
+        let id = user.id;
+        let accepted = self.inner.store.accept_invitation(hash(token), id, Some(user), self.inner.ambient.now()).await;
+        let site_id = accepted.map_err(|error| match error {
+            StoreError::Exists => Invalid::field("email", "has an account already: sign in, then open the link again").into(),
+            error => not_found(error),
+        })?;
+        Ok((site_id, self.begin_session(id, credentials.device).await?))
+    }
+
+    /// Changes what a member may do.
+    pub async fn change_member(&self, site_id: SiteId, user_id: UserId, role: Role) -> Result<()> {
+        self.inner.store.change_member(site_id, user_id, role).await.map_err(not_found)
+    }
+
+    /// Takes a person's part in a site away.
+    pub async fn remove_member(&self, site_id: SiteId, user_id: UserId) -> Result<()> {
+        self.inner.store.remove_member(site_id, user_id).await.map_err(not_found)
+    }
+
+    /// Takes an invitation back.
+    pub async fn take_invitation_back(&self, site_id: SiteId, id: InvitationId) -> Result<()> {
+        self.inner.store.delete_invitation(site_id, id).await.map_err(not_found)
+    }
+
+    async fn begin_session(&self, user_id: UserId, device: &str) -> std::result::Result<String, StoreError> {
+        let (token, now) = (token(&self.inner.ambient), self.inner.ambient.now());
+        let device = device.chars().filter(|letter| !letter.is_control()).take(MAX_DEVICE_CHARS).collect();
+        let id = SessionId::new(&self.inner.ambient);
+        let session = Session { id, device, created_at: now, last_seen_at: now, expires_at: now + SESSION };
+        self.inner.store.add_session(user_id, hash(&token), session).await?;
+        Ok(token)
+    }
+
+    async fn new_user(&self, credentials: &Credentials<'_>, owner: bool) -> Result<NewUser> {
+        let mut invalid = Invalid::default();
+        let email = parse_email(credentials.email).map_err(|sentence| invalid.add("email", sentence)).unwrap_or_default();
+        let checked = check_password(credentials.password, &email);
+        checked.unwrap_or_else(|sentence| invalid.add("password", sentence));
+        let email = invalid.or(email)?;
+        let password_hash = self.hash_password(credentials.password.to_owned()).await;
+        let (id, created_at) = (UserId::new(&self.inner.ambient), self.inner.ambient.now());
+        Ok(NewUser { id, email, password_hash, owner, created_at })
+    }
+
+    async fn verify(&self, password: String, hash: String) -> bool {
+        let verify = move || {
+            let parsed = argon2::password_hash::phc::PasswordHash::new(&hash);
+            parsed.is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+        };
+        self.hashing(verify).await
+    }
+
+    async fn hash_password(&self, password: String) -> String {
+        let salt = self.inner.ambient.bytes::<16>();
+        self.hashing(move || hash_password(&password, salt)).await
+    }
+
+    #[expect(clippy::expect_used, reason = "nothing closes the semaphore, and hashing does not panic")]
+    async fn hashing<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let _permit = self.inner.door.hashing.acquire().await.expect("a semaphore that stays open");
+        tokio::task::spawn_blocking(work).await.expect("hashing that ends")
+    }
+}
+
+/// A password's hash, in the format of PHC strings.
+#[expect(clippy::expect_used, reason = "the parameters and the length of the salt are constant and good")]
+pub fn hash_password(password: &str, salt: [u8; 16]) -> String {
+    Argon2::default().hash_password_with_salt(password.as_bytes(), &salt).expect("a hash").to_string()
+}
+
+fn token(ambient: &Ambient) -> String {
+    ambient.bytes::<32>().map(|byte| format!("{byte:02x}")).concat()
+}
+
+/// What is random and long needs no slow hash.
+fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}

@@ -1,0 +1,350 @@
+//! People: their accounts, where they are signed in, and what they may do with which site.
+
+use bellwether_domain::id::{InvitationId, SessionId, SiteId, UserId};
+use bellwether_domain::time::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use crate::access::Role;
+use crate::sites::changed_one;
+use crate::sqlite::prepare;
+use crate::{Store, StoreError};
+
+/// A person to be kept.
+#[derive(Clone)]
+pub struct NewUser {
+    /// The person's id.
+    pub id: UserId,
+    /// Lower case.
+    pub email: String,
+    /// In the format of PHC strings.
+    pub password_hash: String,
+    /// May do everything.
+    pub owner: bool,
+    /// When the account was made.
+    pub created_at: Timestamp,
+}
+
+/// A person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The person's id.
+    pub id: UserId,
+    /// Lower case.
+    pub email: String,
+    /// May do everything.
+    pub owner: bool,
+}
+
+/// Where a person is signed in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// What people recognise it by.
+    pub device: String,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// When something was asked for last.
+    pub last_seen_at: Timestamp,
+    /// When it ends, unless something is asked for before.
+    pub expires_at: Timestamp,
+}
+
+/// Who is signed in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedIn {
+    /// The person.
+    pub user: User,
+    /// Where.
+    pub session: Session,
+    /// The sites that the person has a part in. Owners have a part in all.
+    pub sites: Vec<(SiteId, Role)>,
+}
+
+/// Somebody who has a part in a site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The person.
+    pub user_id: UserId,
+    /// The person's address.
+    pub email: String,
+    /// What the person may do.
+    pub role: Role,
+}
+
+/// A link that makes whoever opens it a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invitation {
+    /// Its id.
+    pub id: InvitationId,
+    /// The site.
+    pub site_id: SiteId,
+    /// What its member may do.
+    pub role: Role,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Until when it can be accepted.
+    pub expires_at: Timestamp,
+}
+
+impl Store {
+    /// Keeps a person; one statement. Errors: `Exists` for the same e-mail address.
+    pub async fn add_user(&self, new: NewUser) -> Result<(), StoreError> {
+        self.write(move |connection| insert_user(connection, &new)).await
+    }
+
+    /// Keeps the first person; one transaction. Errors: `Exists` when there is one already.
+    pub async fn add_first_user(&self, new: NewUser) -> Result<(), StoreError> {
+        let add = move |connection: &Connection| match any_user(connection)? {
+            true => Err(StoreError::Exists),
+            false => insert_user(connection, &new),
+        };
+        self.write(add).await
+    }
+
+    /// Whether there is anybody; one statement.
+    pub async fn has_users(&self) -> Result<bool, StoreError> {
+        self.read(any_user).await
+    }
+
+    /// A person by e-mail address, with the hash of the password; one statement.
+    pub async fn user_by_email(&self, email: String) -> Result<Option<(User, String)>, StoreError> {
+        let find = move |connection: &Connection| {
+            let sql = "SELECT id, email, owner, password_hash FROM users WHERE email = $1";
+            let row = |row: &Row<'_>| Ok((read_user(row)?, row.get(3)?));
+            Ok(prepare(connection, sql)?.query_row([email], row).optional()?)
+        };
+        self.read(find).await
+    }
+
+    /// Changes a password, and signs the person out everywhere but in `kept`; one transaction. Errors: `Gone`.
+    pub async fn change_password(&self, id: UserId, hash: String, kept: Option<SessionId>) -> Result<(), StoreError> {
+        let change = move |connection: &Connection| {
+            let sql = "UPDATE users SET password_hash = $1 WHERE id = $2";
+            changed_one(prepare(connection, sql)?.execute(params![hash, id.as_bytes()])?)?;
+            let kept = kept.as_ref().map_or([0; 16], |kept| *kept.as_bytes());
+            let sql = "DELETE FROM sessions WHERE user_id = $1 AND id <> $2";
+            prepare(connection, sql)?.execute(params![id.as_bytes(), kept])?;
+            Ok(())
+        };
+        self.write(change).await
+    }
+
+    /// Signs a person in, and forgets the sessions that are over; one transaction.
+    pub async fn add_session(&self, user_id: UserId, hash: [u8; 32], session: Session) -> Result<(), StoreError> {
+        let add = move |connection: &Connection| {
+            prepare(connection, "DELETE FROM sessions WHERE expires_at_us <= $1")?.execute([session.created_at.as_micros()])?;
+            let sql = "INSERT INTO sessions (id, hash, user_id, device, created_at_us, last_seen_at_us, expires_at_us)
+                       VALUES ($1, $2, $3, $4, $5, $6, $7)";
+            prepare(connection, sql)?.execute(params![
+                session.id.as_bytes(),
+                hash,
+                user_id.as_bytes(),
+                session.device,
+                session.created_at.as_micros(),
+                session.last_seen_at.as_micros(),
+                session.expires_at.as_micros(),
+            ])?;
+            Ok(())
+        };
+        self.write(add).await
+    }
+
+    /// Who bears a cookie at `now`, with the sites they have a part in; one transaction.
+    pub async fn signed_in(&self, hash: [u8; 32], now: Timestamp) -> Result<Option<SignedIn>, StoreError> {
+        let find = move |connection: &Connection| {
+            let sql = "SELECT u.id, u.email, u.owner, s.id, s.device, s.created_at_us, s.last_seen_at_us, s.expires_at_us
+                       FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.hash = $1 AND s.expires_at_us > $2";
+            let row = |row: &Row<'_>| Ok((read_user(row)?, read_session(row, 3)?));
+            let found = prepare(connection, sql)?.query_row(params![hash, now.as_micros()], row).optional()?;
+            let Some((user, session)) = found else {
+                return Ok(None);
+            };
+            let sites = sites_of(connection, user.id)?;
+            Ok(Some(SignedIn { user, session, sites }))
+        };
+        self.read(find).await
+    }
+
+    /// Notes that a session is in use; one statement.
+    pub async fn touch_session(&self, id: SessionId, now: Timestamp, expires_at: Timestamp) -> Result<(), StoreError> {
+        let touch = move |connection: &Connection| {
+            let sql = "UPDATE sessions SET last_seen_at_us = $1, expires_at_us = $2 WHERE id = $3";
+            prepare(connection, sql)?.execute(params![now.as_micros(), expires_at.as_micros(), id.as_bytes()])?;
+            Ok(())
+        };
+        self.write(touch).await
+    }
+
+    /// Where a person is signed in at `now`, the latest first; one statement.
+    pub async fn sessions(&self, user_id: UserId, now: Timestamp) -> Result<Vec<Session>, StoreError> {
+        let all = move |connection: &Connection| {
+            let sql = "SELECT id, device, created_at_us, last_seen_at_us, expires_at_us FROM sessions
+                       WHERE user_id = $1 AND expires_at_us > $2 ORDER BY last_seen_at_us DESC, id";
+            let mut select = prepare(connection, sql)?;
+            let sessions = select.query_map(params![user_id.as_bytes(), now.as_micros()], |row| read_session(row, 0))?;
+            Ok(sessions.collect::<Result<_, _>>()?)
+        };
+        self.read(all).await
+    }
+
+    /// Signs a person out of one session; one statement. Errors: `Gone` when it is not the person's.
+    pub async fn delete_session(&self, user_id: UserId, id: SessionId) -> Result<(), StoreError> {
+        let delete = move |connection: &Connection| {
+            let sql = "DELETE FROM sessions WHERE user_id = $1 AND id = $2";
+            changed_one(prepare(connection, sql)?.execute([user_id.as_bytes(), id.as_bytes()])?)
+        };
+        self.write(delete).await
+    }
+
+    /// Who has a part in a site, by address; one statement. Owners are not among them.
+    pub async fn members(&self, site_id: SiteId) -> Result<Vec<Member>, StoreError> {
+        let all = move |connection: &Connection| {
+            let sql = "SELECT u.id, u.email, m.role FROM members m JOIN users u ON u.id = m.user_id
+                       WHERE m.site_id = $1 ORDER BY u.email";
+            let mut select = prepare(connection, sql)?;
+            let row = |row: &Row<'_>| Ok((UserId::from_bytes(row.get(0)?), row.get(1)?, row.get::<_, String>(2)?));
+            let rows = select.query_map([site_id.as_bytes()], row)?;
+            let member =
+                |(user_id, email, role): (UserId, String, String)| Ok(Member { user_id, email, role: Role::from_name(&role)? });
+            rows.map(|row| member(row?)).collect()
+        };
+        self.read(all).await
+    }
+
+    /// Changes what a member may do; one statement. Errors: `Gone`.
+    pub async fn change_member(&self, site_id: SiteId, user_id: UserId, role: Role) -> Result<(), StoreError> {
+        let change = move |connection: &Connection| {
+            let sql = "UPDATE members SET role = $1 WHERE user_id = $2 AND site_id = $3";
+            changed_one(prepare(connection, sql)?.execute(params![role.name(), user_id.as_bytes(), site_id.as_bytes()])?)
+        };
+        self.write(change).await
+    }
+
+    /// Takes a person's part in a site away; one statement. Errors: `Gone`.
+    pub async fn remove_member(&self, site_id: SiteId, user_id: UserId) -> Result<(), StoreError> {
+        let remove = move |connection: &Connection| {
+            let sql = "DELETE FROM members WHERE user_id = $1 AND site_id = $2";
+            changed_one(prepare(connection, sql)?.execute([user_id.as_bytes(), site_id.as_bytes()])?)
+        };
+        self.write(remove).await
+    }
+
+    /// Keeps an invitation, up to `most` of a site; one transaction. Errors: `TooMany`, `Gone` without its site.
+    pub async fn add_invitation(&self, new: Invitation, hash: [u8; 32], most: usize) -> Result<(), StoreError> {
+        let add = move |connection: &Connection| {
+            prepare(connection, "DELETE FROM invitations WHERE expires_at_us <= $1")?.execute([new.created_at.as_micros()])?;
+            let count = "SELECT COUNT(*) FROM invitations WHERE site_id = $1";
+            let count: usize = prepare(connection, count)?.query_row([new.site_id.as_bytes()], |row| row.get(0))?;
+            if count >= most {
+                return Err(StoreError::TooMany(most));
+            }
+            let sql = "INSERT INTO invitations (id, hash, site_id, role, created_at_us, expires_at_us)
+                       VALUES ($1, $2, $3, $4, $5, $6)";
+            let (created_at, expires_at) = (new.created_at.as_micros(), new.expires_at.as_micros());
+            let values = params![new.id.as_bytes(), hash, new.site_id.as_bytes(), new.role.name(), created_at, expires_at];
+            prepare(connection, sql)?.execute(values)?;
+            Ok(())
+        };
+        self.write(add).await
+    }
+
+    /// The invitations to a site that can be accepted at `now`; one statement.
+    pub async fn invitations(&self, site_id: SiteId, now: Timestamp) -> Result<Vec<Invitation>, StoreError> {
+        let all = move |connection: &Connection| {
+            let sql = "SELECT id, site_id, role, created_at_us, expires_at_us FROM invitations
+                       WHERE site_id = $1 AND expires_at_us > $2 ORDER BY id";
+            let mut select = prepare(connection, sql)?;
+            let rows = select.query_map(params![site_id.as_bytes(), now.as_micros()], |row| Ok(read_invitation(row)))?;
+            rows.map(|row| row?).collect()
+        };
+        self.read(all).await
+    }
+
+    /// The invitation behind a link at `now`; one statement.
+    pub async fn find_invitation(&self, hash: [u8; 32], now: Timestamp) -> Result<Option<Invitation>, StoreError> {
+        self.read(move |connection| select_invitation(connection, hash, now)).await
+    }
+
+    /// Takes an invitation back; one statement. Errors: `Gone`.
+    pub async fn delete_invitation(&self, site_id: SiteId, id: InvitationId) -> Result<(), StoreError> {
+        let delete = move |connection: &Connection| {
+            let sql = "DELETE FROM invitations WHERE site_id = $1 AND id = $2";
+            changed_one(prepare(connection, sql)?.execute([site_id.as_bytes(), id.as_bytes()])?)
+        };
+        self.write(delete).await
+    }
+
+    /// Makes a person a member by an invitation, which is used up by that, and returns the site; one transaction. A `new` person is
+    /// kept first. Errors: `Gone` without an invitation that can be accepted, `Exists` for a new person's address.
+    pub async fn accept_invitation(
+        &self,
+        hash: [u8; 32],
+        user_id: UserId,
+        new: Option<NewUser>,
+        now: Timestamp,
+    ) -> Result<SiteId, StoreError> {
+        let accept = move |connection: &Connection| {
+            let invitation = select_invitation(connection, hash, now)?.ok_or(StoreError::Gone)?;
+            new.iter().try_for_each(|new| insert_user(connection, new))?;
+            let sql = "INSERT INTO members (user_id, site_id, role, created_at_us) VALUES ($1, $2, $3, $4)
+                       ON CONFLICT (user_id, site_id) DO UPDATE SET role = excluded.role";
+            let (site_id, role) = (invitation.site_id, invitation.role.name());
+            prepare(connection, sql)?.execute(params![user_id.as_bytes(), site_id.as_bytes(), role, now.as_micros()])?;
+            prepare(connection, "DELETE FROM invitations WHERE id = $1")?.execute([invitation.id.as_bytes()])?;
+            Ok(site_id)
+        };
+        self.write(accept).await
+    }
+}
+
+fn any_user(connection: &Connection) -> Result<bool, StoreError> {
+    Ok(prepare(connection, "SELECT EXISTS (SELECT 1 FROM users)")?.query_row([], |row| row.get(0))?)
+}
+
+fn insert_user(connection: &Connection, new: &NewUser) -> Result<(), StoreError> {
+    let insert = "INSERT INTO users (id, email, password_hash, owner, created_at_us) VALUES ($1, $2, $3, $4, $5)";
+    let (id, created_at) = (new.id.as_bytes(), new.created_at.as_micros());
+    prepare(connection, insert)?.execute(params![id, new.email, new.password_hash, new.owner, created_at])?;
+    Ok(())
+}
+
+fn sites_of(connection: &Connection, user_id: UserId) -> Result<Vec<(SiteId, Role)>, StoreError> {
+    let mut select = prepare(connection, "SELECT site_id, role FROM members WHERE user_id = $1")?;
+    let row = |row: &Row<'_>| Ok((SiteId::from_bytes(row.get(0)?), row.get::<_, String>(1)?));
+    let rows = select.query_map([user_id.as_bytes()], row)?;
+    let site = |(site_id, role): (SiteId, String)| Ok((site_id, Role::from_name(&role)?));
+    rows.map(|row| site(row?)).collect()
+}
+
+fn select_invitation(connection: &Connection, hash: [u8; 32], now: Timestamp) -> Result<Option<Invitation>, StoreError> {
+    let sql = "SELECT id, site_id, role, created_at_us, expires_at_us FROM invitations
+               WHERE hash = $1 AND expires_at_us > $2
+               AND site_id IN (SELECT id FROM sites WHERE deleted_at_us IS NULL)";
+    let found = prepare(connection, sql)?.query_row(params![hash, now.as_micros()], |row| Ok(read_invitation(row)));
+    found.optional()?.transpose()
+}
+
+fn read_user(row: &Row<'_>) -> rusqlite::Result<User> {
+    Ok(User { id: UserId::from_bytes(row.get(0)?), email: row.get(1)?, owner: row.get(2)? })
+}
+
+fn read_session(row: &Row<'_>, first: usize) -> rusqlite::Result<Session> {
+    Ok(Session {
+        id: SessionId::from_bytes(row.get(first)?),
+        device: row.get(first + 1)?,
+        created_at: Timestamp::from_micros(row.get(first + 2)?),
+        last_seen_at: Timestamp::from_micros(row.get(first + 3)?),
+        expires_at: Timestamp::from_micros(row.get(first + 4)?),
+    })
+}
+
+fn read_invitation(row: &Row<'_>) -> Result<Invitation, StoreError> {
+    Ok(Invitation {
+        id: InvitationId::from_bytes(row.get(0)?),
+        site_id: SiteId::from_bytes(row.get(1)?),
+        role: Role::from_name(&row.get::<_, String>(2)?)?,
+        created_at: Timestamp::from_micros(row.get(3)?),
+        expires_at: Timestamp::from_micros(row.get(4)?),
+    })
+}

@@ -1,0 +1,154 @@
+//! The sites, and one site.
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bellwether_domain::id::SiteId;
+use bellwether_domain::site::SiteChange;
+use bellwether_engine::{ActiveSite, Caller, ManageError};
+use bellwether_store::SignedIn;
+
+use super::form::{Form, again};
+use super::{Page, Shell, SiteNav, go_to};
+use crate::App;
+use crate::access::{Access, MayAddSites, Person};
+use crate::problem::Problem;
+
+const NEW_FIELDS: [&str; 2] = ["domain", "name"];
+const FIELDS: [&str; 3] = ["domain", "name", "timezone"];
+
+#[derive(Template)]
+#[template(path = "sites.html")]
+struct Sites {
+    shell: Shell,
+    sites: Vec<ShownSite>,
+    may_add: bool,
+    form: Form,
+}
+
+struct ShownSite {
+    id: SiteId,
+    domain: String,
+    name: String,
+    current_visitors: u32,
+    webhooks: usize,
+    failing: usize,
+    off: usize,
+}
+
+#[derive(Template)]
+#[template(path = "site.html")]
+struct General {
+    shell: Shell,
+    site_id: SiteId,
+    domain: String,
+    endpoint: String,
+    has_events: bool,
+    current_visitors: u32,
+    may_change: bool,
+    changed: bool,
+    form: Form,
+}
+
+/// Where everything begins.
+pub(crate) async fn home() -> Response {
+    go_to("/sites")
+}
+
+/// The sites that somebody has a part in.
+pub(crate) async fn list(State(app): State<App>, Person(who): Person) -> Response {
+    sites_page(&app, &who, Form::default()).into_response()
+}
+
+/// Adds a site.
+pub(crate) async fn create(State(app): State<App>, Person(who): Person, _: MayAddSites, form: Form) -> Result<Response, Problem> {
+    let created = match SiteChange::read(&form.to_json(&NEW_FIELDS)) {
+        Ok(change) => app.engine.create_site(change).await,
+        Err(invalid) => Err(ManageError::Invalid(invalid)),
+    };
+    match created {
+        Ok(site) => Ok(go_to(&format!("/sites/{}", site.id))),
+        Err(error) => Ok(again(sites_page(&app, &who, form.refused(error, &NEW_FIELDS)?))),
+    }
+}
+
+/// One site: its tracker, whether events arrive, and what can be set of it.
+pub(crate) async fn show(State(app): State<App>, Person(who): Person, access: Access) -> Response {
+    let form = form_of(&access.site);
+    site_page(&app, &who, &access, form, false).into_response()
+}
+
+/// Changes a site.
+pub(crate) async fn update(State(app): State<App>, Person(who): Person, access: Access, form: Form) -> Result<Response, Problem> {
+    let id = access.site.site.id;
+    let updated = match SiteChange::read(&form.to_json(&FIELDS)) {
+        Ok(change) => app.engine.update_site(id, change).await,
+        Err(invalid) => Err(ManageError::Invalid(invalid)),
+    };
+    if let Err(error) = updated {
+        let form = form.refused(error, &FIELDS)?;
+        return Ok(again(site_page(&app, &who, &access, form, false)));
+    }
+    let site = app.engine.find_site(&id.to_string()).ok_or(Problem::NotFound)?;
+    let form = form_of(&site);
+    Ok(site_page(&app, &who, &access.with_site(site), form, true).into_response())
+}
+
+/// Deletes a site.
+pub(crate) async fn delete(State(app): State<App>, access: Access, _: Form) -> Result<Response, Problem> {
+    app.engine.delete_site(access.site.site.id).await?;
+    Ok(go_to("/sites"))
+}
+
+fn sites_page(app: &App, who: &SignedIn, form: Form) -> Page<Sites> {
+    let caller = Caller::of_person(who);
+    let sites = app.engine.sites().into_iter().filter(|site| caller.sees(site.site.id));
+    Page(Sites {
+        shell: Shell::of(Some(who.user.email.clone())),
+        sites: sites.map(|site| shown(app, &site)).collect(),
+        may_add: caller.may_add_sites(),
+        form,
+    })
+}
+
+fn shown(app: &App, site: &ActiveSite) -> ShownSite {
+    let webhooks: Vec<_> = site.webhooks.iter().filter(|webhook| webhook.deleted_at.is_none()).collect();
+    let is_failing = |id| !app.engine.breaker(id).is_well();
+    ShownSite {
+        id: site.site.id,
+        domain: site.site.domain.to_string(),
+        name: site.site.name.to_string(),
+        current_visitors: app.engine.current_visitors(site),
+        failing: webhooks.iter().filter(|webhook| webhook.is_on() && is_failing(webhook.webhook.id)).count(),
+        off: webhooks.iter().filter(|webhook| !webhook.is_on()).count(),
+        webhooks: webhooks.len(),
+    }
+}
+
+fn form_of(site: &ActiveSite) -> Form {
+    let site = &site.site;
+    Form::of([("domain", &*site.domain), ("name", &*site.name), ("timezone", &*site.timezone)])
+}
+
+fn site_page(app: &App, who: &SignedIn, access: &Access, form: Form, changed: bool) -> Page<General> {
+    let site = &access.site;
+    let current_visitors = app.engine.current_visitors(site);
+    Page(General {
+        shell: shell_of(who, access, ""),
+        site_id: site.site.id,
+        domain: site.site.domain.to_string(),
+        endpoint: app.url("api/event"),
+        has_events: current_visitors > 0,
+        current_visitors,
+        may_change: access.may_change,
+        changed,
+        form,
+    })
+}
+
+/// What surrounds a page of a site.
+pub(super) fn shell_of(who: &SignedIn, access: &Access, active: &'static str) -> Shell {
+    let site = &access.site.site;
+    let nav = SiteNav { id: site.id, domain: site.domain.to_string(), active };
+    Shell { person: Some(who.user.email.clone()), site: Some(nav) }
+}

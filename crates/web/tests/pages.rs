@@ -1,0 +1,397 @@
+//! The pages of people: the first account, signing in, sites, and who has a part in them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Request;
+use serde_json::json;
+
+use crate::support::{Browser, OWNER, PASSWORD, Server, fill};
+
+/// Where the pages are written down.
+const SOURCE: &str = include_str!("../src/pages.rs");
+
+/// A person's page, and who may use it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum For {
+    Everybody,
+    SignedIn,
+    Owner,
+    Viewer,
+    Admin,
+}
+
+/// Every page there is: method, path, whose it is, and a form with which it succeeds.
+const PAGES: [(&str, &str, For, &str); 23] = [
+    ("GET", "/", For::Everybody, ""),
+    ("GET", "/setup", For::Everybody, ""),
+    ("GET", "/sign-in", For::Everybody, ""),
+    ("GET", "/assets/{name}", For::Everybody, ""),
+    ("POST", "/sign-out", For::SignedIn, ""),
+    ("GET", "/account", For::SignedIn, ""),
+    ("POST", "/account/password", For::SignedIn, "old_password=purple-otters-juggle-7&password=green-badgers-whistle-9"),
+    ("POST", "/account/sessions/{session_id}/delete", For::SignedIn, ""),
+    ("GET", "/sites", For::SignedIn, ""),
+    ("POST", "/sites", For::Owner, "domain=new-{unique}.example"),
+    ("GET", "/sites/{site_id}", For::Viewer, ""),
+    ("POST", "/sites/{site_id}", For::Admin, "domain=renamed-{unique}.example&name=Renamed&timezone=UTC"),
+    ("POST", "/sites/{site_id}/delete", For::Admin, ""),
+    ("GET", "/sites/{site_id}/people", For::Viewer, ""),
+    ("POST", "/sites/{site_id}/people", For::Admin, "role=viewer"),
+    ("POST", "/sites/{site_id}/people/{user_id}", For::Admin, "role=admin"),
+    ("POST", "/sites/{site_id}/people/{user_id}/delete", For::Admin, ""),
+    ("POST", "/sites/{site_id}/invitations/{invitation_id}/delete", For::Admin, ""),
+    ("GET", "/invitations/{token}", For::Everybody, ""),
+    // What these need is no part in a site, and is tried by itself below.
+    ("POST", "/setup", For::Everybody, ""),
+    ("POST", "/sign-in", For::Everybody, ""),
+    ("POST", "/invitations/{token}", For::Everybody, ""),
+    ("GET", "/nowhere", For::Everybody, ""),
+];
+
+async fn site(server: &Server) -> String {
+    server.add_site("example.com").await
+}
+
+#[tokio::test]
+async fn the_first_account_is_for_whoever_has_the_code() {
+    let server = Server::start().await;
+    let code = server.engine.setup_code().expect("a code");
+    let browser = Browser::new(&server);
+    browser.get("/sign-in").await.sent_to("/setup");
+    assert!(browser.get("/setup").await.html(200).contains("Open the link that the server printed"));
+    assert!(browser.get("/setup?code=wrong").await.html(200).contains("Open the link that the server printed"));
+    let form = |code: &'static str| [("code", code), ("email", OWNER), ("password", PASSWORD)];
+    browser.post("/setup", &form("wrong")).await.html(404);
+    browser.post("/setup", &form("")).await.html(404);
+
+    let page = browser.get(&format!("/setup?code={code}")).await;
+    assert!(page.html(200).contains(&format!(r#"name="code" value="{code}""#)));
+    let refused = browser.post("/setup", &[("code", &code), ("email", "<b>"), ("password", "short")]).await;
+    let html = refused.html(422);
+    assert!(html.contains("E-mail address is no e-mail address.") && html.contains("Password must be 10 characters"), "{html}");
+    assert!(
+        html.contains(r#"value="&#60;b&#62;""#) && !html.contains("short"),
+        "what was typed is kept, but no password: {html}"
+    );
+
+    let made = browser.post("/setup", &[("code", &code), ("email", " Owner@Example.COM "), ("password", PASSWORD)]).await;
+    made.sent_to("/sites");
+    let cookie = made.header("set-cookie").expect("a cookie");
+    for part in ["Path=/", "HttpOnly", "SameSite=Lax"] {
+        assert!(cookie.contains(part), "{cookie}");
+    }
+    assert!(browser.get("/sites").await.html(200).contains(OWNER));
+    assert_eq!(server.engine.setup_code(), None);
+    Browser::new(&server).get(&format!("/setup?code={code}")).await.sent_to("/sign-in");
+    let again = [("code", code.as_str()), ("email", "b@example.com"), ("password", PASSWORD)];
+    Browser::new(&server).post("/setup", &again).await.html(404);
+}
+
+#[tokio::test]
+async fn signing_in_and_out() {
+    let server = Server::start().await;
+    Browser::of_owner(&server).await;
+    let browser = Browser::new(&server);
+    browser.get("/account?x=1").await.sent_to("/sign-in?next=%2Faccount%3Fx%3D1");
+    let html = browser.get("/sign-in?next=/account").await;
+    assert!(html.html(200).contains(r#"name="next" value="/account""#));
+    for (email, password) in [(OWNER, "wrong"), ("nobody@example.com", PASSWORD), ("", "")] {
+        let page = browser.sign_in(email, password).await;
+        assert!(page.html(422).contains("the e-mail address or the password is wrong"));
+    }
+    let form = [("email", "OWNER@example.com"), ("password", PASSWORD), ("next", "/account")];
+    browser.post("/sign-in", &form).await.sent_to("/account");
+    assert!(browser.get("/account").await.html(200).contains("Firefox on Linux"));
+    let elsewhere = Browser::new(&server);
+    elsewhere.post("/sign-in", &[("email", OWNER), ("password", PASSWORD), ("next", "//evil.example")]).await.sent_to("/sites");
+    browser.post("/sign-out", &[]).await.sent_to("/sign-in");
+    browser.get("/account").await.sent_to("/sign-in?next=%2Faccount");
+    elsewhere.get("/account").await.html(200);
+    server.clock.advance(Duration::from_secs(15 * 86_400));
+    elsewhere.get("/account").await.sent_to("/sign-in?next=%2Faccount");
+}
+
+#[tokio::test]
+async fn guessing_is_slowed_down() {
+    let server = Server::start().await;
+    Browser::of_owner(&server).await;
+    let browser = Browser::new(&server);
+    for _ in 0..5 {
+        browser.sign_in(OWNER, "wrong").await.html(422);
+    }
+    let wait = browser.sign_in(OWNER, PASSWORD).await;
+    assert!(wait.html(429).contains("there were too many mistakes: try again in 30 s"), "{}", wait.text());
+    assert_eq!(wait.header("retry-after"), Some("31"));
+    browser.sign_in("other@example.com", "wrong").await.html(422);
+    server.clock.advance(Duration::from_secs(30));
+    browser.sign_in(OWNER, PASSWORD).await.sent_to("/sites");
+}
+
+#[tokio::test]
+async fn a_new_password_ends_the_other_sessions_and_each_can_be_ended_alone() {
+    let server = Server::start().await;
+    let first = Browser::of_owner(&server).await;
+    let (second, third) = (Browser::of_owner(&server).await, Browser::of_owner(&server).await);
+    let new = "green-badgers-whistle-9";
+    let wrong = first.post("/account/password", &[("old_password", "wrong"), ("password", new)]).await;
+    assert!(wrong.html(422).contains("Old password is wrong."));
+    let weak = first.post("/account/password", &[("old_password", PASSWORD), ("password", "password1234")]).await;
+    assert!(weak.html(422).contains("New password is easy to guess"));
+    second.get("/account").await.html(200);
+    let page = first.post("/account/password", &[("old_password", PASSWORD), ("password", new)]).await;
+    assert!(page.html(200).contains("The password was changed."));
+    for other in [&second, &third] {
+        other.get("/account").await.sent_to("/sign-in?next=%2Faccount");
+    }
+    second.sign_in(OWNER, PASSWORD).await.html(422);
+    second.sign_in(OWNER, new).await.sent_to("/sites");
+    let html = first.get("/account").await.html(200).to_owned();
+    let rows: Vec<_> = html.split("<tr>").filter(|row| row.contains("/account/sessions/")).collect();
+    assert_eq!(rows.len(), 2);
+    let other = rows.iter().find(|row| !row.contains("this one")).expect("another session");
+    let end = other.split("action=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a form");
+    first.post(end, &[]).await.sent_to("/account");
+    second.get("/account").await.sent_to("/sign-in?next=%2Faccount");
+    first.get("/account").await.html(200);
+}
+
+#[tokio::test]
+async fn only_our_own_pages_change_anything() {
+    let server = Server::start().await;
+    let browser = Browser::of_owner(&server).await;
+    let id = site(&server).await;
+    for from in ["cross-site", "same-site"] {
+        browser.post_from(from, &format!("/sites/{id}/delete"), &[]).await.html(403);
+        browser.post_from(from, "/sites", &[("domain", "evil.example")]).await.html(403);
+        browser.post_from(from, "/sign-out", &[]).await.html(403);
+        browser.post_from(from, "/sign-in", &[("email", OWNER), ("password", PASSWORD)]).await.html(403);
+    }
+    let api = |from: &'static str| {
+        let request = Request::post("/api/sites").header("content-type", "application/json").header("sec-fetch-site", from);
+        browser.send(request, Body::from(r#"{"domain": "api.example"}"#))
+    };
+    api("cross-site").await.problem(403);
+    api("same-origin").await.json(201);
+    let sites = server.get("/api/sites").await;
+    let domains: Vec<_> = sites["sites"].as_array().expect("sites").iter().map(|site| site["domain"].clone()).collect();
+    assert_eq!(domains, [json!("api.example"), json!("example.com")]);
+    browser.get("/account").await.html(200);
+}
+
+#[tokio::test]
+async fn sites_are_added_changed_and_deleted() {
+    let server = Server::start().await;
+    let browser = Browser::of_owner(&server).await;
+    assert!(browser.get("/sites").await.html(200).contains("No site yet"));
+    let refused = browser.post("/sites", &[("domain", ""), ("name", "Kept")]).await;
+    let html = refused.html(422);
+    assert!(html.contains("Domain is required.") && html.contains(r#"value="Kept""#), "{html}");
+    let made = browser.post("/sites", &[("domain", "https://www.Example.com/"), ("name", "<script>alert(1)</script>")]).await;
+    let path = made.header("location").expect("a place to go").to_owned();
+    let html = browser.get(&path).await.html(200).to_owned();
+    assert!(html.contains("No event lately") && html.contains("endpoint: 'http://127.0.0.1:8090/api/event'"), "{html}");
+    let list = browser.get("/sites").await.html(200).to_owned();
+    assert!(list.contains("&#60;script&#62;alert(1)") && !list.contains("<script>alert"), "{list}");
+    let twice = browser.post("/sites", &[("domain", "example.com")]).await;
+    assert!(twice.html(422).contains("there is a site with this domain already"));
+    let refused = browser.post(&path, &[("domain", "example.com"), ("name", "New"), ("timezone", "Mars")]).await;
+    assert!(refused.html(422).contains("Time zone must be a time zone like Europe/Berlin."));
+    let changed = browser.post(&path, &[("domain", "example.org"), ("name", "New"), ("timezone", "Europe/Berlin")]).await;
+    assert!(changed.html(200).contains("The site was changed.") && changed.text().contains(r#"value="example.org""#));
+    browser.post(&format!("{path}/delete"), &[]).await.sent_to("/sites");
+    browser.get(&path).await.html(404);
+}
+
+#[tokio::test]
+async fn people_are_invited_once_and_do_what_their_role_allows() {
+    let server = Server::start().await;
+    let owner = Browser::of_owner(&server).await;
+    let (id, other) = (site(&server).await, server.add_site("other.example").await);
+    let link = owner.invite(&id, "viewer").await;
+    let viewer = Browser::new(&server);
+    assert!(viewer.get(&link).await.html(200).contains("You are invited as viewer."));
+    let taken = viewer.post(&link, &[("email", OWNER), ("password", PASSWORD)]).await;
+    assert!(taken.html(422).contains("has an account already"));
+    viewer.post(&link, &[("email", "v@example.com"), ("password", PASSWORD)]).await.sent_to(&format!("/sites/{id}"));
+    Browser::new(&server).get(&link).await.html(404);
+    Browser::new(&server).post(&link, &[("email", "w@example.com"), ("password", PASSWORD)]).await.html(404);
+
+    let list = viewer.get("/sites").await.html(200).to_owned();
+    assert!(list.contains("example.com") && !list.contains("other.example") && !list.contains("Add a site"), "{list}");
+    viewer.get(&format!("/sites/{other}")).await.html(404);
+    viewer.post(&format!("/sites/{id}/delete"), &[]).await.html(403);
+    assert!(!viewer.get(&format!("/sites/{id}/people")).await.html(200).contains("Make a link"));
+
+    // Somebody who has an account joins with it.
+    let link = owner.invite(&other, "admin").await;
+    viewer.post(&link, &[]).await.sent_to(&format!("/sites/{other}"));
+    viewer.get(&format!("/sites/{other}/people")).await.html(200);
+    let html = owner.get(&format!("/sites/{id}/people")).await.html(200).to_owned();
+    assert!(html.contains("v@example.com"));
+    let member = html.split(&format!("/sites/{id}/people/")).nth(1).and_then(|rest| rest.split('"').next()).expect("a member");
+    owner.post(&format!("/sites/{id}/people/{member}"), &[("role", "admin")]).await.sent_to(&format!("/sites/{id}/people"));
+    assert!(viewer.get(&format!("/sites/{id}/people")).await.html(200).contains("Make a link"));
+    owner.post(&format!("/sites/{id}/people/{member}/delete"), &[]).await.sent_to(&format!("/sites/{id}/people"));
+    viewer.get(&format!("/sites/{id}")).await.html(404);
+}
+
+#[tokio::test]
+async fn an_invitation_ends_and_can_be_taken_back() {
+    let server = Server::start().await;
+    let owner = Browser::of_owner(&server).await;
+    let id = site(&server).await;
+    let (old, taken_back) = (owner.invite(&id, "admin").await, owner.invite(&id, "viewer").await);
+    let html = owner.get(&format!("/sites/{id}/people")).await.html(200).to_owned();
+    let paths: Vec<_> = html.split("action=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let path = paths.iter().rfind(|path| path.contains("/invitations/")).expect("an invitation");
+    owner.post(path, &[]).await.sent_to(&format!("/sites/{id}/people"));
+    let left = [old, taken_back];
+    let mut open = 0;
+    for link in &left {
+        open += usize::from(Browser::new(&server).get(link).await.status == 200);
+    }
+    assert_eq!(open, 1);
+    server.clock.advance(Duration::from_secs(7 * 86_400));
+    for link in &left {
+        Browser::new(&server).get(link).await.html(404);
+    }
+    assert!(!Browser::of_owner(&server).await.get(&format!("/sites/{id}/people")).await.html(200).contains("Open links"));
+}
+
+#[tokio::test]
+async fn every_page_lets_in_whom_it_should_and_nobody_else() {
+    let server = Server::start().await;
+    let owner = Browser::of_owner(&server).await;
+    for (number, (method, path, whose, form)) in PAGES.into_iter().enumerate() {
+        if method == "POST" && whose == For::Everybody || path == "/nowhere" {
+            continue;
+        }
+        let elsewhere = server.add_site(&format!("{number}.other.example")).await;
+        for (role, right) in [("nobody", 0), ("admin of another", 1), ("viewer", 2), ("admin", 3), ("owner", 4)] {
+            let id = server.add_site(&format!("{number}-{right}.example")).await;
+            let email = format!("{number}-{right}@example.com");
+            let browser = match right {
+                0 => Browser::new(&server),
+                1 => Browser::of_member(&server, &owner, &elsewhere, &email, "admin").await,
+                2 => Browser::of_member(&server, &owner, &id, &email, "viewer").await,
+                3 => Browser::of_member(&server, &owner, &id, &email, "admin").await,
+                _ => Browser::of_owner(&server).await,
+            };
+            let path = concrete(&server, &owner, &id, path).await;
+            let form = form.replace("{unique}", &format!("{number}-{right}"));
+            let fields: Vec<_> = form_urlencoded::parse(form.as_bytes()).into_owned().collect();
+            let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let answer = match method {
+                "GET" => browser.get(&path).await,
+                _ => browser.post(&path, &fields).await,
+            };
+            let (status, what) = (answer.status.as_u16(), format!("{method} {path} as {role}: {}", answer.text()));
+            let refused = match (whose, right) {
+                (For::Everybody, _) => None,
+                (_, 0) => Some(303),
+                (For::SignedIn, _) => None,
+                (For::Owner, 4) => None,
+                (For::Owner, _) => Some(403),
+                (_, 1) => Some(404),
+                (For::Admin, 2) => Some(403),
+                _ => None,
+            };
+            match refused {
+                Some(303) => assert!(answer.header("location").is_some_and(|to| to.starts_with("/sign-in")), "{what}"),
+                Some(refused) => assert_eq!(status, refused, "{what}"),
+                None if whose == For::Everybody => assert!(matches!(status, 200 | 303), "{what}"),
+                None if path.ends_with("/delete") && path.starts_with("/account") => assert_eq!(status, 404, "{what}"),
+                None if path == "/sign-out" => assert_eq!(answer.header("location"), Some("/sign-in"), "{what}"),
+                None => assert!(matches!(status, 200 | 303) && answer.header("location") != Some("/sign-in"), "{what}"),
+            }
+            // The owner goes on with the password that everybody has here.
+            if path == "/account/password" && right == 4 {
+                let back = [("old_password", "green-badgers-whistle-9"), ("password", PASSWORD)];
+                browser.post("/account/password", &back).await.html(200);
+                return_to(&owner).await;
+            }
+        }
+    }
+}
+
+/// Signs the owner in again, who was signed out by a change of the password.
+async fn return_to(owner: &Browser<'_>) {
+    owner.sign_in(OWNER, PASSWORD).await.sent_to("/sites");
+}
+
+/// A path with something that is there in the place of its parameters.
+async fn concrete(server: &Server, owner: &Browser<'_>, site_id: &str, path: &str) -> String {
+    let people = format!("/sites/{site_id}/people");
+    let first =
+        |html: &str, before: &str| html.split(before).nth(1).and_then(|rest| rest.split(['"', '/']).next()).map(str::to_owned);
+    let (mut user, mut invitation, mut session, mut token) = Default::default();
+    if path.contains("{user_id}") {
+        let email = format!("{}@example.com", server.engine.ambient().bytes::<4>().map(|byte| byte.to_string()).concat());
+        Browser::of_member(server, owner, site_id, &email, "viewer").await;
+        let html = owner.get(&people).await.html(200).to_owned();
+        let row = html.split(&email).nth(1).expect("the member").to_owned();
+        user = first(&row, &format!("{people}/"));
+    }
+    if path.contains("{invitation_id}") {
+        owner.invite(site_id, "viewer").await;
+        invitation = first(owner.get(&people).await.html(200), &format!("/sites/{site_id}/invitations/"));
+    }
+    if path.contains("{token}") {
+        token = owner.invite(site_id, "viewer").await.rsplit('/').next().map(str::to_owned);
+    }
+    if path.contains("{session_id}") {
+        session = Some("0198c0de-0000-7000-8000-000000000000".to_owned());
+    }
+    let parameters = [
+        ("site_id", Some(site_id.to_owned())),
+        ("user_id", user),
+        ("invitation_id", invitation),
+        ("token", token),
+        ("session_id", session),
+        ("name", Some("style.css".to_owned())),
+    ];
+    let filled: Vec<_> = parameters.iter().map(|(name, value)| (*name, value.as_deref().unwrap_or_default())).collect();
+    fill(path, &filled)
+}
+
+#[test]
+fn the_table_has_every_page() {
+    let mut found = BTreeSet::new();
+    for rest in SOURCE.split(".route(\"").skip(1) {
+        let (path, handlers) = rest.split_once("\", ").expect("a path and its handlers");
+        let handlers = handlers.split('\n').next().unwrap_or_default();
+        for (call, method) in [("get(", "GET"), ("post(", "POST")] {
+            if handlers.contains(call) {
+                found.insert((method, path));
+            }
+        }
+    }
+    let listed: BTreeSet<_> =
+        PAGES.iter().filter(|(_, path, ..)| *path != "/nowhere").map(|(method, path, ..)| (*method, *path)).collect();
+    assert_eq!(listed, found);
+}
+
+#[tokio::test]
+async fn pages_allow_no_script_but_their_own() {
+    let server = Server::start().await;
+    let browser = Browser::of_owner(&server).await;
+    let id = site(&server).await;
+    for path in ["/sites", "/account", &format!("/sites/{id}"), &format!("/sites/{id}/people"), "/sites/nowhere"] {
+        let page = browser.get(path).await;
+        let policy = page.header("content-security-policy").expect("a policy");
+        assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert_eq!(page.header("cache-control"), Some("no-store"));
+        let html = page.text().to_owned();
+        assert!(!html.contains("<style") && !html.contains(" style=") && !html.contains("onclick"), "{html}");
+        assert_eq!(html.matches("<script").count(), 1);
+        for name in ["style.css", "live.js", "icon.svg"] {
+            let link = html.split('"').find(|text| text.contains(name)).expect("a link").to_owned();
+            let asset = browser.get(&link).await;
+            assert_eq!((asset.status.as_u16(), asset.header("x-content-type-options")), (200, Some("nosniff")), "{link}");
+            assert!(asset.header("cache-control").is_some_and(|value| value.contains("immutable")));
+        }
+    }
+    browser.get("/assets/secret.key").await.html(404);
+}
