@@ -6,5 +6,6 @@ mod configuration;
 mod history;
 mod migrations;
 mod outbox;
+mod people;
 mod retention;
 mod rig;
