@@ -1,0 +1,127 @@
+//! What each setting's value may be, and what is said of one that is not.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use bellwether_engine::send::{NotAProxy, Proxy};
+use figment::value::Value;
+use ipnet::IpNet;
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use super::LogFormat;
+use crate::secret_key::SecretKeys;
+
+/// A value as text, whatever TOML took it for: a key or a directory may look like a number.
+fn word(value: &Value) -> Result<String, String> {
+    let word = match value {
+        Value::String(_, text) => text.trim().to_owned(),
+        Value::Bool(_, flag) => flag.to_string(),
+        Value::Num(_, number) => number.to_i128().ok_or("must not be a fraction")?.to_string(),
+        _ => return Err("must be text, a whole number, true or false".to_owned()),
+    };
+    match word.as_str() {
+        "" => Err("must not be empty".to_owned()),
+        word if word.contains(char::REPLACEMENT_CHARACTER) => Err("must be Unicode".to_owned()),
+        _ => Ok(word),
+    }
+}
+
+fn parsed<T: FromStr>(word: &str, what: &str) -> Result<T, String> {
+    word.parse().map_err(|_| format!("{word:?} is not {what}"))
+}
+
+pub(super) fn address(value: &Value) -> Result<SocketAddr, String> {
+    parsed(&word(value)?, "an address like 127.0.0.1:8090")
+}
+
+pub(super) fn path(value: &Value) -> Result<PathBuf, String> {
+    word(value).map(PathBuf::from)
+}
+
+pub(super) fn flag(value: &Value) -> Result<bool, String> {
+    parsed(&word(value)?, "true or false")
+}
+
+pub(super) fn within(range: RangeInclusive<u32>) -> impl Fn(&Value) -> Result<u32, String> {
+    move |value| {
+        let what = format!("a whole number from {} to {}", range.start(), range.end());
+        let word = word(value)?;
+        parsed(&word, &what)
+            .and_then(|number| if range.contains(&number) { Ok(number) } else { Err(format!("{word:?} is not {what}")) })
+    }
+}
+
+pub(super) fn log_format(value: &Value) -> Result<LogFormat, String> {
+    match word(value)?.as_str() {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        other => Err(format!("{other:?} is not text or json")),
+    }
+}
+
+/// A list in TOML, or words with commas between them.
+pub(super) fn networks(value: &Value) -> Result<Vec<IpNet>, String> {
+    let words: Vec<String> = match value {
+        Value::Array(_, values) => values.iter().map(word).collect::<Result<_, _>>()?,
+        Value::String(_, text) => text.split(',').map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect(),
+        _ => return Err("must be a list of networks".to_owned()),
+    };
+    words.iter().map(|word| network(word)).collect()
+}
+
+/// A network, or an address for the network of itself alone.
+fn network(word: &str) -> Result<IpNet, String> {
+    let alone = word.parse::<IpAddr>().map(IpNet::from);
+    alone.or_else(|_| parsed(word, "a network like 10.0.0.0/8"))
+}
+
+pub(super) fn base_url(value: &Value) -> Result<Url, String> {
+    let word = word(value)?;
+    let mut url: Url = parsed(&word, "a URL like https://stats.example.com")?;
+    let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
+    if !matches!(url.scheme(), "http" | "https") || !plain {
+        return Err("must be a URL that begins with http:// or https://, without user, query and fragment".to_owned());
+    }
+    if !url.path().ends_with('/') {
+        url.set_path(&format!("{}/", url.path()));
+    }
+    Ok(url)
+}
+
+/// Where a server is reached that listens there.
+#[expect(clippy::expect_used, reason = "an address with a port is a URL's host and port")]
+pub(crate) fn base_url_of(listen: SocketAddr) -> Url {
+    Url::parse(&format!("http://{listen}/")).expect("a URL")
+}
+
+/// The file behind `sqlite:`, with or without the two slashes that other programs want there.
+pub(super) fn database(value: &Value) -> Result<PathBuf, String> {
+    let word = word(value)?;
+    if word.starts_with("postgres://") || word.starts_with("postgresql://") {
+        return Err("PostgreSQL is not supported yet by this version".to_owned());
+    }
+    let file = word.strip_prefix("sqlite:").ok_or("must begin with sqlite: and name a file, like sqlite:data/bellwether.db")?;
+    match file.strip_prefix("//").unwrap_or(file) {
+        "" | "/" | ":memory:" => Err("must name a file, like sqlite:data/bellwether.db".to_owned()),
+        file if file.contains('?') => Err("must name a file without parameters, like sqlite:data/bellwether.db".to_owned()),
+        file => Ok(PathBuf::from(file)),
+    }
+}
+
+/// Its user and password, where it has any, are percent-encoded as in every URL.
+pub(super) fn proxy(value: &Value) -> Result<Proxy, String> {
+    let url: Url = word(value)?.parse().map_err(|_| NotAProxy.to_string())?;
+    let plain = url.scheme() == "http" && url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    let host = url.host_str().filter(|_| plain).ok_or_else(|| NotAProxy.to_string())?;
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8().map(String::from).map_err(|_| NotAProxy.to_string());
+    let (user, password) = (decoded(url.username())?, decoded(url.password().unwrap_or_default())?);
+    let credentials = (!user.is_empty()).then_some((user.as_str(), password.as_str()));
+    Proxy::new(host, url.port_or_known_default().unwrap_or(80), credentials).map_err(|error| error.to_string())
+}
+
+pub(super) fn secret_key(value: &Value) -> Result<SecretKeys, String> {
+    SecretKeys::parse(word(value)?.as_bytes()).map_err(|error| error.to_string())
+}
