@@ -25,6 +25,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
+use crate::changes::Changes;
 use crate::registry::{ActiveWebhook, Registry};
 use crate::send::{Answer, Sender};
 use crate::workers::Workers;
@@ -32,7 +33,7 @@ use clock::{Clock, Step};
 use paces::Paces;
 use places::{Ended, MAX_HELD, Pass, Place, Places};
 use queues::Queues;
-use settle::Settler;
+use settle::{Settler, Told};
 
 /// The most requests under way at a time.
 const MAX_IN_FLIGHT: usize = 1_000;
@@ -58,6 +59,7 @@ pub(crate) struct Dispatcher {
     workers: Workers,
     queues: Mutex<Queues<Held>>,
     places: Arc<Places>,
+    changes: Arc<Changes>,
     paces: Paces,
     given_up: mpsc::Sender<GivenUp>,
     in_flight: Semaphore,
@@ -96,8 +98,13 @@ impl Dispatcher {
         // Before anything is owned: what belongs to somebody who is not known to have lived is never freed.
         store.keep_alive(owner, now, now + LEASE, MAX_HELD).await?;
         let wake = Arc::new(Notify::new());
-        let places = Places::new();
-        let settler = Settler::start(owner, store.clone(), places.clone(), wake.clone(), workers);
+        let (places, changes) = (Places::new(), Arc::new(Changes::new()));
+        let settler = Settler::start(
+            owner,
+            store.clone(),
+            Told { places: places.clone(), changes: changes.clone(), wake: wake.clone() },
+            workers,
+        );
         let (given_up, to_be_switched_off) = mpsc::channel(MAX_GIVEN_UP);
         places.note_failing(registry.failing());
         let dispatcher = Arc::new(Self {
@@ -111,6 +118,7 @@ impl Dispatcher {
             workers: workers.clone(),
             queues: Mutex::default(),
             places,
+            changes,
             paces: Paces::default(),
             given_up,
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
@@ -198,6 +206,11 @@ impl Dispatcher {
     /// Whether a webhook's endpoint works, and has next to nothing to do.
     pub(crate) fn is_idle(&self, webhook_id: WebhookId) -> bool {
         self.places.is_idle(webhook_id, self.ambient.now())
+    }
+
+    /// Where changes of deliveries are told.
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     /// How a webhook's endpoint has been doing.
@@ -336,6 +349,7 @@ impl Dispatcher {
     }
 
     fn send_or_leave(self: &Arc<Self>, delivery: DueDelivery, place: Option<Place>) {
+        self.changes.note(delivery.webhook_id);
         match place {
             Some(place) => self.enqueue(Held { delivery, place }),
             None => {

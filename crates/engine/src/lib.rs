@@ -6,6 +6,7 @@
 
 mod authorize;
 mod by_hand;
+mod changes;
 mod detect;
 mod dispatch;
 mod manage;
@@ -28,9 +29,11 @@ use bellwether_domain::endpoint::EndpointPolicy;
 use bellwether_domain::id::WebhookId;
 use bellwether_store::{Store, StoreError};
 use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 pub use authorize::{Caller, new_key};
+pub use changes::Watcher;
 pub use detect::{Client, Ingested};
 pub use manage::{ManageError, NewWebhook};
 pub use people::{Credentials, SignInError, hash_password};
@@ -189,6 +192,16 @@ impl Engine {
     /// How a webhook's endpoint has been doing.
     pub fn breaker(&self, webhook_id: WebhookId) -> Breaker {
         self.inner.dispatcher.breaker(webhook_id)
+    }
+
+    /// From now on, changes of these webhooks' deliveries are told.
+    pub fn watch(&self, webhook_ids: &[WebhookId]) -> Watcher {
+        self.inner.dispatcher.changes().watch(webhook_ids)
+    }
+
+    /// Cancelled when the process is to stop.
+    pub fn shutdown(&self) -> &CancellationToken {
+        self.inner.workers.shutdown()
     }
 
     /// What is kept.

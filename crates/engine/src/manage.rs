@@ -434,7 +434,7 @@ impl Engine {
         for _ in 0..CANCELLING_WRITES {
             match self.inner.store.cancel_open(webhook_id, now, CANCELLED_PER_WRITE).await {
                 Ok(CANCELLED_PER_WRITE) => {}
-                Ok(_) => return,
+                Ok(_) => return self.inner.dispatcher.changes().note(webhook_id),
                 Err(error) => return warn!(%error, webhook = %webhook_id, "open deliveries are not cancelled yet"),
             }
         }

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use bellwether_domain::id::{DeliveryId, ReplayId, SiteId};
+use bellwether_domain::delivery::Status;
+use bellwether_domain::id::{DeliveryId, ReplayId, SiteId, WebhookId};
 use bellwether_store::{Replay, ReplayFilter, StoreError};
 use tracing::{error, info};
 
@@ -45,7 +46,13 @@ impl Engine {
         webhook_that_is_on(&*self.site(site_id)?, filter.webhook_id)?;
         let count = self.inner.store.count_lost(filter).await?;
         if count > 0 {
-            let replay = Replay { id: ReplayId::new(&self.inner.ambient), filter, after: DeliveryId::from_bytes([0; 16]) };
+            let replay = Replay {
+                id: ReplayId::new(&self.inner.ambient),
+                filter,
+                after: DeliveryId::from_bytes([0; 16]),
+                total: count,
+                done: 0,
+            };
             let added = self.inner.store.add_replay(replay, MAX_REPLAYS_PER_WEBHOOK).await;
             added.map_err(|error| match error {
                 StoreError::TooMany(_) => ManageError::Conflict("the webhook has ten replays under way already"),
@@ -55,6 +62,28 @@ impl Engine {
             self.inner.replays.notify_one();
         }
         Ok(count)
+    }
+
+    /// Sends these of a webhook's deliveries again, those that stand so, each as it is, with its whole retry schedule before it.
+    /// Returns how many they are.
+    pub async fn replay_some(&self, site_id: SiteId, stand: (WebhookId, Status), ids: Vec<DeliveryId>) -> Result<usize> {
+        webhook_that_is_on(&*self.site(site_id)?, stand.0)?;
+        let now = self.inner.ambient.now();
+        let revived = self.inner.store.revive_some(stand, ids, now).await?;
+        self.inner.dispatcher.note_stored(stand.0, now);
+        self.inner.dispatcher.changes().note(stand.0);
+        Ok(revived)
+    }
+
+    /// Ends a replay of a webhook; what it has made due is sent nevertheless.
+    pub async fn end_replay(&self, webhook_id: WebhookId, id: ReplayId) -> Result<()> {
+        let is_there = self.inner.store.replays_of(webhook_id).await?.iter().any(|replay| replay.id == id);
+        if !is_there {
+            return Err(ManageError::NotFound);
+        }
+        self.inner.store.end_replay(id).await?;
+        self.inner.dispatcher.changes().note(webhook_id);
+        Ok(())
     }
 
     pub(crate) fn start_replays(&self, workers: &Workers) {
@@ -110,6 +139,7 @@ impl Engine {
         };
         if ids.is_empty() {
             self.inner.store.end_replay(replay.id).await?;
+            self.inner.dispatcher.changes().note(webhook_id);
             return Ok(Step::Ended);
         }
         let now = self.inner.ambient.now();

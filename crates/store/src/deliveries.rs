@@ -1,6 +1,7 @@
 //! The history of deliveries, as people look at it.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bellwether_domain::delivery::{Attempt, Delivery, Status};
 use bellwether_domain::id::{DeliveryId, EventId, SiteId, TriggerId, WebhookId};
@@ -14,8 +15,13 @@ use crate::{Store, StoreError};
 const COLUMNS: &str = "id, event_id, event_type, webhook_id, trigger_id, url, status, attempt_count, response_code,
                        response_time_ms, error, next_attempt_at_us, created_at_us, completed_at_us, test";
 
-/// Which deliveries of a webhook, and which page of them.
-#[derive(Clone, Copy, Debug)]
+/// So many deliveries are looked at for those that a filter lets through, before who asks is told how far that has come.
+const LOOKED_AT: usize = 10_000;
+/// An id is made so shortly after the time that its delivery bears.
+const ID_DELAY: Duration = Duration::from_secs(60);
+
+/// Which deliveries of a webhook.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct DeliveryFilter {
     /// Of this status only.
     pub status: Option<Status>,
@@ -25,6 +31,11 @@ pub struct DeliveryFilter {
     pub since: Option<Timestamp>,
     /// Made before this time.
     pub until: Option<Timestamp>,
+}
+
+/// Which page of them.
+#[derive(Clone, Copy, Debug)]
+pub struct PageNumber {
     /// Counted from 1.
     pub page: u32,
     /// Deliveries a page.
@@ -38,6 +49,15 @@ pub struct DeliveryPage {
     pub deliveries: Vec<Delivery>,
     /// How many there are on all pages.
     pub total_count: u64,
+}
+
+/// A stretch of deliveries, the newest first.
+#[derive(Clone, Debug)]
+pub struct Stretch {
+    /// The deliveries.
+    pub deliveries: Vec<Delivery>,
+    /// Before which the next stretch begins; none when nothing is left.
+    pub next: Option<DeliveryId>,
 }
 
 /// Everything about one delivery.
@@ -62,7 +82,12 @@ pub struct RecordedAttempt {
 
 impl Store {
     /// A page of a webhook's deliveries; one transaction.
-    pub async fn deliveries(&self, webhook_id: WebhookId, filter: DeliveryFilter) -> Result<DeliveryPage, StoreError> {
+    pub async fn deliveries(
+        &self,
+        webhook_id: WebhookId,
+        filter: DeliveryFilter,
+        PageNumber { page, limit }: PageNumber,
+    ) -> Result<DeliveryPage, StoreError> {
         let page = move |connection: &Connection| {
             let matching = "webhook_id = $1 AND ($2 IS NULL OR status = $2) AND ($3 IS NULL OR event_type = $3)
                             AND ($4 IS NULL OR created_at_us >= $4) AND ($5 IS NULL OR created_at_us < $5)";
@@ -73,14 +98,50 @@ impl Store {
             let total_count = prepare(connection, &count)?.query_row(values, |row| row.get(0))?;
             let select =
                 format!("SELECT {COLUMNS} FROM deliveries WHERE {matching} ORDER BY webhook_id DESC, id DESC LIMIT $6 OFFSET $7");
-            let offset = u64::from(filter.page.saturating_sub(1)) * u64::from(filter.limit);
-            let values = params![webhook_id.as_bytes(), status, event_type, since, until, filter.limit, offset];
+            let offset = u64::from(page.saturating_sub(1)) * u64::from(limit);
+            let values = params![webhook_id.as_bytes(), status, event_type, since, until, limit, offset];
             let mut select = prepare(connection, &select)?;
             let rows = select.query_map(values, |row| Ok(read_delivery(row)))?;
             let deliveries = rows.map(|row| row?).collect::<Result<_, StoreError>>()?;
             Ok(DeliveryPage { deliveries, total_count })
         };
         self.read(page).await
+    }
+
+    /// Those of a webhook's deliveries before `before` that a filter lets through, at most `limit`, in time that does not grow with
+    /// the history: where few are let through, a stretch may be short or empty although there is a next one. One statement.
+    pub async fn history(
+        &self,
+        webhook_id: WebhookId,
+        filter: DeliveryFilter,
+        before: Option<DeliveryId>,
+        limit: usize,
+    ) -> Result<Stretch, StoreError> {
+        let stretch = move |connection: &Connection| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM deliveries WHERE webhook_id = $1 AND id >= $2 AND id < $3 {}
+                 ORDER BY webhook_id DESC, id DESC LIMIT $4",
+                filter.status.map_or_else(String::new, of_index)
+            );
+            let since = filter.since.map_or(DeliveryId::from_bytes([0; 16]), DeliveryId::first_at);
+            let until = filter.until.map(|until| DeliveryId::first_at(until + ID_DELAY));
+            let until = before.into_iter().chain(until).min().unwrap_or(DeliveryId::from_bytes([u8::MAX; 16]));
+            let mut select = prepare(connection, &sql)?;
+            let mut rows = select.query(params![webhook_id.as_bytes(), since.as_bytes(), until.as_bytes(), LOOKED_AT])?;
+            let (mut deliveries, mut looked_at, mut last) = (Vec::new(), 0, None);
+            while let Some(row) = rows.next()? {
+                if deliveries.len() == limit {
+                    return Ok(Stretch { deliveries, next: last });
+                }
+                let delivery = read_delivery(row)?;
+                (looked_at, last) = (looked_at + 1, Some(delivery.id));
+                if filter.lets_through(&delivery) {
+                    deliveries.push(delivery);
+                }
+            }
+            Ok(Stretch { deliveries, next: last.filter(|_| looked_at == LOOKED_AT) })
+        };
+        self.read(stretch).await
     }
 
     /// One delivery of a webhook with its payload and attempts; one transaction.
@@ -125,6 +186,25 @@ impl Store {
             rows.map(|row| row.map_err(StoreError::from).and_then(|(name, count)| Ok((status(&name)?, count)))).collect()
         };
         self.read(count).await
+    }
+}
+
+impl DeliveryFilter {
+    fn lets_through(&self, delivery: &Delivery) -> bool {
+        self.status.is_none_or(|status| delivery.status == status)
+            && self.event_type.is_none_or(|event_type| delivery.event_type == event_type.name())
+            && self.since.is_none_or(|since| delivery.created_at >= since)
+            && self.until.is_none_or(|until| delivery.created_at < until)
+    }
+}
+
+/// There is an index of what was lost, which SQLite uses where the status stands in the text.
+fn of_index(status: Status) -> String {
+    match status {
+        Status::Failed | Status::Cancelled => {
+            format!("AND status = '{}' AND status IN ('failed', 'cancelled')", status.name())
+        }
+        Status::Pending | Status::Retrying | Status::Success => String::new(),
     }
 }
 

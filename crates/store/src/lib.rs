@@ -17,7 +17,7 @@ mod sqlite;
 mod webhooks;
 
 pub use access::{Key, NewKey, Role};
-pub use deliveries::{DeliveryDetail, DeliveryFilter, DeliveryPage, RecordedAttempt};
+pub use deliveries::{DeliveryDetail, DeliveryFilter, DeliveryPage, PageNumber, RecordedAttempt, Stretch};
 pub use error::StoreError;
 pub use outbox::{AttemptRecord, Backlog, DueDelivery, NewDelivery, NewEvent, Settlement};
 pub use people::{Invitation, Member, NewUser, Session, SignedIn, User};

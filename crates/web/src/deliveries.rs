@@ -11,7 +11,7 @@ use bellwether_domain::fields::{Fields, Invalid};
 use bellwether_domain::id::{DeliveryId, WebhookId};
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::trigger::EventType;
-use bellwether_store::{DeliveryDetail, DeliveryFilter, ReplayFilter, StoreError};
+use bellwether_store::{DeliveryDetail, DeliveryFilter, PageNumber, ReplayFilter, StoreError};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -72,13 +72,13 @@ struct Shown {
 /// A page of a webhook's deliveries, the newest first.
 pub(crate) async fn list(State(app): State<App>, access: Access, RawQuery(query): RawQuery) -> Result<Json<Deliveries>, Problem> {
     let webhook_id = access.webhook_with_history()?.webhook.id;
-    let filter = read_filter(query.as_deref().unwrap_or_default())?;
-    let page = app.engine.store().deliveries(webhook_id, filter).await?;
-    let (limit, total_count) = (filter.limit, page.total_count);
+    let (filter, number) = read_query(query.as_deref().unwrap_or_default())?;
+    let page = app.engine.store().deliveries(webhook_id, filter, number).await?;
+    let (limit, total_count) = (number.limit, page.total_count);
     let total_pages = total_count.div_ceil(u64::from(limit));
     Ok(Json(Deliveries {
         deliveries: page.deliveries,
-        pagination: Pagination { page: filter.page, limit, total_count, total_pages },
+        pagination: Pagination { page: number.page, limit, total_count, total_pages },
     }))
 }
 
@@ -152,28 +152,29 @@ fn raw(json: String) -> Result<Box<RawValue>, StoreError> {
     RawValue::from_string(json).map_err(|error| StoreError::Unreadable(error.to_string()))
 }
 
-fn read_filter(query: &str) -> Result<DeliveryFilter, Invalid> {
-    let mut filter = DeliveryFilter { status: None, event_type: None, since: None, until: None, page: 1, limit: DEFAULT_LIMIT };
+fn read_query(query: &str) -> Result<(DeliveryFilter, PageNumber), Invalid> {
+    let (mut filter, mut number) = (DeliveryFilter::default(), PageNumber { page: 1, limit: DEFAULT_LIMIT });
     let mut invalid = Invalid::default();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        if let Err(sentence) = read_parameter(&mut filter, &name, &value) {
+        let read = match &*name {
+            "page" => whole(&value, PAGES).map(|page| number.page = page),
+            "limit" => whole(&value, LIMITS).map(|limit| number.limit = limit),
+            name => read_filter(&mut filter, name, &value),
+        };
+        if let Err(sentence) = read {
             invalid.add(&name, sentence);
         }
     }
-    invalid.or(filter)
+    invalid.or((filter, number))
 }
 
-fn read_parameter(filter: &mut DeliveryFilter, name: &str, value: &str) -> Result<(), String> {
+/// Reads one parameter of a filter.
+pub(crate) fn read_filter(filter: &mut DeliveryFilter, name: &str, value: &str) -> Result<(), String> {
+    let statuses = || one_of(Status::ALL.map(Status::name).as_slice());
+    let event_types = || one_of(EventType::ALL.map(EventType::name).as_slice());
     match name {
-        "page" => filter.page = number(value, PAGES)?,
-        "limit" => filter.limit = number(value, LIMITS)?,
-        "status" => {
-            filter.status = Some(Status::from_name(value).ok_or_else(|| one_of(Status::ALL.map(Status::name).as_slice()))?)
-        }
-        "event_type" => {
-            filter.event_type =
-                Some(EventType::from_name(value).ok_or_else(|| one_of(EventType::ALL.map(EventType::name).as_slice()))?);
-        }
+        "status" => filter.status = Some(Status::from_name(value).ok_or_else(statuses)?),
+        "event_type" => filter.event_type = Some(EventType::from_name(value).ok_or_else(event_types)?),
         "since" => filter.since = Some(time(value)?),
         "until" => filter.until = Some(time(value)?),
         _ => return Err("is not a known parameter".to_owned()),
@@ -181,7 +182,7 @@ fn read_parameter(filter: &mut DeliveryFilter, name: &str, value: &str) -> Resul
     Ok(())
 }
 
-fn number(value: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
+fn whole(value: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
     let number = value.parse().ok().filter(|number| range.contains(number));
     number.ok_or_else(|| format!("must be a whole number from {} to {}", range.start(), range.end()))
 }
@@ -200,15 +201,16 @@ mod tests {
 
     #[test]
     fn queries_are_read_and_mistakes_named() {
-        let filter = read_filter("page=3&limit=100&status=failed&event_type=visitor_spike&since=2026-01-01T00:00:00%2B01:00")
-            .expect("a filter");
-        assert_eq!((filter.page, filter.limit, filter.status), (3, 100, Some(Status::Failed)));
+        let (filter, number) =
+            read_query("page=3&limit=100&status=failed&event_type=visitor_spike&since=2026-01-01T00:00:00%2B01:00")
+                .expect("a filter");
+        assert_eq!((number.page, number.limit, filter.status), (3, 100, Some(Status::Failed)));
         assert_eq!((filter.event_type, filter.until), (Some(EventType::VisitorSpike), None));
         assert_eq!(filter.since.map(|since| since.to_string()).as_deref(), Some("2025-12-31T23:00:00.000Z"));
         for bad in
             ["page=0", "page=x", "page=-1", "page=1000001", "limit=0", "limit=101", "status=x", "event_type=", "since=now", "x=1"]
         {
-            let invalid = read_filter(bad).expect_err(bad);
+            let invalid = read_query(bad).expect_err(bad);
             assert_eq!(invalid.errors().len(), 1, "{bad}");
         }
     }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::places::{Place, Places};
+use crate::changes::Changes;
 use crate::workers::Workers;
 
 const MAX_SETTLED_TOGETHER: usize = 512;
@@ -23,6 +24,13 @@ pub(super) struct Settler {
     end: CancellationToken,
 }
 
+/// Who is told of what was recorded.
+pub(super) struct Told {
+    pub(super) places: Arc<Places>,
+    pub(super) changes: Arc<Changes>,
+    pub(super) wake: Arc<Notify>,
+}
+
 /// What became of a delivery, and its place in memory, which is free when that is recorded.
 struct Outcome {
     settlement: Settlement,
@@ -31,7 +39,7 @@ struct Outcome {
 
 impl Settler {
     /// Begins to record, until [`Settler::end`].
-    pub(super) fn start(owner: OwnerId, store: Store, places: Arc<Places>, wake: Arc<Notify>, workers: &Workers) -> Self {
+    pub(super) fn start(owner: OwnerId, store: Store, told: Told, workers: &Workers) -> Self {
         let (outcomes, mut waiting) = mpsc::channel(MAX_SETTLED_TOGETHER);
         let end = CancellationToken::new();
         let ended = end.clone();
@@ -48,9 +56,10 @@ impl Settler {
                 let settlements: Arc<[_]> = settlements.into();
                 record(owner, &store, settlements.clone()).await;
                 for settlement in settlements.iter() {
+                    told.changes.note(settlement.webhook_id);
                     if let Some(due_at) = settlement.next_attempt_at {
-                        places.note_stored(settlement.webhook_id, due_at);
-                        wake.notify_one();
+                        told.places.note_stored(settlement.webhook_id, due_at);
+                        told.wake.notify_one();
                     }
                 }
                 drop(held);

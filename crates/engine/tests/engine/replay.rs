@@ -59,6 +59,40 @@ async fn dead_letters_are_sent_again_each_as_it_was_and_only_once() {
 }
 
 #[tokio::test]
+async fn some_are_chosen_and_whoever_looks_on_is_told() {
+    let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
+    let webhook = lost(&rig, &mut receiver, 1).await;
+    let all = rig.deliveries(webhook).await;
+    let ids = |status| all.iter().filter(move |delivery| delivery.status == status).map(|delivery| delivery.id);
+    let chosen: Vec<_> = ids(Status::Failed).take(2).chain(ids(Status::Cancelled)).collect();
+    let mut watcher = rig.engine.watch(&[webhook]);
+    let some = rig.engine.replay_some(rig.site_id, (webhook, Status::Failed), chosen).await;
+    assert_eq!(some.expect("a replay"), 2, "the cancelled one stands otherwise");
+    watcher.changed().await;
+    receiver.received(2).await;
+    rig.engine.drained().await;
+    assert_eq!((rig.count(Status::Failed).await, rig.count(Status::Cancelled).await), (3, 1));
+}
+
+#[tokio::test]
+async fn a_replay_says_how_far_it_has_come_and_can_be_ended() {
+    let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
+    let webhook = lost(&rig, &mut receiver, 0).await;
+    let change = |limit| webhook_change(&json!({"rate_limit_per_second": limit}));
+    rig.engine.update_webhook(rig.site_id, webhook, change(1)).await.expect("a webhook");
+    rig.engine.replay(rig.site_id, filter(&rig, webhook, Status::Failed)).await.expect("a replay");
+    receiver.received(1).await;
+    let replays = rig.engine.store().replays_of(webhook).await.expect("replays");
+    assert_eq!((replays[0].total, replays.len()), (5, 1));
+    assert!((1..5).contains(&replays[0].done), "{replays:?}");
+    let other = WebhookId::new(rig.engine.ambient());
+    assert!(matches!(rig.engine.end_replay(other, replays[0].id).await, Err(ManageError::NotFound)));
+    rig.engine.end_replay(webhook, replays[0].id).await.expect("an end");
+    assert!(rig.engine.store().replays_of(webhook).await.expect("replays").is_empty());
+    assert!(matches!(rig.engine.end_replay(webhook, replays[0].id).await, Err(ManageError::NotFound)));
+}
+
+#[tokio::test]
 async fn only_those_of_the_time_asked_for_are_sent_again() {
     let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
     let webhook = lost(&rig, &mut receiver, 0).await;

@@ -17,7 +17,7 @@ use bellwether_domain::trigger::Rule;
 use bellwether_domain::webhook::WebhookChange;
 use bellwether_engine::send::Resolve;
 use bellwether_engine::{ActiveSite, Client, Engine, Ingested, NewWebhook, Settings, StartError, Workers};
-use bellwether_store::{DeliveryDetail, DeliveryFilter, StoreError};
+use bellwether_store::{DeliveryDetail, DeliveryFilter, PageNumber, StoreError};
 use bellwether_testkit::ambient::{ManualClock, manual};
 use bellwether_testkit::database::Database;
 use bellwether_testkit::receiver::Receiver;
@@ -151,8 +151,8 @@ impl Rig {
 
     /// A webhook's deliveries, the newest first.
     pub(crate) async fn deliveries(&self, webhook_id: WebhookId) -> Vec<Delivery> {
-        let filter = DeliveryFilter { status: None, event_type: None, since: None, until: None, page: 1, limit: 100 };
-        self.engine.store().deliveries(webhook_id, filter).await.expect("a page").deliveries
+        let newest = PageNumber { page: 1, limit: 100 };
+        self.engine.store().deliveries(webhook_id, DeliveryFilter::default(), newest).await.expect("a page").deliveries
     }
 
     /// A webhook's newest delivery, when nothing is under way any more.

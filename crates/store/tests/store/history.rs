@@ -6,13 +6,40 @@ use std::time::Duration;
 use bellwether_domain::delivery::Status;
 use bellwether_domain::id::{DeliveryId, WebhookId};
 use bellwether_domain::trigger::EventType;
-use bellwether_store::{DeliveryFilter, NewEvent};
+use bellwether_store::{DeliveryFilter, NewEvent, PageNumber};
 
-use crate::rig::{EVERYTHING, Rig};
+use crate::rig::{EVERYTHING, FIRST_PAGE, Rig};
 
-async fn page(rig: &Rig, webhook: WebhookId, filter: DeliveryFilter) -> (Vec<DeliveryId>, u64) {
-    let page = rig.store.deliveries(webhook, filter).await.expect("a page");
+async fn page(rig: &Rig, webhook: WebhookId, filter: DeliveryFilter, number: PageNumber) -> (Vec<DeliveryId>, u64) {
+    let page = rig.store.deliveries(webhook, filter, number).await.expect("a page");
     (page.deliveries.iter().map(|delivery| delivery.id).collect(), page.total_count)
+}
+
+/// What stretches of this length show, one after the other to the end.
+async fn walk(rig: &Rig, webhook: WebhookId, filter: DeliveryFilter, limit: usize) -> Vec<DeliveryId> {
+    let (mut ids, mut before, mut is_first) = (Vec::new(), None, true);
+    while is_first || before.is_some() {
+        let stretch = rig.store.history(webhook, filter, before, limit).await.expect("a stretch");
+        assert!(stretch.deliveries.len() <= limit);
+        ids.extend(stretch.deliveries.iter().map(|delivery| delivery.id));
+        (before, is_first) = (stretch.next, false);
+    }
+    ids
+}
+
+#[tokio::test]
+async fn a_stretch_of_a_long_history_ends_although_little_is_found() {
+    let rig = Rig::new();
+    let webhook = WebhookId::new(&rig.ambient);
+    let lost = rig.ended(webhook, Status::Failed).await;
+    let pending = rig.deliveries(webhook, 10_001, None).await;
+    let status = |status| DeliveryFilter { status: Some(status), ..EVERYTHING };
+    let stretch = rig.store.history(webhook, status(Status::Retrying), None, 20).await.expect("a stretch");
+    assert_eq!((stretch.deliveries, stretch.next), (vec![], Some(pending[1])));
+    let rest = rig.store.history(webhook, status(Status::Retrying), stretch.next, 20).await.expect("a stretch");
+    assert_eq!((rest.deliveries, rest.next), (vec![], None));
+    let found = rig.store.history(webhook, status(Status::Failed), None, 20).await.expect("a stretch");
+    assert_eq!((found.deliveries[0].id, found.next), (lost, None), "what was lost is found at once");
 }
 
 #[tokio::test]
@@ -51,12 +78,12 @@ async fn pages_go_from_the_newest_to_the_oldest() {
     ids.reverse();
     let cases = [(1, 3, &ids[..3]), (2, 3, &ids[3..6]), (3, 3, &ids[6..]), (4, 3, &[]), (1, 100, &ids), (0, 2, &ids[..2])];
     for (number, limit, expected) in cases {
-        let filter = DeliveryFilter { page: number, limit, ..EVERYTHING };
-        assert_eq!(page(&rig, webhook, filter).await, (expected.to_vec(), 7), "page {number} of {limit}");
+        let number = PageNumber { page: number, limit };
+        assert_eq!(page(&rig, webhook, EVERYTHING, number).await, (expected.to_vec(), 7), "{number:?}");
     }
-    let last = DeliveryFilter { page: u32::MAX, ..EVERYTHING };
-    assert_eq!(page(&rig, webhook, last).await, (vec![], 7));
-    assert_eq!(page(&rig, WebhookId::new(&rig.ambient), EVERYTHING).await, (vec![], 0));
+    let last = PageNumber { page: u32::MAX, limit: 100 };
+    assert_eq!(page(&rig, webhook, EVERYTHING, last).await, (vec![], 7));
+    assert_eq!(page(&rig, WebhookId::new(&rig.ambient), EVERYTHING, FIRST_PAGE).await, (vec![], 0));
 }
 
 #[tokio::test]
@@ -95,10 +122,12 @@ async fn filters_choose_by_status_type_and_time() {
     ];
     for (filter, expected) in cases {
         let count = expected.len() as u64;
-        assert_eq!(page(&rig, webhook, filter).await, (expected, count), "{filter:?}");
+        assert_eq!(page(&rig, webhook, filter, FIRST_PAGE).await, (expected.clone(), count), "{filter:?}");
+        assert_eq!(walk(&rig, webhook, filter, 2).await, expected, "{filter:?}");
     }
-    let second = DeliveryFilter { page: 2, limit: 3, event_type: Some(EventType::GoalCompletion), ..EVERYTHING };
-    assert_eq!(page(&rig, webhook, second).await, (vec![retrying], 4));
+    let completions = DeliveryFilter { event_type: Some(EventType::GoalCompletion), ..EVERYTHING };
+    let second = PageNumber { page: 2, limit: 3 };
+    assert_eq!(page(&rig, webhook, completions, second).await, (vec![retrying], 4));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use bellwether_domain::id::{DeliveryId, TriggerId, WebhookId};
 use bellwether_domain::trigger::EventType;
 use bellwether_store::{Backlog, NewDelivery, Settlement, StoreError};
 
-use crate::rig::{EVERYTHING, Rig};
+use crate::rig::{EVERYTHING, FIRST_PAGE, Rig};
 
 fn webhook(rig: &Rig) -> WebhookId {
     WebhookId::new(&rig.ambient)
@@ -301,5 +301,5 @@ async fn of_many_who_claim_at_once_each_gets_others() {
     claimed.sort_unstable();
     claimed.dedup();
     assert_eq!(claimed.len(), 500);
-    assert_eq!(rig.store.deliveries(webhook, EVERYTHING).await.expect("a page").total_count, 500);
+    assert_eq!(rig.store.deliveries(webhook, EVERYTHING, FIRST_PAGE).await.expect("a page").total_count, 500);
 }

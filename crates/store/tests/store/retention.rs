@@ -1,11 +1,11 @@
 //! What goes with age, and what comes back to life.
 
 use bellwether_domain::delivery::Status;
-use bellwether_domain::id::{DeliveryId, ReplayId};
+use bellwether_domain::id::{DeliveryId, ReplayId, WebhookId};
 use bellwether_domain::time::Timestamp;
 use bellwether_store::{Replay, ReplayFilter, StoreError};
 
-use crate::rig::{EVERYTHING, Rig};
+use crate::rig::{EVERYTHING, FIRST_PAGE, Rig};
 
 const FIRST: [u8; 16] = [0; 16];
 
@@ -23,7 +23,7 @@ async fn a_replay_is_kept_goes_on_where_it_was_and_leaves_alone_what_stands_othe
         rig.clock.advance(std::time::Duration::from_secs(1));
     }
     let filter = ReplayFilter { webhook_id: webhook, status: Status::Failed, since: Timestamp::EPOCH, until: rig.now() };
-    let replay = Replay { id: ReplayId::new(&rig.ambient), filter, after: DeliveryId::from_bytes(FIRST) };
+    let replay = Replay { id: ReplayId::new(&rig.ambient), filter, after: DeliveryId::from_bytes(FIRST), total: 3, done: 0 };
     assert_eq!(rig.store.count_lost(filter).await.expect("a count"), 3);
     rig.store.add_replay(replay, 1).await.expect("a replay");
     let another = Replay { id: ReplayId::new(&rig.ambient), ..replay };
@@ -32,7 +32,9 @@ async fn a_replay_is_kept_goes_on_where_it_was_and_leaves_alone_what_stands_othe
     assert_eq!(rig.store.lost(replay, 2).await.expect("some"), failed[..2]);
     rig.store.revive(replay, failed[..2].to_vec(), rig.now()).await.expect("alive");
     let gone_on = rig.store.replays().await.expect("replays")[0];
-    assert_eq!(gone_on.after, failed[1]);
+    assert_eq!((gone_on.after, gone_on.total, gone_on.done), (failed[1], 3, 2));
+    assert_eq!(rig.store.replays_of(webhook).await.expect("replays"), [gone_on]);
+    assert!(rig.store.replays_of(WebhookId::new(&rig.ambient)).await.expect("replays").is_empty());
     assert_eq!(rig.store.lost(gone_on, 2).await.expect("some"), failed[2..]);
     let owner = rig.owner();
     let due = rig.claim(owner, 10).await;
@@ -69,8 +71,8 @@ async fn old_deliveries_go_in_turn_and_an_event_with_the_last_of_its_own() {
     assert_eq!(old.len(), 1);
     assert!(rig.store.old_deliveries(first, old[0], before, 10).await.expect("none").is_empty());
     rig.store.delete_deliveries(first, old).await.expect("deleted");
-    assert_eq!(rig.store.deliveries(first, EVERYTHING).await.expect("a page").total_count, 0);
-    let left = rig.store.deliveries(second, EVERYTHING).await.expect("a page").deliveries[0].id;
+    assert_eq!(rig.store.deliveries(first, EVERYTHING, FIRST_PAGE).await.expect("a page").total_count, 0);
+    let left = rig.store.deliveries(second, EVERYTHING, FIRST_PAGE).await.expect("a page").deliveries[0].id;
     assert!(rig.store.delivery(second, left).await.expect("a delivery").is_some(), "its event is still there");
     rig.store.delete_webhook(first, rig.now()).await.expect("deleted");
     assert!(rig.store.delete_forgotten_webhooks(rig.now(), 10).await.expect("none").is_empty());

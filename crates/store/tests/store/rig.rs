@@ -13,14 +13,15 @@ use bellwether_domain::time::Timestamp;
 use bellwether_domain::trigger::{EventType, Rule, Trigger};
 use bellwether_domain::webhook::Webhook;
 use bellwether_store::{
-    AttemptRecord, DeliveryFilter, DueDelivery, NewDelivery, NewEvent, Sealed, SealedWebhook, Settlement, Store, StoreError,
+    AttemptRecord, DeliveryFilter, DueDelivery, NewDelivery, NewEvent, PageNumber, Sealed, SealedWebhook, Settlement, Store,
+    StoreError,
 };
 use bellwether_testkit::ambient::{ManualClock, manual};
 use bellwether_testkit::database::Database;
 use serde_json::Value;
 
-pub(crate) const EVERYTHING: DeliveryFilter =
-    DeliveryFilter { status: None, event_type: None, since: None, until: None, page: 1, limit: 100 };
+pub(crate) const EVERYTHING: DeliveryFilter = DeliveryFilter { status: None, event_type: None, since: None, until: None };
+pub(crate) const FIRST_PAGE: PageNumber = PageNumber { page: 1, limit: 100 };
 
 pub(crate) struct Rig {
     pub(crate) ambient: Ambient,
