@@ -4,10 +4,12 @@
 //! detector never knows about storage: what it holds is forgotten when the process ends, except when triggers last fired.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 
 use crate::event::Event;
 use crate::goal::{Goal, GoalKind};
+use crate::history::{Recorder, minute_of};
 use crate::id::{TriggerId, WebhookId};
 use crate::payload::{Data, GoalCompleted, VisitorsSpiked};
 use crate::time::Second;
@@ -68,6 +70,8 @@ pub enum Detection {
 #[derive(Debug)]
 pub struct Detector {
     traffic: Traffic,
+    /// What is not stored yet.
+    history: Recorder,
     completions: HashMap<TriggerId, CompletionCount>,
     armings: HashMap<TriggerId, Arming>,
 }
@@ -100,7 +104,12 @@ impl Detector {
         let arming = |(target, _): &(Target, VisitorSpike)| {
             fired(target.trigger_id).map(|fired_at| (target.trigger_id, Arming::after_restart(fired_at)))
         };
-        Self { traffic, completions: HashMap::new(), armings: rules.spikes.iter().filter_map(arming).collect() }
+        Self {
+            traffic,
+            history: Recorder::default(),
+            completions: HashMap::new(),
+            armings: rules.spikes.iter().filter_map(arming).collect(),
+        }
     }
 
     /// Takes over changed rules: what is counted for triggers that stay is kept.
@@ -113,7 +122,9 @@ impl Detector {
     /// Takes an event in, at the time `now`, of the visitor behind `visit`.
     pub fn observe(&mut self, rules: &Rules, event: &Event, visit: &Visit<'_>, now: Second) -> Detection {
         if now.saturating_add(MAX_STEP_BACK_SECONDS) < self.traffic.now() {
-            *self = Self::new(rules, now, now, |_| None);
+            let mut history = mem::take(&mut self.history);
+            history.forget_from(minute_of(now));
+            *self = Self { history, ..Self::new(rules, now, now, |_| None) };
         }
         let now = self.traffic.advance(now);
         let mut firings = Vec::new();
@@ -123,10 +134,12 @@ impl Detector {
             }
         } else {
             self.observe_spikes(rules, now, &mut firings);
-            self.traffic.record_visit(visit);
+            let visited = self.traffic.record_visit(visit);
+            self.history.visit(visited, event.is_pageview(), now);
             self.observe_spikes(rules, now, &mut firings);
         }
         for goal in rules.goals.iter().filter(|goal| goal.is_completed_by(event)) {
+            self.history.complete(goal.id, now);
             self.complete(rules, goal, &Occurrence { event, visit, now }, &mut firings);
         }
         Detection::Counted(firings)
@@ -145,6 +158,11 @@ impl Detector {
         }
     }
 
+    /// What is not stored yet of what happened, minute by minute.
+    pub fn history(&mut self) -> &mut Recorder {
+        &mut self.history
+    }
+
     /// Whether the visitor has been here lately.
     pub fn knows(&self, visitor: VisitorId) -> bool {
         self.traffic.knows(visitor)
@@ -156,7 +174,7 @@ impl Detector {
         self.traffic.counts(crate::traffic::CURRENT_VISITORS_WINDOW_SECONDS).current
     }
 
-    /// Whether nothing is held at `now` that a new detector would lack: visitors, completions that still count, cooldowns.
+    /// Whether nothing is held at `now` that a new detector would lack: what is not stored yet, visitors, completions that still count, cooldowns.
     pub fn is_over(&self, rules: &Rules, now: Second) -> bool {
         let counts = |(target, rule): &(Target, GoalCompletion)| {
             let count = self.completions.get(&target.trigger_id);
@@ -165,7 +183,10 @@ impl Detector {
         let cools = |(target, spike): &(Target, VisitorSpike)| {
             self.armings.get(&target.trigger_id).is_some_and(|arming| arming.is_cooling(spike.cooldown_seconds, now))
         };
-        self.traffic.is_over(now) && !rules.completions.iter().any(counts) && !rules.spikes.iter().any(cools)
+        self.history.is_empty()
+            && self.traffic.is_over(now)
+            && !rules.completions.iter().any(counts)
+            && !rules.spikes.iter().any(cools)
     }
 
     /// The second since which nobody came, for the detector that comes after this one.
@@ -271,6 +292,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::ambient::{Ambient, Clock, Random};
     use crate::goal::GoalSpec;
+    use crate::history::{Range, preview};
     use crate::id::GoalId;
     use crate::time::Timestamp;
 
@@ -363,6 +385,31 @@ pub(crate) mod tests {
             _ => ("spike".to_owned(), 1, firing.told().count()),
         };
         firings.iter().map(name).collect()
+    }
+
+    #[test]
+    fn looking_back_finds_what_fired_while_it_happened() {
+        let rule =
+            json!({"type": "visitor_spike", "window_seconds": 300, "threshold": 50, "min_visitors": 5, "cooldown_seconds": 900});
+        let mut site = site(&[], &[json!([rule])]);
+        let Rule::VisitorSpike(spike) = Rule::read(&rule, None).expect("a rule") else { panic!("{rule}") };
+        let (first, mut fired) = (minute_of(START) + 1, Vec::new());
+        let begin = first * 60 - START;
+        // A steady stream of those who come back, and two rushes.
+        for minute in 0..110 {
+            let visitors = if matches!(minute, 40..45 | 90..93) { 9 } else { 2 };
+            for number in 0..visitors {
+                let visitor = u64::from(minute * 7 % 11) + number;
+                let firings = site.pageview(begin + minute * 60 + 59, visitor);
+                fired.extend((!firings.is_empty()).then_some(first + minute));
+            }
+        }
+        let minutes: Vec<_> = site.detector.history().waiting().cloned().collect();
+        let range = Range { from: minutes[0].minute, to: first + 109, watched_from: minute_of(START) };
+        let late: Vec<_> = fired.into_iter().filter(|minute| *minute >= range.from + 10).collect();
+        assert!(!late.is_empty());
+        assert_eq!(preview(&spike, &minutes, range).fired, late);
+        assert_eq!(minutes[5].pageviews, if minutes[5].distinct() > 2 { 9 } else { 2 });
     }
 
     #[test]
@@ -502,6 +549,8 @@ pub(crate) mod tests {
         let mut site = site(&[json!({"event_name": "Buy"})], &[json!([spike, buys])]);
         assert_eq!(site.event(0, 1, json!({"n": "Buy"})).len(), 1);
         let is_over = |site: &Site, second: Second| site.detector.is_over(&site.rules, START + second);
+        assert!(!is_over(&site, 40_001), "not everything is stored");
+        site.detector.history().forget_before(u32::MAX);
         assert_eq!([10_000, 30_000, 40_001].map(|second| is_over(&site, second)), [false, false, true]);
         assert_eq!(site.event(19_999, 1, json!({"n": "Buy"})).len(), 1);
     }

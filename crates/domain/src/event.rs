@@ -91,6 +91,11 @@ impl Event {
         self.name == ENGAGEMENT
     }
 
+    /// Whether somebody looked at a page.
+    pub fn is_pageview(&self) -> bool {
+        self.name == PAGEVIEW
+    }
+
     fn read(sent: &Sent<'_>) -> Result<Self, Rejection> {
         let mut rejection = Rejection::default();
         let name = rejection.take("event_name", read_name(sent));

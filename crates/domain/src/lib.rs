@@ -21,6 +21,7 @@ pub mod event;
 pub mod fields;
 pub mod goal;
 pub mod headers;
+pub mod history;
 pub mod id;
 pub mod payload;
 pub mod retry;

@@ -63,6 +63,17 @@ pub struct Share {
     pub visitors: u32,
 }
 
+/// What a visit was to those that count visitors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visited {
+    /// There are too many visitors to count this one.
+    Uncounted,
+    /// The visitor had not been here, as far as is remembered.
+    First,
+    /// The visitor's visit before was then.
+    Again(Second),
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Visitor {
     last_event: Second,
@@ -115,12 +126,12 @@ impl Traffic {
     }
 
     /// Counts a visit at the time reached.
-    pub fn record_visit(&mut self, visit: &Visit<'_>) {
+    pub fn record_visit(&mut self, visit: &Visit<'_>) -> Visited {
         let now = self.now;
         self.quiet_from = now + 1;
         let known = self.take_over(visit);
         if known.is_none() && self.visitors.young.len() >= MAX_VISITORS {
-            return;
+            return Visited::Uncounted;
         }
         let session = known.filter(|visitor| visitor.is_in_session(now));
         let source = match session {
@@ -137,6 +148,7 @@ impl Traffic {
         }
         self.windows.iter_mut().for_each(|window| window.record(last_counted, now));
         self.visitors.insert(visit.visitor, Visitor { last_event: now, last_counted: now, source, page });
+        last_counted.map_or(Visited::First, Visited::Again)
     }
 
     /// Lets the visitor's session go on without counting a visit. False, and nothing changes, without a live session.

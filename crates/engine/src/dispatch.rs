@@ -26,6 +26,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::changes::Changes;
+use crate::history::Outcomes;
 use crate::registry::{ActiveWebhook, Registry};
 use crate::send::{Answer, Sender};
 use crate::workers::Workers;
@@ -68,6 +69,15 @@ pub(crate) struct Dispatcher {
     clock: Clock,
 }
 
+/// What the dispatcher works with.
+pub(crate) struct Parts {
+    pub(crate) store: Store,
+    pub(crate) ambient: Ambient,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) sender: Sender,
+    pub(crate) outcomes: Arc<Outcomes>,
+}
+
 /// A webhook to be switched off.
 #[derive(Clone, Debug)]
 pub(crate) struct GivenUp {
@@ -85,13 +95,8 @@ pub(crate) struct Held {
 }
 
 impl Dispatcher {
-    pub(crate) async fn start(
-        store: Store,
-        ambient: Ambient,
-        registry: Arc<Registry>,
-        sender: Sender,
-        workers: &Workers,
-    ) -> Result<(Arc<Self>, mpsc::Receiver<GivenUp>), StoreError> {
+    pub(crate) async fn start(parts: Parts, workers: &Workers) -> Result<(Arc<Self>, mpsc::Receiver<GivenUp>), StoreError> {
+        let Parts { store, ambient, registry, sender, outcomes } = parts;
         let owner = OwnerId::new(&ambient);
         let now = ambient.now();
         store.bury_other_owners(owner).await?;
@@ -102,7 +107,7 @@ impl Dispatcher {
         let settler = Settler::start(
             owner,
             store.clone(),
-            Told { places: places.clone(), changes: changes.clone(), wake: wake.clone() },
+            Told { places: places.clone(), changes: changes.clone(), wake: wake.clone(), outcomes },
             workers,
         );
         let (given_up, to_be_switched_off) = mpsc::channel(MAX_GIVEN_UP);

@@ -9,6 +9,7 @@ mod by_hand;
 mod changes;
 mod detect;
 mod dispatch;
+mod history;
 mod manage;
 mod people;
 mod prune;
@@ -27,6 +28,7 @@ use bellwether_domain::ambient::Ambient;
 use bellwether_domain::breaker::Breaker;
 use bellwether_domain::endpoint::EndpointPolicy;
 use bellwether_domain::id::WebhookId;
+pub use bellwether_store::HourOfOutcomes;
 use bellwether_store::{Store, StoreError};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -44,7 +46,8 @@ pub use reseal::{Resealed, reseal};
 pub use send::Proxy;
 pub use workers::{StopError, Workers};
 
-use dispatch::{Dispatcher, GivenUp};
+use dispatch::{Dispatcher, GivenUp, Parts};
+use history::Outcomes;
 use manage::SiteLocks;
 use people::Door;
 use registry::Registry;
@@ -88,6 +91,8 @@ struct Inner {
     resolver: Arc<dyn Resolve>,
     workers: Workers,
     door: Door,
+    /// How attempts ended, until that is stored.
+    outcomes: Arc<Outcomes>,
     /// Told of each new replay.
     replays: Notify,
     /// Held while a site changes, so that its changes follow each other.
@@ -132,10 +137,19 @@ impl Engine {
         let registry = Arc::new(Registry::load(&store, &sealer, ambient.now()).await?);
         let salts = SaltKeeper::load(store.clone(), ambient.clone()).await?;
         let sender = Sender::new(&settings, resolver.clone())?;
-        let (dispatcher, given_up) = Dispatcher::start(store.clone(), ambient.clone(), registry.clone(), sender, workers).await?;
+        let outcomes = Arc::new(Outcomes::default());
+        let parts = Parts {
+            store: store.clone(),
+            ambient: ambient.clone(),
+            registry: registry.clone(),
+            sender,
+            outcomes: outcomes.clone(),
+        };
+        let (dispatcher, given_up) = Dispatcher::start(parts, workers).await?;
         let door = Door::new(&ambient, store.has_users().await?);
         let inner = Inner {
             door,
+            outcomes,
             ambient,
             store,
             settings,
@@ -153,6 +167,7 @@ impl Engine {
         engine.start_switching_off(given_up, workers);
         engine.start_replays(workers);
         engine.start_pruning(workers);
+        engine.start_history(workers);
         engine.watch_store(workers);
         Ok(engine)
     }

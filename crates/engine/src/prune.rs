@@ -65,6 +65,7 @@ impl Engine {
             // Those of deleted sites are out of memory already.
             let _ = self.forget_webhook(webhook_id).await;
         }
+        inner.prune_history(now, PAUSE).await?;
         inner.store.forget_previous_secrets(now).await?;
         Ok(pruned)
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bellwether_domain::detector::{Detector, Firing, Rules};
 use bellwether_domain::goal::Goal;
 use bellwether_domain::headers::CustomHeaders;
+use bellwether_domain::history::Minute;
 use bellwether_domain::id::{SiteId, TriggerId, WebhookId};
 use bellwether_domain::signature::Secret;
 use bellwether_domain::site::Site;
@@ -154,6 +155,26 @@ impl ActiveSite {
         self.live.lock().detector.as_mut().map_or(0, |detector| detector.current_visitors(now))
     }
 
+    /// The minutes before this one that are not stored yet.
+    pub(crate) fn waiting_minutes(&self, before: u32) -> Vec<Minute> {
+        let mut seen = self.live.lock();
+        let history = seen.detector.as_mut().map(|detector| detector.history());
+        history.into_iter().flat_map(|history| history.waiting()).filter(|minute| minute.minute < before).cloned().collect()
+    }
+
+    /// Whether a minute, or a part of it, is not stored yet.
+    pub(crate) fn is_waiting(&self, minute: u32) -> bool {
+        let mut seen = self.live.lock();
+        seen.detector.as_mut().is_some_and(|detector| detector.history().waiting().any(|waiting| waiting.minute == minute))
+    }
+
+    /// Forgets the minutes before this one, which are stored.
+    pub(crate) fn forget_minutes(&self, before: u32) {
+        if let Some(detector) = &mut self.live.lock().detector {
+            detector.history().forget_before(before);
+        }
+    }
+
     fn forget_if_over(&self, now: Second) {
         let mut seen = self.live.lock();
         if let Some(over) = seen.detector.take_if(|detector| detector.is_over(&self.rules, now)) {
@@ -279,9 +300,14 @@ impl Registry {
         self.webhooks.pin().get(&id).filter(|webhook| webhook.is_on()).cloned()
     }
 
+    /// All sites, in no order.
+    pub(crate) fn all(&self) -> Vec<Arc<ActiveSite>> {
+        self.by_id.pin().values().cloned().collect()
+    }
+
     /// All sites, by domain.
     pub(crate) fn sites(&self) -> Vec<Arc<ActiveSite>> {
-        let mut sites: Vec<_> = self.by_id.pin().values().cloned().collect();
+        let mut sites = self.all();
         sites.sort_by(|a, b| a.site.domain.cmp(&b.site.domain));
         sites
     }

@@ -14,6 +14,7 @@ mod retention;
 mod salts;
 mod sites;
 mod sqlite;
+mod traffic;
 mod webhooks;
 
 pub use access::{Key, NewKey, Role};
@@ -23,4 +24,5 @@ pub use outbox::{AttemptRecord, Backlog, DueDelivery, NewDelivery, NewEvent, Set
 pub use people::{Invitation, Member, NewUser, Session, SignedIn, User};
 pub use replays::{Replay, ReplayFilter};
 pub use sqlite::{Migration, ProcessLock, Store};
+pub use traffic::HourOfOutcomes;
 pub use webhooks::{Sealed, SealedWebhook};

@@ -55,6 +55,12 @@ impl Access {
         Self { site, ..self }
     }
 
+    /// The same, with an id as if it stood in the path.
+    pub(crate) fn with_id(mut self, name: &str, id: &impl ToString) -> Self {
+        self.parameters.push((name.to_owned(), id.to_string()));
+        self
+    }
+
     /// The webhook of the path.
     pub(crate) fn webhook(&self) -> Result<&Arc<ActiveWebhook>, Problem> {
         self.webhook_with_history()

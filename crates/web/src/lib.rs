@@ -21,6 +21,7 @@ use axum::Router;
 use axum::routing::{delete, get, post};
 use bellwether_engine::Engine;
 use ipnet::IpNet;
+use tokio::sync::Semaphore;
 use url::Url;
 
 pub use server::serve;
@@ -32,6 +33,8 @@ use problem::Problem;
 pub(crate) struct App {
     engine: Engine,
     settings: Arc<Settings>,
+    /// Open pages that are told of changes, of which there may be so many.
+    watched: Arc<Semaphore>,
 }
 
 /// What an operator sets.
@@ -45,7 +48,7 @@ pub struct Settings {
 
 impl App {
     fn new(engine: Engine, settings: Settings) -> Self {
-        Self { engine, settings: Arc::new(settings) }
+        Self { engine, settings: Arc::new(settings), watched: Arc::new(Semaphore::new(pages::live::MAX_WATCHED)) }
     }
 
     /// A page's whole URL, for links that are taken elsewhere.

@@ -6,11 +6,19 @@
 
 mod account;
 mod assets;
+mod charts;
+mod deliveries;
 mod form;
+mod goals;
+pub(crate) mod live;
 mod people;
+mod samples;
 mod setup;
 mod sign_in;
 mod sites;
+mod trigger_form;
+mod webhooks;
+mod words;
 
 use askama::Template;
 use axum::Router;
@@ -49,6 +57,8 @@ pub(crate) struct SiteNav {
 pub(crate) struct NavItem {
     path: &'static str,
     name: &'static str,
+    /// A path of SVG, 24 by 24.
+    icon: &'static str,
 }
 
 impl Shell {
@@ -63,8 +73,13 @@ impl Shell {
 }
 
 impl SiteNav {
-    fn items(&self) -> [NavItem; 2] {
-        [NavItem { path: "", name: "General" }, NavItem { path: "/people", name: "People" }]
+    fn items(&self) -> [NavItem; 4] {
+        [
+            NavItem { path: "", name: "General", icon: "M4 5h16v11H4zM9 20h6M12 16v4" },
+            NavItem { path: "/goals", name: "Goals", icon: "M5 21V4h13l-3 4 3 4H5" },
+            NavItem { path: "/webhooks", name: "Webhooks", icon: "M13 2 4 14h7l-1 8 9-12h-7z" },
+            NavItem { path: "/people", name: "People", icon: "M8 11a4 4 0 1 1 8 0 4 4 0 0 1-8 0M4 21c1-4 4-6 8-6s7 2 8 6" },
+        ]
     }
 }
 
@@ -111,6 +126,22 @@ pub(crate) fn routes() -> Router<App> {
         .route("/sites", get(sites::list).post(sites::create))
         .route("/sites/{site_id}", get(sites::show).post(sites::update))
         .route("/sites/{site_id}/delete", post(sites::delete))
+        .route("/sites/{site_id}/live", get(live::tell))
+        .route("/sites/{site_id}/goals", get(goals::list).post(goals::create))
+        .route("/sites/{site_id}/goals/{goal_id}/delete", post(goals::delete))
+        .route("/sites/{site_id}/webhooks", get(webhooks::list).post(webhooks::edit::create))
+        .route("/sites/{site_id}/webhooks/new", get(webhooks::edit::new))
+        .route("/sites/{site_id}/webhooks/{webhook_id}", get(webhooks::show))
+        .route("/sites/{site_id}/webhooks/{webhook_id}/edit", get(webhooks::edit::show).post(webhooks::edit::update))
+        .route("/sites/{site_id}/webhooks/{webhook_id}/enabled", post(webhooks::switch))
+        .route("/sites/{site_id}/webhooks/{webhook_id}/test", post(webhooks::send_test))
+        .route("/sites/{site_id}/webhooks/{webhook_id}/secret", post(webhooks::rotate_secret))
+        .route("/sites/{site_id}/webhooks/{webhook_id}/delete", post(webhooks::delete))
+        .route("/sites/{site_id}/webhooks/{webhook_id}/deliveries", get(deliveries::list))
+        .route("/sites/{site_id}/webhooks/{webhook_id}/deliveries/{delivery_id}", get(deliveries::show))
+        .route("/sites/{site_id}/webhooks/{webhook_id}/deliveries/{delivery_id}/resend", post(deliveries::resend))
+        .route("/sites/{site_id}/webhooks/{webhook_id}/replay", post(deliveries::replay))
+        .route("/sites/{site_id}/webhooks/{webhook_id}/replays/{replay_id}/delete", post(deliveries::end_replay))
         .route("/sites/{site_id}/people", get(people::list).post(people::invite))
         .route("/sites/{site_id}/people/{user_id}", post(people::change))
         .route("/sites/{site_id}/people/{user_id}/delete", post(people::remove))

@@ -103,7 +103,7 @@ pub(crate) async fn rotate_secret(
 }
 
 /// For how long the secret before still signs.
-fn read_grace(body: &Value) -> Result<Duration, Invalid> {
+pub(crate) fn read_grace(body: &Value) -> Result<Duration, Invalid> {
     let mut fields = Fields::of(body)?;
     let seconds = fields.integer("grace_seconds", 0..=MAX_GRACE_SECONDS).unwrap_or(DEFAULT_GRACE_SECONDS);
     fields.finish().map(|()| Duration::from_secs(seconds.into()))

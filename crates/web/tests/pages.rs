@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
+use bellwether_domain::delivery::Status;
+use bellwether_domain::id::{DeliveryId, ReplayId};
+use bellwether_domain::time::Timestamp;
+use bellwether_store::{Replay, ReplayFilter};
 use serde_json::json;
 
-use crate::support::{Browser, OWNER, PASSWORD, Server, fill};
+use crate::support::{Browser, OWNER, PASSWORD, Past, Server, fill};
 
 /// Where the pages are written down.
 const SOURCE: &str = include_str!("../src/pages.rs");
@@ -23,7 +27,7 @@ enum For {
 }
 
 /// Every page there is: method, path, whose it is, and a form with which it succeeds.
-const PAGES: [(&str, &str, For, &str); 23] = [
+const PAGES: [(&str, &str, For, &str); 42] = [
     ("GET", "/", For::Everybody, ""),
     ("GET", "/setup", For::Everybody, ""),
     ("GET", "/sign-in", For::Everybody, ""),
@@ -37,6 +41,25 @@ const PAGES: [(&str, &str, For, &str); 23] = [
     ("GET", "/sites/{site_id}", For::Viewer, ""),
     ("POST", "/sites/{site_id}", For::Admin, "domain=renamed-{unique}.example&name=Renamed&timezone=UTC"),
     ("POST", "/sites/{site_id}/delete", For::Admin, ""),
+    ("GET", "/sites/{site_id}/live", For::Viewer, ""),
+    ("GET", "/sites/{site_id}/goals", For::Viewer, ""),
+    ("POST", "/sites/{site_id}/goals", For::Admin, "kind=event&event_name=Order"),
+    ("POST", "/sites/{site_id}/goals/{goal_id}/delete", For::Admin, ""),
+    ("GET", "/sites/{site_id}/webhooks", For::Viewer, ""),
+    ("POST", "/sites/{site_id}/webhooks", For::Admin, "url=https%3A%2F%2Fnowhere.example%2Fx"),
+    ("GET", "/sites/{site_id}/webhooks/new", For::Admin, ""),
+    ("GET", "/sites/{site_id}/webhooks/{webhook_id}", For::Viewer, ""),
+    ("GET", "/sites/{site_id}/webhooks/{webhook_id}/edit", For::Admin, ""),
+    ("POST", "/sites/{site_id}/webhooks/{webhook_id}/edit", For::Admin, "name=Another"),
+    ("POST", "/sites/{site_id}/webhooks/{webhook_id}/enabled", For::Admin, "enabled=false"),
+    ("POST", "/sites/{site_id}/webhooks/{webhook_id}/test", For::Admin, ""),
+    ("POST", "/sites/{site_id}/webhooks/{webhook_id}/secret", For::Admin, "grace_seconds=0"),
+    ("POST", "/sites/{site_id}/webhooks/{webhook_id}/delete", For::Admin, ""),
+    ("GET", "/sites/{site_id}/webhooks/{webhook_id}/deliveries", For::Viewer, ""),
+    ("GET", "/sites/{site_id}/webhooks/{webhook_id}/deliveries/{delivery_id}", For::Viewer, ""),
+    ("POST", "/sites/{site_id}/webhooks/{webhook_id}/deliveries/{delivery_id}/resend", For::Admin, ""),
+    ("POST", "/sites/{site_id}/webhooks/{webhook_id}/replay", For::Admin, "status=failed&all=yes"),
+    ("POST", "/sites/{site_id}/webhooks/{webhook_id}/replays/{replay_id}/delete", For::Admin, ""),
     ("GET", "/sites/{site_id}/people", For::Viewer, ""),
     ("POST", "/sites/{site_id}/people", For::Admin, "role=viewer"),
     ("POST", "/sites/{site_id}/people/{user_id}", For::Admin, "role=admin"),
@@ -264,61 +287,96 @@ async fn an_invitation_ends_and_can_be_taken_back() {
 async fn every_page_lets_in_whom_it_should_and_nobody_else() {
     let server = Server::start().await;
     let owner = Browser::of_owner(&server).await;
+    let elsewhere = server.add_site("elsewhere.example").await;
+    let mut people = vec![(Somebody::Nobody, Browser::new(&server)), (Somebody::Owner, Browser::of_owner(&server).await)];
+    for (somebody, email) in
+        [(Somebody::AdminOfAnother, "a@example.com"), (Somebody::Viewer, "v@example.com"), (Somebody::Admin, "b@example.com")]
+    {
+        people.push((somebody, Browser::of_member(&server, &owner, &elsewhere, email, "admin").await));
+    }
     for (number, (method, path, whose, form)) in PAGES.into_iter().enumerate() {
         if method == "POST" && whose == For::Everybody || path == "/nowhere" {
             continue;
         }
-        let elsewhere = server.add_site(&format!("{number}.other.example")).await;
-        for (role, right) in [("nobody", 0), ("admin of another", 1), ("viewer", 2), ("admin", 3), ("owner", 4)] {
-            let id = server.add_site(&format!("{number}-{right}.example")).await;
-            let email = format!("{number}-{right}@example.com");
-            let browser = match right {
-                0 => Browser::new(&server),
-                1 => Browser::of_member(&server, &owner, &elsewhere, &email, "admin").await,
-                2 => Browser::of_member(&server, &owner, &id, &email, "viewer").await,
-                3 => Browser::of_member(&server, &owner, &id, &email, "admin").await,
-                _ => Browser::of_owner(&server).await,
+        for (somebody, browser) in &people {
+            let id = server.add_site(&format!("{number}-{somebody:?}.example")).await;
+            let role = match somebody {
+                Somebody::Viewer => Some("viewer"),
+                Somebody::Admin => Some("admin"),
+                _ => None,
             };
+            if let Some(role) = role {
+                browser.post(&owner.invite(&id, role).await, &[]).await.sent_to(&format!("/sites/{id}"));
+            }
             let path = concrete(&server, &owner, &id, path).await;
-            let form = form.replace("{unique}", &format!("{number}-{right}"));
+            let form = form.replace("{unique}", &format!("{number}-{somebody:?}").to_lowercase());
             let fields: Vec<_> = form_urlencoded::parse(form.as_bytes()).into_owned().collect();
             let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let ends_session = matches!(path.as_str(), "/sign-out" | "/account/password");
+            let last_cookie = browser.cookie();
             let answer = match method {
                 "GET" => browser.get(&path).await,
                 _ => browser.post(&path, &fields).await,
             };
-            let (status, what) = (answer.status.as_u16(), format!("{method} {path} as {role}: {}", answer.text()));
-            let refused = match (whose, right) {
-                (For::Everybody, _) => None,
-                (_, 0) => Some(303),
-                (For::SignedIn, _) => None,
-                (For::Owner, 4) => None,
-                (For::Owner, _) => Some(403),
-                (_, 1) => Some(404),
-                (For::Admin, 2) => Some(403),
-                _ => None,
-            };
-            match refused {
+            let (status, what) = (answer.status.as_u16(), format!("{method} {path} as {somebody:?}: {}", answer.text()));
+            match refusal(whose, *somebody) {
                 Some(303) => assert!(answer.header("location").is_some_and(|to| to.starts_with("/sign-in")), "{what}"),
                 Some(refused) => assert_eq!(status, refused, "{what}"),
-                None if whose == For::Everybody => assert!(matches!(status, 200 | 303), "{what}"),
-                None if path.ends_with("/delete") && path.starts_with("/account") => assert_eq!(status, 404, "{what}"),
+                None if path.starts_with("/account/sessions/") => assert_eq!(status, 404, "{what}"),
+                // The replay may have come to its end by itself.
+                None if path.contains("/replays/") => assert!(matches!(status, 303 | 404), "{what}"),
                 None if path == "/sign-out" => assert_eq!(answer.header("location"), Some("/sign-in"), "{what}"),
+                None if whose == For::Everybody => assert!(matches!(status, 200 | 303), "{what}"),
                 None => assert!(matches!(status, 200 | 303) && answer.header("location") != Some("/sign-in"), "{what}"),
             }
-            // The owner goes on with the password that everybody has here.
-            if path == "/account/password" && right == 4 {
-                let back = [("old_password", "green-badgers-whistle-9"), ("password", PASSWORD)];
-                browser.post("/account/password", &back).await.html(200);
-                return_to(&owner).await;
+            if ends_session && last_cookie.is_some() {
+                let (email, password) = somebody.credentials(&path);
+                browser.sign_in(email, password).await.sent_to("/sites");
+                if path == "/account/password" {
+                    let back = [("old_password", password), ("password", PASSWORD)];
+                    browser.post(&path, &back).await.html(200);
+                }
+                owner.sign_in(OWNER, PASSWORD).await.sent_to("/sites");
             }
         }
     }
 }
 
-/// Signs the owner in again, who was signed out by a change of the password.
-async fn return_to(owner: &Browser<'_>) {
-    owner.sign_in(OWNER, PASSWORD).await.sent_to("/sites");
+/// Somebody who asks for a page of a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Somebody {
+    Nobody,
+    AdminOfAnother,
+    Viewer,
+    Admin,
+    Owner,
+}
+
+impl Somebody {
+    /// With which they sign in again, after they have used this path.
+    fn credentials(self, path: &str) -> (&'static str, &'static str) {
+        let password = if path == "/account/password" { "green-badgers-whistle-9" } else { PASSWORD };
+        let email = match self {
+            Self::AdminOfAnother => "a@example.com",
+            Self::Viewer => "v@example.com",
+            Self::Admin => "b@example.com",
+            Self::Nobody | Self::Owner => OWNER,
+        };
+        (email, password)
+    }
+}
+
+/// The status with which somebody is refused a page, 303 where they are asked to sign in; none if they are not.
+fn refusal(whose: For, somebody: Somebody) -> Option<u16> {
+    match (whose, somebody) {
+        (For::Everybody, _) => None,
+        (_, Somebody::Nobody) => Some(303),
+        (For::SignedIn, _) | (_, Somebody::Owner) => None,
+        (For::Owner, _) => Some(403),
+        (_, Somebody::AdminOfAnother) => Some(404),
+        (For::Admin, Somebody::Viewer) => Some(403),
+        (For::Viewer | For::Admin, _) => None,
+    }
 }
 
 /// A path with something that is there in the place of its parameters.
@@ -341,6 +399,11 @@ async fn concrete(server: &Server, owner: &Browser<'_>, site_id: &str, path: &st
     if path.contains("{token}") {
         token = owner.invite(site_id, "viewer").await.rsplit('/').next().map(str::to_owned);
     }
+    let subject = match path.contains("{goal_id}") || path.contains("{webhook_id}") {
+        true => Some(Subject::of(server, site_id).await),
+        false => None,
+    };
+    let subject = subject.as_ref();
     if path.contains("{session_id}") {
         session = Some("0198c0de-0000-7000-8000-000000000000".to_owned());
     }
@@ -351,9 +414,37 @@ async fn concrete(server: &Server, owner: &Browser<'_>, site_id: &str, path: &st
         ("token", token),
         ("session_id", session),
         ("name", Some("style.css".to_owned())),
+        ("goal_id", subject.map(|subject| subject.goal.clone())),
+        ("webhook_id", subject.map(|subject| subject.webhook.clone())),
+        ("delivery_id", subject.map(|subject| subject.delivery.clone())),
+        ("replay_id", subject.map(|subject| subject.replay.clone())),
     ];
     let filled: Vec<_> = parameters.iter().map(|(name, value)| (*name, value.as_deref().unwrap_or_default())).collect();
     fill(path, &filled)
+}
+
+/// What a site has that pages are about.
+struct Subject {
+    goal: String,
+    webhook: String,
+    delivery: String,
+    replay: String,
+}
+
+impl Subject {
+    async fn of(server: &Server, site_id: &str) -> Self {
+        let goal = server.add_goal(site_id, "Signup").await;
+        let webhook = server.add_webhook(site_id, &json!(["goal_completion"])).await;
+        let failed = Past { status: Status::Failed, codes: &[500], ..Past::success("{}") };
+        let delivery = server.record(&webhook, &failed).await;
+        let webhook = webhook.rsplit('/').next().expect("an id").to_owned();
+        let webhook_id = webhook.parse().expect("an id");
+        let filter = ReplayFilter { webhook_id, status: Status::Failed, since: Timestamp::EPOCH, until: Timestamp::EPOCH };
+        let id = ReplayId::new(server.engine.ambient());
+        let replay = Replay { id, filter, after: DeliveryId::from_bytes([0; 16]), total: 1, done: 0 };
+        server.engine.store().add_replay(replay, 10).await.expect("a replay");
+        Self { goal, webhook, delivery, replay: id.to_string() }
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use tracing::{error, warn};
 
 use super::places::{Place, Places};
 use crate::changes::Changes;
+use crate::history::Outcomes;
 use crate::workers::Workers;
 
 const MAX_SETTLED_TOGETHER: usize = 512;
@@ -29,6 +30,7 @@ pub(super) struct Told {
     pub(super) places: Arc<Places>,
     pub(super) changes: Arc<Changes>,
     pub(super) wake: Arc<Notify>,
+    pub(super) outcomes: Arc<Outcomes>,
 }
 
 /// What became of a delivery, and its place in memory, which is free when that is recorded.
@@ -55,6 +57,7 @@ impl Settler {
                 let (settlements, held): (Vec<_>, Vec<_>) = outcomes.unzip();
                 let settlements: Arc<[_]> = settlements.into();
                 record(owner, &store, settlements.clone()).await;
+                told.outcomes.note(&settlements);
                 for settlement in settlements.iter() {
                     told.changes.note(settlement.webhook_id);
                     if let Some(due_at) = settlement.next_attempt_at {

@@ -8,6 +8,7 @@ mod clock;
 mod configuration;
 mod delivery;
 mod detection;
+mod history;
 mod log;
 mod logging;
 mod replay;

@@ -9,3 +9,4 @@ mod outbox;
 mod people;
 mod retention;
 mod rig;
+mod traffic;

@@ -25,10 +25,38 @@ pub(crate) struct Form {
 }
 
 impl Form {
+    /// From the text that browsers make of one.
+    pub(crate) fn read(text: &[u8]) -> Self {
+        Self { values: form_urlencoded::parse(text).into_owned().collect(), errors: BTreeMap::new() }
+    }
+
     /// One that shows these values.
     pub(crate) fn of<const N: usize>(values: [(&str, &str); N]) -> Self {
         let values = values.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         Self { values, errors: BTreeMap::new() }
+    }
+
+    /// The same with a value in place of the one before.
+    pub(crate) fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.values.insert(name.to_owned(), value.into());
+    }
+
+    /// The names of the fields that begin so, without that beginning.
+    pub(crate) fn names_after<'a>(&'a self, beginning: &'a str) -> impl Iterator<Item = &'a str> {
+        self.values.keys().filter_map(move |name| name.strip_prefix(beginning))
+    }
+
+    /// Whether a button of this name was pressed, or a box ticked.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
+    /// A field as JSON: a number if it is a whole one, null when it is empty, and else what was typed.
+    pub(crate) fn number(&self, name: &str) -> Value {
+        match self.value(name).trim() {
+            "" => Value::Null,
+            text => text.parse::<u32>().map_or_else(|_| Value::from(text), Value::from),
+        }
     }
 
     /// What a field holds; empty without it.
@@ -102,7 +130,6 @@ impl FromRequest<App> for Form {
         if !is_form && !body.is_empty() {
             return Err(Problem::UnsupportedMediaType);
         }
-        let values = form_urlencoded::parse(&body).into_owned().collect();
-        Ok(Self { values, errors: BTreeMap::new() })
+        Ok(Self::read(&body))
     }
 }

@@ -47,6 +47,11 @@ impl<'a> Browser<'a> {
         browser
     }
 
+    /// The cookie that it sends.
+    pub(crate) fn cookie(&self) -> Option<String> {
+        self.cookie.borrow().clone()
+    }
+
     /// Makes a link to a site, and returns its path.
     pub(crate) async fn invite(&self, site_id: &str, role: &str) -> String {
         let page = self.post(&format!("/sites/{site_id}/people"), &[("role", role)]).await;

@@ -93,11 +93,15 @@ impl Server {
         key(&self.engine, site_id.map(|id| id.parse().expect("an id")), role).await
     }
 
-    /// Sends any request.
+    /// Sends any request. Of a body that has no end, only the beginning is read.
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let Ok(response) = self.router.clone().oneshot(request).await;
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await.expect("a body").to_bytes();
+        let (parts, mut body) = response.into_parts();
+        let is_stream = parts.headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
+        let body = match is_stream {
+            true => body.frame().await.expect("a frame").expect("a body").into_data().expect("data"),
+            false => body.collect().await.expect("a body").to_bytes(),
+        };
         Answer { status: parts.status, headers: parts.headers, body }
     }
 

@@ -1,0 +1,330 @@
+//! What has happened on a site, minute by minute, for charts and for looking back.
+//!
+//! A minute knows of each of its visitors how many minutes ago they came before. So the distinct visitors of any stretch of minutes
+//! are known, of stretches up to [`MAX_GAP`] minutes exactly: they are those whose visit before lies outside of the stretch. In a
+//! longer one, who comes back after more than that counts once more.
+
+use std::collections::VecDeque;
+
+use crate::id::GoalId;
+use crate::time::Second;
+use crate::traffic::Visited;
+use crate::trigger::{Arming, Unit, VisitorSpike};
+use crate::window::Counts;
+
+/// The longest time between two visits of a visitor that is told, in minutes: all that is sure to be remembered.
+pub const MAX_GAP: usize = 29;
+/// Seconds of a minute.
+pub const MINUTE_SECONDS: u32 = 60;
+
+/// So many minutes wait to be stored; where they cannot be, the oldest are forgotten.
+const MAX_WAITING: usize = 120;
+
+/// A minute of a site.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Minute {
+    /// Which, counted from the start of 1970.
+    pub minute: u32,
+    /// Its pageviews.
+    pub pageviews: u32,
+    /// Its visitors, by the number of minutes since they came before.
+    pub visitors: Gaps,
+    /// How often goals were completed.
+    pub completions: Vec<(GoalId, u32)>,
+}
+
+/// Numbers of visitors, by how many minutes ago they came before: 0 stands for those who never did, or longer ago than [`MAX_GAP`].
+pub type Gaps = [u32; MAX_GAP + 1];
+
+/// Minutes as they happen, until they are stored.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    /// The oldest first.
+    minutes: VecDeque<Minute>,
+}
+
+/// A trigger on visitors, and what it would have made of the past.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Preview {
+    /// Minute by minute.
+    pub points: Vec<Point>,
+    /// The minutes in which it would have fired.
+    pub fired: Vec<u32>,
+}
+
+/// What a trigger would have seen at the end of a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// Which, counted from the start of 1970.
+    pub minute: u32,
+    /// Distinct visitors of its window.
+    pub current: u32,
+    /// Distinct visitors of the window before.
+    pub previous: u32,
+    /// How many there would have had to be.
+    pub limit: u32,
+}
+
+/// The minutes that a preview looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct Range {
+    /// The first that is shown.
+    pub from: u32,
+    /// The last that is shown.
+    pub to: u32,
+    /// Since when the site is watched.
+    pub watched_from: u32,
+}
+
+/// The minute that a second lies in.
+pub fn minute_of(second: Second) -> u32 {
+    second / MINUTE_SECONDS
+}
+
+impl Minute {
+    /// Its distinct visitors.
+    pub fn distinct(&self) -> u32 {
+        self.visitors.iter().sum()
+    }
+}
+
+impl Recorder {
+    /// Takes note of a visit.
+    pub fn visit(&mut self, visited: Visited, is_pageview: bool, now: Second) {
+        let minute = self.at(now);
+        minute.pageviews += u32::from(is_pageview);
+        let gap = match visited {
+            Visited::Uncounted => return,
+            Visited::First => 0,
+            Visited::Again(before) => match (now / MINUTE_SECONDS).saturating_sub(before / MINUTE_SECONDS) {
+                // The visitor is one of this minute's already.
+                0 => return,
+                gap => usize::try_from(gap).ok().filter(|gap| *gap <= MAX_GAP).unwrap_or(0),
+            },
+        };
+        if let Some(number) = minute.visitors.get_mut(gap) {
+            *number += 1;
+        }
+    }
+
+    /// Takes note of a completion.
+    pub fn complete(&mut self, goal_id: GoalId, now: Second) {
+        let completions = &mut self.at(now).completions;
+        match completions.iter_mut().find(|(id, _)| *id == goal_id) {
+            Some((_, count)) => *count += 1,
+            None => completions.push((goal_id, 1)),
+        }
+    }
+
+    /// What is not stored yet, the oldest first.
+    pub fn waiting(&self) -> impl Iterator<Item = &Minute> {
+        self.minutes.iter()
+    }
+
+    /// Whether everything is stored.
+    pub fn is_empty(&self) -> bool {
+        self.minutes.is_empty()
+    }
+
+    /// Forgets the minutes before this one, which are stored.
+    pub fn forget_before(&mut self, minute: u32) {
+        while self.minutes.front().is_some_and(|first| first.minute < minute) {
+            self.minutes.pop_front();
+        }
+    }
+
+    /// Forgets this minute and those after it: a clock that was ahead told them.
+    pub fn forget_from(&mut self, minute: u32) {
+        self.minutes.retain(|kept| kept.minute < minute);
+    }
+
+    /// The minute of `now`, which is mostly the newest already. A time before it counts as its own.
+    fn at(&mut self, now: Second) -> &mut Minute {
+        let minute = minute_of(now);
+        if self.minutes.back().is_none_or(|newest| newest.minute < minute) {
+            if self.minutes.len() >= MAX_WAITING {
+                self.minutes.pop_front();
+            }
+            self.minutes.push_back(Minute { minute, ..Minute::default() });
+        }
+        let newest = self.minutes.len() - 1;
+        &mut self.minutes[newest]
+    }
+}
+
+/// What a trigger would have made of these minutes, by the same rules as it goes by while they happen. It looks at the end of each
+/// minute, and takes a window for whole minutes.
+pub fn preview(spike: &VisitorSpike, minutes: &[Minute], range: Range) -> Preview {
+    let window = spike.window_seconds.div_ceil(MINUTE_SECONDS);
+    let first = range.from.saturating_sub(2 * window);
+    let timeline = Timeline::of(minutes, first, range.to);
+    let (mut preview, mut arming) = (Preview::default(), Arming::default());
+    for minute in range.from..=range.to {
+        let watched_twice = (minute + 1).saturating_sub(range.watched_from) >= 2 * window;
+        let current = timeline.distinct((minute + 1).saturating_sub(window), minute);
+        let before = (minute + 1).saturating_sub(2 * window);
+        let previous = timeline.distinct(before, minute.saturating_sub(window));
+        let counts = Counts { current, previous, watched_twice };
+        let now = (minute + 1).saturating_mul(MINUTE_SECONDS).saturating_sub(1);
+        if arming.observe(spike.is_exceeded_by(&counts), spike.cooldown_seconds, now) {
+            preview.fired.push(minute);
+        }
+        preview.points.push(Point { minute, current, previous, limit: limit(spike, previous) });
+    }
+    preview
+}
+
+/// How many visitors it takes, when there were so many in the window before.
+fn limit(spike: &VisitorSpike, previous: u32) -> u32 {
+    match spike.unit {
+        Unit::Visitors => spike.threshold,
+        Unit::Percent => {
+            let exceeded = u64::from(previous) * (100 + u64::from(spike.threshold)) / 100 + 1;
+            u32::try_from(exceeded).unwrap_or(u32::MAX).max(spike.min_visitors)
+        }
+    }
+}
+
+/// Every minute from the first to the last, those in which nobody came among them.
+struct Timeline {
+    first: u32,
+    gaps: Vec<Gaps>,
+    /// Before each minute, how many came anew since the first.
+    anew: Vec<u32>,
+}
+
+impl Timeline {
+    fn of(minutes: &[Minute], first: u32, last: u32) -> Self {
+        let length = usize::try_from((last + 1).saturating_sub(first)).unwrap_or(0);
+        let mut gaps = vec![Gaps::default(); length];
+        for minute in minutes.iter().filter(|minute| minute.minute >= first) {
+            let index = usize::try_from(minute.minute - first).unwrap_or(usize::MAX);
+            if let Some(slot) = gaps.get_mut(index) {
+                slot.iter_mut().zip(minute.visitors).for_each(|(sum, number)| *sum += number);
+            }
+        }
+        let mut sum = 0;
+        let mut anew = vec![0];
+        for [new, ..] in &gaps {
+            sum += new;
+            anew.push(sum);
+        }
+        Self { first, gaps, anew }
+    }
+
+    /// Distinct visitors from one minute to another: those who came anew, and in its first minutes those whose visit before was
+    /// earlier than all of it.
+    fn distinct(&self, from: u32, to: u32) -> u32 {
+        let index = |minute: u32| usize::try_from(minute.saturating_sub(self.first)).unwrap_or(usize::MAX).min(self.gaps.len());
+        let (from, end) = (index(from), index(to.saturating_add(1)));
+        if from >= end {
+            return 0;
+        }
+        let before = |(since, gaps): (usize, &Gaps)| gaps.iter().skip(since + 1).sum::<u32>();
+        let returned: u32 = self.gaps[from..end].iter().take(MAX_GAP).enumerate().map(before).sum();
+        self.anew[end] - self.anew[from] + returned
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::trigger::Rule;
+
+    fn spike(fields: serde_json::Value) -> VisitorSpike {
+        match Rule::read(&fields, None).expect("a rule") {
+            Rule::VisitorSpike(spike) => spike,
+            rule => panic!("{rule:?}"),
+        }
+    }
+
+    /// Minutes with so many visitors, none of whom came before.
+    fn minutes(from: u32, visitors: &[u32]) -> Vec<Minute> {
+        let minute = |(index, number): (u32, &u32)| {
+            let mut visitors = Gaps::default();
+            visitors[0] = *number;
+            Minute { minute: from + index, visitors, ..Minute::default() }
+        };
+        (0..).zip(visitors).map(minute).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+        /// However visitors come and go, and whichever stretch is asked for, each is counted once.
+        #[test]
+        fn distinct_visitors_of_any_stretch_are_those_of_the_oracle(visits in prop::collection::vec((0_u32..200, 0_u8..12), 1..300)) {
+            let (mut recorder, mut seen, mut last) = (Recorder::default(), BTreeSet::new(), BTreeMap::new());
+            let mut now = 1_000 * MINUTE_SECONDS;
+            let from = minute_of(now);
+            for (gap, visitor) in visits {
+                now += gap;
+                if minute_of(now) >= from + 110 {
+                    break;
+                }
+                let visited = last.insert(visitor, now).map_or(Visited::First, Visited::Again);
+                recorder.visit(visited, true, now);
+                seen.insert((minute_of(now), visitor));
+            }
+            let minutes: Vec<_> = recorder.waiting().cloned().collect();
+            let timeline = Timeline::of(&minutes, from, minute_of(now));
+            for start in from..=minute_of(now) {
+                for end in start..=minute_of(now).min(start + 28) {
+                    let distinct: BTreeSet<_> = seen.iter().filter(|(minute, _)| (start..=end).contains(minute)).map(|(_, visitor)| visitor).collect();
+                    prop_assert_eq!(timeline.distinct(start, end) as usize, distinct.len(), "{} to {}", start - from, end - from);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn triggers_are_tried_on_the_past() {
+        let percent =
+            json!({"type": "visitor_spike", "window_seconds": 120, "threshold": 50, "min_visitors": 10, "cooldown_seconds": 0});
+        let many =
+            json!({"type": "visitor_spike", "unit": "visitors", "window_seconds": 50, "threshold": 20, "cooldown_seconds": 0});
+        let silent =
+            json!({"type": "visitor_spike", "unit": "visitors", "window_seconds": 60, "threshold": 20, "cooldown_seconds": 600});
+        let traffic = [5, 5, 5, 5, 5, 20, 20, 5, 5, 25, 0, 0];
+        let cases = [
+            ("half more than before", &percent, 0, vec![101, 105, 110]),
+            ("not before two windows were watched", &percent, 103, vec![106, 110]),
+            ("so many, once each time", &many, 0, vec![105, 109]),
+            ("silence after it fired", &silent, 0, vec![105]),
+        ];
+        for (name, rule, watched_from, expected) in cases {
+            let range = Range { from: 100, to: 111, watched_from };
+            let preview = preview(&spike(rule.clone()), &minutes(100, &traffic), range);
+            assert_eq!((preview.fired, preview.points.len()), (expected, 12), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_preview_shows_what_it_takes() {
+        let range = Range { from: 102, to: 103, watched_from: 0 };
+        let rule = json!({"type": "visitor_spike", "window_seconds": 60, "threshold": 50, "min_visitors": 10});
+        let preview = preview(&spike(rule), &minutes(101, &[4, 40, 7]), range);
+        let point = |minute, current, previous, limit| Point { minute, current, previous, limit };
+        assert_eq!(preview.points, [point(102, 40, 4, 10), point(103, 7, 40, 61)]);
+    }
+
+    #[test]
+    fn what_is_stored_is_forgotten_and_what_cannot_be_stored_has_an_end() {
+        let mut recorder = Recorder::default();
+        for minute in 0..200 {
+            recorder.complete(GoalId::from_bytes([1; 16]), minute * MINUTE_SECONDS);
+        }
+        recorder.complete(GoalId::from_bytes([1; 16]), 199 * MINUTE_SECONDS + 59);
+        assert_eq!((recorder.waiting().count(), recorder.waiting().next().map(|first| first.minute)), (MAX_WAITING, Some(80)));
+        recorder.forget_before(199);
+        let left: Vec<_> = recorder.waiting().map(|minute| minute.completions.clone()).collect();
+        assert_eq!(left, [vec![(GoalId::from_bytes([1; 16]), 2)]]);
+        recorder.forget_from(199);
+        assert!(recorder.is_empty());
+    }
+}

@@ -1,0 +1,218 @@
+//! What happens on sites and to webhooks, counted in memory and stored now and then: for charts, and for looking back.
+//!
+//! It is no promise: a process that is killed takes the last minute of it along. No event and no delivery waits for it.
+
+use std::collections::HashMap;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bellwether_domain::history::{Minute, minute_of};
+use bellwether_domain::id::{GoalId, SiteId, WebhookId};
+use bellwether_domain::time::Timestamp;
+use bellwether_store::{HourOfOutcomes, Settlement, StoreError};
+use tracing::error;
+
+use crate::registry::ActiveSite;
+use crate::workers::Workers;
+use crate::{Engine, Inner};
+
+/// For how long it is kept.
+pub(crate) const KEPT: Duration = Duration::from_secs(35 * 86_400);
+
+const INTERVAL: Duration = Duration::from_secs(60);
+/// Few enough that the thread that writes is not held up.
+const BATCH: usize = 200;
+/// Hours of webhooks that wait to be stored; where they cannot be, those above are not counted.
+const MAX_WAITING: usize = 200_000;
+const SECONDS_PER_HOUR: i64 = 3_600;
+
+/// How attempts ended, not stored yet, by webhook and hour.
+#[derive(Default)]
+pub(crate) struct Outcomes(Mutex<HashMap<(WebhookId, u32), (u64, u64)>>);
+
+impl Outcomes {
+    /// Counts attempts that were recorded.
+    pub(crate) fn note(&self, settlements: &[Settlement]) {
+        let mut waiting = self.lock();
+        for settlement in settlements {
+            let Some(attempt) = &settlement.attempt else { continue };
+            let key = (settlement.webhook_id, hour_of(settlement.settled_at));
+            if waiting.len() >= MAX_WAITING && !waiting.contains_key(&key) {
+                continue;
+            }
+            let (succeeded, failed) = waiting.entry(key).or_default();
+            *(if attempt.error.is_none() { succeeded } else { failed }) += 1;
+        }
+    }
+
+    fn take(&self) -> Vec<(WebhookId, HourOfOutcomes)> {
+        self.lock().drain().map(shown).collect()
+    }
+
+    /// Puts back what could not be stored.
+    fn put_back(&self, hours: Vec<(WebhookId, HourOfOutcomes)>) {
+        let mut waiting = self.lock();
+        for (id, HourOfOutcomes { hour, succeeded, failed }) in hours {
+            let sums = waiting.entry((id, hour)).or_default();
+            *sums = (sums.0 + succeeded, sums.1 + failed);
+        }
+    }
+
+    fn of(&self, id: WebhookId, hour: u32) -> Option<HourOfOutcomes> {
+        let (succeeded, failed) = *self.lock().get(&(id, hour))?;
+        Some(HourOfOutcomes { hour, succeeded, failed })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(WebhookId, u32), (u64, u64)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Engine {
+    pub(crate) fn start_history(&self, workers: &Workers) {
+        let (engine, shutdown) = (self.clone(), workers.shutdown().clone());
+        workers.spawn("history", async move {
+            while shutdown.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
+                let now = engine.inner.ambient.now();
+                engine.store_history(minute_of(now.second())).await.unwrap_or_else(log);
+            }
+            // What is on its way is recorded first, and counts too.
+            engine.drained().await;
+            engine.store_history(u32::MAX).await.unwrap_or_else(log);
+        });
+    }
+
+    /// Stores the minutes before this one, and how attempts ended so far.
+    pub async fn store_history(&self, before: u32) -> Result<(), StoreError> {
+        let inner = &*self.inner;
+        let (mut sites, mut rows) = (Vec::new(), Vec::new());
+        for site in inner.registry.all() {
+            let minutes = site.waiting_minutes(before);
+            if let Some(last) = minutes.last() {
+                sites.push((site.clone(), last.minute.saturating_add(1)));
+                rows.extend(minutes.into_iter().map(|minute| (site.site.id, minute)));
+            }
+            if rows.len() >= BATCH {
+                inner.store_minutes(mem::take(&mut sites), mem::take(&mut rows)).await?;
+            }
+        }
+        inner.store_minutes(sites, rows).await?;
+        let mut outcomes = inner.outcomes.take();
+        while !outcomes.is_empty() {
+            let batch = outcomes.split_off(outcomes.len().saturating_sub(BATCH));
+            if let Err(error) = inner.store.add_outcomes(batch.clone()).await {
+                inner.outcomes.put_back(batch);
+                inner.outcomes.put_back(outcomes);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// What happened on a site since the minute of a moment, in order, without completions.
+    pub async fn minutes(&self, site: &ActiveSite, since: Timestamp) -> Result<Vec<Minute>, StoreError> {
+        let from = minute_of(since.second());
+        // Before the table is read: what is stored in between must not be missing. It is there then, and does not wait any more.
+        let waiting = site.waiting_minutes(u32::MAX);
+        let mut minutes = self.inner.store.minutes(site.site.id, from).await?;
+        for minute in waiting.into_iter().filter(|minute| minute.minute >= from) {
+            match minutes.iter_mut().rev().find(|stored| stored.minute == minute.minute) {
+                // A process that began in the middle of a minute has a part of it.
+                Some(stored) if site.is_waiting(minute.minute) => {
+                    stored.pageviews += minute.pageviews;
+                    stored.visitors.iter_mut().zip(minute.visitors).for_each(|(sum, number)| *sum += number);
+                }
+                Some(_) => {}
+                None => minutes.push(minute),
+            }
+        }
+        minutes.sort_by_key(|minute| minute.minute);
+        Ok(minutes)
+    }
+
+    /// How often each of a site's goals was completed since the minute of a moment.
+    pub async fn completions(&self, site: &ActiveSite, since: Timestamp) -> Result<HashMap<GoalId, u64>, StoreError> {
+        let from = minute_of(since.second());
+        let waiting = site.waiting_minutes(u32::MAX);
+        let mut completions = self.inner.store.completions(site.site.id, from).await?;
+        let not_stored = waiting.iter().filter(|minute| minute.minute >= from && site.is_waiting(minute.minute));
+        for (goal_id, number) in not_stored.flat_map(|minute| &minute.completions) {
+            *completions.entry(*goal_id).or_default() += u64::from(*number);
+        }
+        Ok(completions)
+    }
+
+    /// How the attempts of webhooks ended since the hour of a moment, each webhook's hours in order.
+    pub async fn outcomes(
+        &self,
+        ids: &[WebhookId],
+        since: Timestamp,
+    ) -> Result<HashMap<WebhookId, Vec<HourOfOutcomes>>, StoreError> {
+        let (from, now) = (hour_of(since), hour_of(self.inner.ambient.now()));
+        let mut outcomes = self.inner.store.outcomes(ids.to_vec(), from).await?;
+        for id in ids {
+            let hours = outcomes.entry(*id).or_default();
+            // What waits longer than an hour is rare, and comes into the chart when it is stored.
+            for waiting in [now.saturating_sub(1), now].into_iter().filter_map(|hour| self.inner.outcomes.of(*id, hour)) {
+                match hours.iter_mut().find(|stored| stored.hour == waiting.hour) {
+                    Some(stored) => {
+                        stored.succeeded += waiting.succeeded;
+                        stored.failed += waiting.failed;
+                    }
+                    None => hours.push(waiting),
+                }
+            }
+            hours.sort_by_key(|hour| hour.hour);
+        }
+        Ok(outcomes)
+    }
+}
+
+impl Inner {
+    /// Stores minutes of sites, which these forget up to then.
+    async fn store_minutes(&self, sites: Vec<(Arc<ActiveSite>, u32)>, rows: Vec<(SiteId, Minute)>) -> Result<(), StoreError> {
+        if !rows.is_empty() {
+            self.store.add_minutes(rows).await?;
+            sites.iter().for_each(|(site, before)| site.forget_minutes(*before));
+        }
+        Ok(())
+    }
+
+    /// Deletes what is too old, a little at a time.
+    pub(crate) async fn prune_history(&self, now: Timestamp, pause: Duration) -> Result<(), StoreError> {
+        let before = minute_of((now - KEPT).second());
+        while self.store.delete_traffic_before(before, BATCH).await? > 0 {
+            tokio::time::sleep(pause).await;
+        }
+        Ok(())
+    }
+}
+
+fn shown(((id, hour), (succeeded, failed)): ((WebhookId, u32), (u64, u64))) -> (WebhookId, HourOfOutcomes) {
+    (id, HourOfOutcomes { hour, succeeded, failed })
+}
+
+fn hour_of(moment: Timestamp) -> u32 {
+    u32::try_from(moment.as_seconds().max(0) / SECONDS_PER_HOUR).unwrap_or(u32::MAX)
+}
+
+fn log(error: StoreError) {
+    error!(%error, "the history of traffic cannot be stored yet");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_stored_is_added_to_what_came_since() {
+        let (outcomes, id) = (Outcomes::default(), WebhookId::from_bytes([1; 16]));
+        let hour = |succeeded, failed| (id, HourOfOutcomes { hour: 7, succeeded, failed });
+        outcomes.put_back(vec![hour(1, 2)]);
+        let taken = outcomes.take();
+        outcomes.put_back(vec![hour(3, 0)]);
+        outcomes.put_back(taken);
+        assert_eq!((outcomes.take(), outcomes.take()), (vec![hour(4, 2)], vec![]));
+    }
+}

@@ -1,0 +1,153 @@
+//! What has happened on sites, minute by minute, and how attempts ended, hour by hour.
+//!
+//! What is written of a minute or an hour that is there already is added to it: a process may begin in the middle of one.
+
+use std::collections::HashMap;
+
+use bellwether_domain::history::{Gaps, Minute};
+use bellwether_domain::id::{GoalId, SiteId, WebhookId};
+use rusqlite::{Connection, params};
+
+use crate::sqlite::prepare;
+use crate::{Store, StoreError};
+
+/// An hour of a webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HourOfOutcomes {
+    /// Which, counted from the start of 1970.
+    pub hour: u32,
+    /// How many attempts succeeded.
+    pub succeeded: u64,
+    /// How many attempts failed.
+    pub failed: u64,
+}
+
+impl Store {
+    /// Adds minutes of sites; one transaction.
+    pub async fn add_minutes(&self, minutes: Vec<(SiteId, Minute)>) -> Result<(), StoreError> {
+        self.write(move |connection: &Connection| minutes.iter().try_for_each(|(id, minute)| add_minute(connection, *id, minute)))
+            .await
+    }
+
+    /// Adds hours of webhooks; one transaction.
+    pub async fn add_outcomes(&self, hours: Vec<(WebhookId, HourOfOutcomes)>) -> Result<(), StoreError> {
+        let add = move |connection: &Connection| {
+            let sql = "INSERT INTO outcomes (webhook_id, hour, succeeded, failed) VALUES ($1, $2, $3, $4)
+                       ON CONFLICT (webhook_id, hour) DO UPDATE
+                       SET succeeded = outcomes.succeeded + excluded.succeeded, failed = outcomes.failed + excluded.failed";
+            let mut insert = prepare(connection, sql)?;
+            for (id, HourOfOutcomes { hour, succeeded, failed }) in &hours {
+                insert.execute(params![id.as_bytes(), hour, succeeded, failed])?;
+            }
+            Ok(())
+        };
+        self.write(add).await
+    }
+
+    /// A site's minutes from one on, in their order, without completions; one statement.
+    pub async fn minutes(&self, site_id: SiteId, from: u32) -> Result<Vec<Minute>, StoreError> {
+        let all = move |connection: &Connection| {
+            let sql = "SELECT minute, pageviews, visitors FROM traffic WHERE site_id = $1 AND minute >= $2 ORDER BY minute";
+            let mut select = prepare(connection, sql)?;
+            let mut rows = select.query(params![site_id.as_bytes(), from])?;
+            let mut minutes = Vec::new();
+            while let Some(row) = rows.next()? {
+                let visitors = read_gaps(&row.get::<_, String>(2)?)?;
+                minutes.push(Minute { minute: row.get(0)?, pageviews: row.get(1)?, visitors, completions: Vec::new() });
+            }
+            Ok(minutes)
+        };
+        self.read(all).await
+    }
+
+    /// How often each of a site's goals was completed from a minute on; one statement.
+    pub async fn completions(&self, site_id: SiteId, from: u32) -> Result<HashMap<GoalId, u64>, StoreError> {
+        let all = move |connection: &Connection| {
+            let sql = "SELECT goal_id, CAST(SUM(number) AS BIGINT) FROM completions
+                       WHERE site_id = $1 AND minute >= $2 GROUP BY goal_id";
+            let mut select = prepare(connection, sql)?;
+            let rows =
+                select.query_map(params![site_id.as_bytes(), from], |row| Ok((GoalId::from_bytes(row.get(0)?), row.get(1)?)))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        };
+        self.read(all).await
+    }
+
+    /// The hours of these webhooks from one on, each in its order; a statement for each webhook.
+    pub async fn outcomes(&self, ids: Vec<WebhookId>, from: u32) -> Result<HashMap<WebhookId, Vec<HourOfOutcomes>>, StoreError> {
+        let all = move |connection: &Connection| {
+            let sql = "SELECT hour, succeeded, failed FROM outcomes WHERE webhook_id = $1 AND hour >= $2 ORDER BY hour";
+            let mut select = prepare(connection, sql)?;
+            let mut found = HashMap::new();
+            for id in ids {
+                let hours = select.query_map(params![id.as_bytes(), from], |row| {
+                    Ok(HourOfOutcomes { hour: row.get(0)?, succeeded: row.get(1)?, failed: row.get(2)? })
+                })?;
+                found.insert(id, hours.collect::<Result<_, _>>()?);
+            }
+            Ok(found)
+        };
+        self.read(all).await
+    }
+
+    /// Deletes up to `limit` rows of each kind that lie before this minute; one transaction. Returns how many they were.
+    pub async fn delete_traffic_before(&self, minute: u32, limit: usize) -> Result<usize, StoreError> {
+        let delete = move |connection: &Connection| {
+            let mut deleted = 0;
+            for (sql, before) in [
+                (
+                    "DELETE FROM traffic WHERE (site_id, minute) IN
+                         (SELECT site_id, minute FROM traffic WHERE minute < $1 LIMIT $2)",
+                    minute,
+                ),
+                (
+                    "DELETE FROM completions WHERE (site_id, minute, goal_id) IN
+                         (SELECT site_id, minute, goal_id FROM completions WHERE minute < $1 LIMIT $2)",
+                    minute,
+                ),
+                (
+                    "DELETE FROM outcomes WHERE (webhook_id, hour) IN
+                         (SELECT webhook_id, hour FROM outcomes WHERE hour < $1 LIMIT $2)",
+                    minute / 60,
+                ),
+            ] {
+                deleted += prepare(connection, sql)?.execute(params![before, limit])?;
+            }
+            Ok(deleted)
+        };
+        self.write(delete).await
+    }
+}
+
+fn add_minute(connection: &Connection, site_id: SiteId, minute: &Minute) -> Result<(), StoreError> {
+    let sql = "INSERT INTO traffic (site_id, minute, pageviews, visitors) VALUES ($1, $2, $3, $4)
+               ON CONFLICT (site_id, minute) DO UPDATE
+               SET pageviews = traffic.pageviews + excluded.pageviews, visitors = traffic.visitors || ',' || excluded.visitors";
+    let values = params![site_id.as_bytes(), minute.minute, minute.pageviews, write_gaps(&minute.visitors)];
+    prepare(connection, sql)?.execute(values)?;
+    let sql = "INSERT INTO completions (site_id, minute, goal_id, number) VALUES ($1, $2, $3, $4)
+               ON CONFLICT (site_id, minute, goal_id) DO UPDATE SET number = completions.number + excluded.number";
+    let mut insert = prepare(connection, sql)?;
+    for (goal_id, number) in &minute.completions {
+        insert.execute(params![site_id.as_bytes(), minute.minute, goal_id.as_bytes(), number])?;
+    }
+    Ok(())
+}
+
+fn write_gaps(gaps: &Gaps) -> String {
+    let some = gaps.iter().enumerate().filter(|(_, number)| **number > 0);
+    some.map(|(gap, number)| format!("{gap}:{number}")).collect::<Vec<_>>().join(",")
+}
+
+/// Several parts of a minute stand one behind the other; some may be empty.
+fn read_gaps(text: &str) -> Result<Gaps, StoreError> {
+    let mut gaps = Gaps::default();
+    for pair in text.split(',').filter(|pair| !pair.is_empty()) {
+        let numbers =
+            pair.split_once(':').and_then(|(gap, number)| Some((gap.parse::<usize>().ok()?, number.parse::<u32>().ok()?)));
+        let slot = numbers.and_then(|(gap, number)| Some((gaps.get_mut(gap)?, number)));
+        let (slot, number) = slot.ok_or_else(|| StoreError::Unreadable(format!("the visitors {text}")))?;
+        *slot = slot.saturating_add(number);
+    }
+    Ok(gaps)
+}

@@ -1,0 +1,275 @@
+//! A webhook's history: what was sent, what was answered, and what is sent again.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use askama::Template;
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use bellwether_domain::delivery::{Attempt, Delivery, Status};
+use bellwether_domain::id::{DeliveryId, ReplayId, SiteId, WebhookId};
+use bellwether_domain::time::Timestamp;
+use bellwether_domain::trigger::EventType;
+use bellwether_engine::ManageError;
+use bellwether_store::{DeliveryDetail, DeliveryFilter, ReplayFilter, SignedIn};
+use serde_json::{Map, Value};
+
+use super::form::{Form, again};
+use super::sites::shell_of;
+use super::{Page, Shell, go_to, words};
+use crate::App;
+use crate::access::{Access, Person};
+use crate::deliveries::read_filter;
+use crate::problem::Problem;
+
+/// Deliveries a page.
+const LIMIT: usize = 25;
+/// A box beside each dead letter bears this and its id.
+const CHOSEN: &str = "delivery-";
+/// The parameters of a filter.
+const FILTERS: [&str; 4] = ["status", "event_type", "since", "until"];
+
+#[derive(Template)]
+#[template(path = "deliveries.html")]
+struct Deliveries {
+    shell: Shell,
+    site_id: SiteId,
+    webhook_id: WebhookId,
+    domain: String,
+    name: String,
+    deliveries: Vec<Delivery>,
+    /// The path of what is older than this page.
+    older: Option<String>,
+    /// Whether this is not the newest page.
+    is_older: bool,
+    statuses: Vec<(&'static str, bool)>,
+    event_types: Vec<(&'static str, &'static str, bool)>,
+    may_change: bool,
+    may_replay: bool,
+    replays: Vec<ShownReplay>,
+    form: Form,
+}
+
+/// Dead letters on their way once more.
+struct ShownReplay {
+    id: ReplayId,
+    status: &'static str,
+    done: u64,
+    total: u64,
+}
+
+#[derive(Template)]
+#[template(path = "delivery.html")]
+struct One {
+    shell: Shell,
+    site_id: SiteId,
+    webhook_id: WebhookId,
+    domain: String,
+    name: String,
+    may_resend: bool,
+    delivery: Delivery,
+    payload: String,
+    headers: Vec<(String, String)>,
+    attempts: Vec<Attempt>,
+}
+
+/// What a page of the history is asked for.
+#[derive(Default)]
+struct Asked {
+    filter: DeliveryFilter,
+    before: Option<DeliveryId>,
+    form: Form,
+}
+
+/// A webhook's deliveries, the newest first.
+pub(crate) async fn list(
+    State(app): State<App>,
+    Person(who): Person,
+    access: Access,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let asked = Asked::read(query.as_deref().unwrap_or_default());
+    let is_wrong = FILTERS.iter().any(|name| !asked.form.error(name).is_empty());
+    let page = page(&app, &who, &access, asked).await?;
+    Ok(if is_wrong { again(page) } else { page.into_response() })
+}
+
+/// One delivery: what was sent, and every attempt.
+pub(crate) async fn show(State(app): State<App>, Person(who): Person, access: Access) -> Result<Response, Problem> {
+    let webhook = access.webhook_with_history()?;
+    let found = app.engine.store().delivery(webhook.webhook.id, access.id("delivery_id")?).await?;
+    let DeliveryDetail { delivery, payload, attempts } = found.ok_or(Problem::NotFound)?;
+    let headers = attempts.last().map(|attempt| headers_of(&attempt.request_headers)).unwrap_or_default();
+    let page = One {
+        shell: shell_of(&who, &access, "/webhooks"),
+        site_id: access.site.site.id,
+        webhook_id: webhook.webhook.id,
+        domain: access.site.site.domain.to_string(),
+        name: webhook.webhook.name.clone(),
+        may_resend: access.may_change && webhook.is_on(),
+        delivery,
+        payload: indented(payload),
+        headers,
+        attempts: attempts.into_iter().map(|recorded| recorded.attempt).collect(),
+    };
+    Ok(Page(page).into_response())
+}
+
+/// Sends a delivery's event once more, and shows the new delivery.
+pub(crate) async fn resend(State(app): State<App>, access: Access, _: Form) -> Result<Response, Problem> {
+    let (site_id, webhook_id) = (access.site.site.id, access.webhook()?.webhook.id);
+    let id = app.engine.resend(site_id, webhook_id, access.id("delivery_id")?).await?;
+    Ok(go_to(&format!("{}/{id}", path(site_id, webhook_id))))
+}
+
+/// Sends dead letters again: those that were chosen, or all that the filter lets through.
+pub(crate) async fn replay(State(app): State<App>, Person(who): Person, access: Access, form: Form) -> Result<Response, Problem> {
+    let (site_id, webhook_id) = (access.site.site.id, access.webhook()?.webhook.id);
+    let mut asked = Asked::of(form.clone());
+    let status =
+        asked.filter.status.filter(|status| is_lost(*status)).ok_or(Problem::BadRequest("no dead letters were chosen"))?;
+    let replayed = if form.has("all") {
+        let until = app.engine.ambient().now() + Duration::from_millis(1);
+        let (since, until) =
+            (asked.filter.since.unwrap_or(Timestamp::EPOCH), asked.filter.until.map_or(until, |at| at.min(until)));
+        app.engine.replay(site_id, ReplayFilter { webhook_id, status, since, until }).await
+    } else {
+        let ids: Vec<_> = form.names_after(CHOSEN).filter_map(|id| DeliveryId::from_str(id).ok()).collect();
+        if ids.is_empty() {
+            Err(ManageError::Conflict("choose some first"))
+        } else {
+            app.engine.replay_some(site_id, (webhook_id, status), ids).await.map(|count| count as u64)
+        }
+    };
+    match replayed {
+        Ok(_) => Ok(go_to(&format!("{}{}", path(site_id, webhook_id), asked.query(None)))),
+        Err(error) => {
+            asked.form = asked.form.refused(error, &[])?;
+            Ok(again(page(&app, &who, &access, asked).await?))
+        }
+    }
+}
+
+/// Stops sending dead letters again.
+pub(crate) async fn end_replay(State(app): State<App>, access: Access, _: Form) -> Result<Response, Problem> {
+    let (site_id, webhook_id) = (access.site.site.id, access.webhook()?.webhook.id);
+    app.engine.end_replay(webhook_id, access.id("replay_id")?).await?;
+    Ok(go_to(&format!("{}?status=failed", path(site_id, webhook_id))))
+}
+
+impl Asked {
+    fn read(query: &str) -> Self {
+        Self::of(Form::read(query.as_bytes()))
+    }
+
+    /// What is wrong stands beside its field, and counts for nothing.
+    fn of(mut form: Form) -> Self {
+        let mut filter = DeliveryFilter::default();
+        for name in FILTERS {
+            let value = moment(form.value(name));
+            if !value.is_empty()
+                && let Err(sentence) = read_filter(&mut filter, name, &value)
+            {
+                form = form.with_error(name, sentence);
+            }
+        }
+        Self { before: form.value("before").parse().ok(), filter, form }
+    }
+
+    /// The same as a query, with what is to be older than that delivery.
+    fn query(&self, before: Option<DeliveryId>) -> String {
+        let filters = FILTERS.iter().map(|name| (*name, self.form.value(name).to_owned()));
+        let before = before.map(|id| ("before", id.to_string()));
+        let pairs = filters.chain(before).filter(|(_, value)| !value.is_empty());
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+        if query.is_empty() { query } else { format!("?{query}") }
+    }
+}
+
+async fn page(app: &App, who: &SignedIn, access: &Access, asked: Asked) -> Result<Page<Deliveries>, Problem> {
+    let webhook = access.webhook_with_history()?;
+    let (site_id, webhook_id) = (access.site.site.id, webhook.webhook.id);
+    let stretch = app.engine.store().history(webhook_id, asked.filter, asked.before, LIMIT).await?;
+    let replays = app.engine.store().replays_of(webhook_id).await?;
+    let replays = replays.into_iter().map(|replay| ShownReplay {
+        id: replay.id,
+        status: replay.filter.status.name(),
+        done: replay.done,
+        total: replay.total,
+    });
+    let DeliveryFilter { status, event_type, .. } = asked.filter;
+    let event_types = EventType::ALL.map(|kind| (kind.name(), words::event_type(kind), event_type == Some(kind)));
+    let lost = status.filter(|status| is_lost(*status));
+    Ok(Page(Deliveries {
+        shell: shell_of(who, access, "/webhooks"),
+        site_id,
+        webhook_id,
+        domain: access.site.site.domain.to_string(),
+        name: webhook.webhook.name.clone(),
+        deliveries: stretch.deliveries,
+        older: stretch.next.map(|before| format!("{}{}", path(site_id, webhook_id), asked.query(Some(before)))),
+        is_older: asked.before.is_some(),
+        statuses: Status::ALL.map(|one| (one.name(), status == Some(one))).into(),
+        event_types: event_types.into(),
+
+        may_change: access.may_change,
+        may_replay: access.may_change && webhook.is_on() && lost.is_some(),
+        replays: replays.collect(),
+        form: asked.form,
+    }))
+}
+
+fn path(site_id: SiteId, webhook_id: WebhookId) -> String {
+    format!("/sites/{site_id}/webhooks/{webhook_id}/deliveries")
+}
+
+fn is_lost(status: Status) -> bool {
+    matches!(status, Status::Failed | Status::Cancelled)
+}
+
+/// Fields for a time send it without seconds or zone; it is in UTC. Anything else is taken as it is.
+fn moment(value: &str) -> String {
+    let digits: String = value.chars().map(|char| if char.is_ascii_digit() { '0' } else { char }).collect();
+    match digits.as_str() {
+        "0000-00-00T00:00" => format!("{value}:00Z"),
+        "0000-00-00T00:00:00" => format!("{value}Z"),
+        _ => value.to_owned(),
+    }
+}
+
+fn headers_of(json: &str) -> Vec<(String, String)> {
+    let headers: Map<String, Value> = serde_json::from_str(json).unwrap_or_default();
+    let text = |value: Value| match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    headers.into_iter().map(|(name, value)| (name, text(value))).collect()
+}
+
+/// The payload for people; what was sent has no white space.
+fn indented(payload: String) -> String {
+    let value: Result<Value, _> = serde_json::from_str(&payload);
+    value.and_then(|value| serde_json::to_string_pretty(&value)).unwrap_or(payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_read_and_go_on_to_older_pages() {
+        let asked = Asked::read("status=failed&event_type=&since=2026-02-25T14%3A30&until=soon&x=1");
+        assert_eq!(asked.filter.status, Some(Status::Failed));
+        assert_eq!(asked.filter.since.map(|since| since.to_string()).as_deref(), Some("2026-02-25T14:30:00.000Z"));
+        assert_eq!(asked.form.error("until"), "must be a time like 2026-02-25T14:30:00Z");
+        let id = DeliveryId::from_bytes([1; 16]);
+        assert_eq!(asked.query(Some(id)), format!("?status=failed&since=2026-02-25T14%3A30&until=soon&before={id}"));
+        assert_eq!(Asked::read("").query(None), "");
+    }
+
+    #[test]
+    fn payloads_are_indented_in_their_order() {
+        assert_eq!(indented(r#"{"b":1,"a":[]}"#.to_owned()), "{\n  \"b\": 1,\n  \"a\": []\n}");
+        assert_eq!(indented("no JSON".to_owned()), "no JSON");
+    }
+}

@@ -1,0 +1,271 @@
+//! The triggers in a webhook's form: any number of them, each with the fields of its type.
+//!
+//! They are rows, counted from 0; a row's fields bear its number, as in `triggers-0-threshold`. Buttons of the form add and remove rows
+//! without saving anything, so that it works without a script.
+
+use bellwether_domain::fields::Invalid;
+use bellwether_domain::goal::Goal;
+use bellwether_domain::trigger::{EventType, MAX_TRIGGERS_PER_WEBHOOK, Rule, Trigger};
+use serde_json::{Map, Value};
+
+use super::form::Form;
+use super::words;
+
+/// The types that can be added.
+pub(super) const TYPES: [EventType; 3] = [EventType::GoalCompletion, EventType::VisitorSpike, EventType::WebhookDisabled];
+
+const PREFIX: &str = "triggers-";
+/// A row's fields that hold whole numbers.
+const NUMBERS: [&str; 4] = ["threshold", "window_seconds", "min_visitors", "cooldown_seconds"];
+const GOAL_FIELDS: [&str; 3] = ["goal_id", "threshold", "window_seconds"];
+const SPIKE_FIELDS: [&str; 5] = ["threshold", "unit", "window_seconds", "min_visitors", "cooldown_seconds"];
+
+/// A trigger as a part of the form.
+pub(super) struct Row {
+    pub(super) number: usize,
+    /// Its type, as the API has it.
+    pub(super) kind: &'static str,
+    pub(super) title: &'static str,
+    pub(super) fields: Vec<Field>,
+    /// What is wrong with all of it.
+    pub(super) error: String,
+    /// What it does, if it can be read.
+    pub(super) sentence: Option<String>,
+}
+
+/// One field of a row.
+pub(super) struct Field {
+    pub(super) name: String,
+    pub(super) label: &'static str,
+    pub(super) help: &'static str,
+    pub(super) value: String,
+    pub(super) error: String,
+    /// What can be chosen; empty for a number.
+    pub(super) choices: Vec<Choice>,
+}
+
+/// What can be chosen.
+pub(super) struct Choice {
+    pub(super) value: String,
+    pub(super) label: String,
+    pub(super) is_chosen: bool,
+}
+
+/// Writes triggers into a form.
+pub(super) fn show(form: &mut Form, triggers: &[Trigger]) {
+    for (number, trigger) in triggers.iter().enumerate() {
+        let Value::Object(fields) = trigger.rule.to_json() else { continue };
+        for (name, value) in fields {
+            form.set(&key(number, &name), text_of(&value));
+        }
+    }
+}
+
+/// Writes a trigger with its defaults behind the others.
+pub(super) fn add(form: &mut Form, kind: &str) {
+    let number = kinds(form).len();
+    if let (true, Ok(rule)) = (number < MAX_TRIGGERS_PER_WEBHOOK, Rule::read(&Value::from(kind), None))
+        && let Value::Object(fields) = rule.to_json()
+    {
+        for (name, value) in fields {
+            form.set(&key(number, &name), text_of(&value));
+        }
+    }
+}
+
+/// Takes a row out; those behind it move up.
+pub(super) fn remove(form: &mut Form, removed: usize) {
+    let count = kinds(form).len();
+    for number in removed..count {
+        for name in ["type"].iter().chain(&GOAL_FIELDS).chain(&SPIKE_FIELDS) {
+            let next = form.value(&key(number + 1, name)).to_owned();
+            form.set(&key(number, name), if number + 1 < count { next } else { String::new() });
+        }
+    }
+}
+
+/// The triggers of a form as the API takes them.
+pub(super) fn to_json(form: &Form) -> Value {
+    let kinds = kinds(form);
+    kinds.iter().enumerate().map(|(number, kind)| rule_of(form, number, kind)).collect()
+}
+
+/// The rule of each row that can be read.
+pub(super) fn rules(form: &Form) -> Vec<Option<Rule>> {
+    let kinds = kinds(form);
+    kinds.iter().enumerate().map(|(number, kind)| Rule::read(&rule_of(form, number, kind), None).ok()).collect()
+}
+
+/// All rows, ready to be shown.
+pub(super) fn rows(form: &Form, goals: &[Goal]) -> Vec<Row> {
+    let row = |((number, kind), rule): ((usize, EventType), Option<Rule>)| Row {
+        number,
+        kind: kind.name(),
+        title: words::event_type(kind),
+        fields: fields(form, number, kind, goals),
+        error: form.error(&key(number, "type")).to_owned(),
+        sentence: rule.map(|rule| words::sentence(&rule, goals)),
+    };
+    kinds(form).into_iter().enumerate().zip(rules(form)).map(row).collect()
+}
+
+/// What is wrong with `triggers[0].threshold` is wrong with the field `triggers-0-threshold`.
+pub(super) fn beside_fields(invalid: Invalid) -> Invalid {
+    let mut beside = Invalid::default();
+    for (path, sentences) in invalid.errors() {
+        let field = path.strip_prefix("triggers[").and_then(|rest| rest.split_once(']'));
+        let name = match field {
+            Some((number, "")) => format!("{PREFIX}{number}-type"),
+            Some((number, name)) => format!("{PREFIX}{number}-{}", name.trim_start_matches('.')),
+            None => path.clone(),
+        };
+        sentences.iter().for_each(|sentence| beside.add(&name, sentence));
+    }
+    beside
+}
+
+/// The names of all fields of all rows.
+pub(super) fn names(form: &Form) -> Vec<String> {
+    let all = |number| ["type"].into_iter().chain(GOAL_FIELDS).chain(SPIKE_FIELDS).map(move |name| key(number, name));
+    (0..kinds(form).len()).flat_map(all).collect()
+}
+
+fn key(number: usize, name: &str) -> String {
+    format!("{PREFIX}{number}-{name}")
+}
+
+/// The types of the rows. What is of no type ends them.
+fn kinds(form: &Form) -> Vec<EventType> {
+    let kind = |number| EventType::from_name(form.value(&key(number, "type"))).filter(|kind| TYPES.contains(kind));
+    (0..MAX_TRIGGERS_PER_WEBHOOK).map_while(kind).collect()
+}
+
+fn rule_of(form: &Form, number: usize, kind: &EventType) -> Value {
+    let names = match kind {
+        EventType::GoalCompletion => &GOAL_FIELDS[..],
+        EventType::VisitorSpike => &SPIKE_FIELDS[..],
+        EventType::WebhookDisabled | EventType::WebhookTest => &[],
+    };
+    let mut rule = Map::from_iter([("type".to_owned(), Value::from(kind.name()))]);
+    for name in names {
+        let key = key(number, name);
+        let value = match form.value(&key) {
+            "" => Value::Null,
+            text if !NUMBERS.contains(name) => Value::from(text),
+            _ => form.number(&key),
+        };
+        rule.insert((*name).to_owned(), value);
+    }
+    let is_single = *kind == EventType::GoalCompletion && matches!(form.value(&key(number, "threshold")).trim(), "" | "1");
+    if is_single {
+        rule.remove("window_seconds");
+    }
+    Value::Object(rule)
+}
+
+fn fields(form: &Form, number: usize, kind: EventType, goals: &[Goal]) -> Vec<Field> {
+    let field = |name: &str, label, help| {
+        let name = key(number, name);
+        let (value, error) = (form.value(&name).to_owned(), form.error(&name).to_owned());
+        Field { name, label, help, value, error, choices: Vec::new() }
+    };
+    let choice = |field: Field, choices: Vec<(String, String)>| {
+        let chosen = field.value.clone();
+        let choice = |(value, label): (String, String)| Choice { is_chosen: value == chosen, value, label };
+        Field { choices: choices.into_iter().map(choice).collect(), ..field }
+    };
+    match kind {
+        EventType::GoalCompletion => {
+            let any = std::iter::once((String::new(), "Any goal".to_owned()));
+            let goals = goals.iter().map(|goal| (goal.id.to_string(), goal.spec.display_name.clone()));
+            vec![
+                choice(field("goal_id", "Goal", ""), any.chain(goals).collect()),
+                field("threshold", "Completions", "1 tells of each one; more tells when there are so many within the window."),
+                field("window_seconds", "Window in seconds", "Counts only where more than one completion is awaited."),
+            ]
+        }
+        EventType::VisitorSpike => {
+            let units = [("percent", "percent above the window before"), ("visitors", "visitors in the window")];
+            let units = units.map(|(value, label)| (value.to_owned(), label.to_owned())).into();
+            vec![
+                field("threshold", "Threshold", "From 1 to 10,000."),
+                choice(field("unit", "Unit", ""), units),
+                field("window_seconds", "Window in seconds", "300 is five minutes."),
+                field("min_visitors", "At least so many visitors", "Fewer are no spike, however few came before."),
+                field("cooldown_seconds", "Silence in seconds", "After it fired, it does not fire again for so long."),
+            ]
+        }
+        EventType::WebhookDisabled | EventType::WebhookTest => Vec::new(),
+    }
+}
+
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn rows_are_added_removed_and_read() {
+        let mut form = Form::default();
+        add(&mut form, "goal_completion");
+        add(&mut form, "nonsense");
+        add(&mut form, "visitor_spike");
+        add(&mut form, "webhook_disabled");
+        form.set("triggers-1-threshold", "80");
+        assert_eq!(
+            to_json(&form),
+            json!([
+                {"type": "goal_completion", "goal_id": null, "threshold": 1},
+                {"type": "visitor_spike", "threshold": 80, "unit": "percent", "window_seconds": 300, "min_visitors": 10,
+                 "cooldown_seconds": 3_600},
+                {"type": "webhook_disabled"},
+            ])
+        );
+        remove(&mut form, 0);
+        remove(&mut form, 7);
+        assert_eq!(to_json(&form)[0]["threshold"], json!(80));
+        assert_eq!(rows(&form, &[]).iter().map(|row| row.kind).collect::<Vec<_>>(), ["visitor_spike", "webhook_disabled"]);
+        remove(&mut form, 1);
+        remove(&mut form, 0);
+        assert_eq!(to_json(&form), json!([]));
+    }
+
+    #[test]
+    fn what_is_typed_comes_back_and_mistakes_stand_beside_it() {
+        let mut form = Form::default();
+        add(&mut form, "visitor_spike");
+        form.set("triggers-0-threshold", "many");
+        form.set("triggers-0-unit", "visitors");
+        assert_eq!((to_json(&form)[0]["threshold"].clone(), rules(&form)), (json!("many"), vec![None]));
+        let invalid = Rule::read(&to_json(&form)[0], None).expect_err("a mistake");
+        let mut nested = Invalid::field("triggers[1]", "is wrong");
+        nested.nest("triggers[0]", invalid);
+        let beside = beside_fields(nested);
+        assert_eq!(beside.errors().keys().collect::<Vec<_>>(), ["triggers-0-threshold", "triggers-1-type"]);
+        let names = names(&form);
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let row = rows(&form.with(&beside, &names), &[]).remove(0);
+        assert_eq!((row.fields[0].value.as_str(), row.sentence), ("many", None));
+        assert!(row.fields[0].error.contains("whole number"), "{}", row.fields[0].error);
+        assert!(row.fields[1].choices[1].is_chosen);
+    }
+
+    #[test]
+    fn one_completion_needs_no_window_and_more_do() {
+        let mut form = Form::default();
+        add(&mut form, "goal_completion");
+        form.set("triggers-0-window_seconds", "60");
+        assert_eq!(to_json(&form)[0].get("window_seconds"), None);
+        form.set("triggers-0-threshold", "3");
+        assert_eq!(to_json(&form)[0]["window_seconds"], json!(60));
+    }
+}

@@ -1,0 +1,190 @@
+//! The form of a webhook, to add one and to change one.
+
+use std::time::Duration;
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bellwether_domain::history::{self, minute_of};
+use bellwether_domain::id::{SiteId, WebhookId};
+use bellwether_domain::trigger::Rule;
+use bellwether_domain::webhook::WebhookChange;
+use bellwether_engine::{ManageError, NewWebhook};
+use bellwether_store::SignedIn;
+use serde_json::Value;
+
+use super::{Once, page as webhook_page};
+use crate::App;
+use crate::access::{Access, Person};
+use crate::pages::charts::Visitors;
+use crate::pages::form::{Form, again};
+use crate::pages::sites::shell_of;
+use crate::pages::trigger_form::{self, Row};
+use crate::pages::{Page, Shell, go_to, words};
+use crate::problem::Problem;
+
+const FIELDS: [&str; 2] = ["url", "name"];
+const FIRST_TRIGGER: &str = "goal_completion";
+/// What the preview looks back at.
+const DAY: Duration = Duration::from_secs(86_400);
+
+#[derive(Template)]
+#[template(path = "webhook_form.html")]
+struct Edit {
+    shell: Shell,
+    site_id: SiteId,
+    domain: String,
+    /// The webhook that is changed; none for a new one.
+    webhook_id: Option<WebhookId>,
+    has_goals: bool,
+    triggers: Vec<Shown>,
+    types: Vec<(&'static str, &'static str)>,
+    form: Form,
+}
+
+/// A trigger, and what it would have done.
+struct Shown {
+    row: Row,
+    chart: Option<Visitors>,
+}
+
+/// An empty form.
+pub(crate) async fn new(State(app): State<App>, Person(who): Person, access: Access) -> Result<Response, Problem> {
+    only_for_admins(&access)?;
+    let mut form = Form::default();
+    trigger_form::add(&mut form, FIRST_TRIGGER);
+    Ok(page(&app, &who, &access, None, form).await?.into_response())
+}
+
+/// A form with what a webhook has.
+pub(crate) async fn show(State(app): State<App>, Person(who): Person, access: Access) -> Result<Response, Problem> {
+    only_for_admins(&access)?;
+    let webhook = &access.webhook()?.webhook;
+    let mut form = Form::of([("url", &webhook.url), ("name", &webhook.name)]);
+    trigger_form::show(&mut form, &webhook.triggers);
+    Ok(page(&app, &who, &access, Some(webhook.id), form).await?.into_response())
+}
+
+/// Adds a webhook, and shows it with its secret; or changes the form.
+pub(crate) async fn create(State(app): State<App>, Person(who): Person, access: Access, form: Form) -> Result<Response, Problem> {
+    let form = match pressed(form) {
+        Pressed::Another(form) => return Ok(page(&app, &who, &access, None, form).await?.into_response()),
+        Pressed::Save(form) => form,
+    };
+    let created = match WebhookChange::read_new(&webhook_of(&form), app.engine.policy()) {
+        Ok(change) => app.engine.create_webhook(access.site.site.id, change).await,
+        Err(invalid) => Err(ManageError::Invalid(invalid)),
+    };
+    match created {
+        Ok(NewWebhook { webhook, secret }) => {
+            let site = app.engine.find_site(&access.site.site.id.to_string()).ok_or(Problem::NotFound)?;
+            let access = access.with_site(site).with_id("webhook_id", &webhook.id);
+            let once = Once { secret: Some(secret.reveal().to_owned()), ..Once::default() };
+            Ok(webhook_page(&app, &who, &access, once).await?.into_response())
+        }
+        Err(error) => Ok(again(page(&app, &who, &access, None, refused(form, error)?).await?)),
+    }
+}
+
+/// Changes a webhook; or the form.
+pub(crate) async fn update(State(app): State<App>, Person(who): Person, access: Access, form: Form) -> Result<Response, Problem> {
+    let id = access.webhook()?.webhook.id;
+    let form = match pressed(form) {
+        Pressed::Another(form) => return Ok(page(&app, &who, &access, Some(id), form).await?.into_response()),
+        Pressed::Save(form) => form,
+    };
+    let updated = match WebhookChange::read(&webhook_of(&form), app.engine.policy()) {
+        Ok(change) => app.engine.update_webhook(access.site.site.id, id, change).await,
+        Err(invalid) => Err(ManageError::Invalid(invalid)),
+    };
+    match updated {
+        Ok(_) => Ok(go_to(&format!("/sites/{}/webhooks/{id}", access.site.site.id))),
+        Err(error) => Ok(again(page(&app, &who, &access, Some(id), refused(form, error)?).await?)),
+    }
+}
+
+fn only_for_admins(access: &Access) -> Result<(), Problem> {
+    if access.may_change { Ok(()) } else { Err(Problem::Forbidden) }
+}
+
+/// What the button that was pressed is for.
+enum Pressed {
+    Save(Form),
+    /// The form changes, or is looked at anew, and nothing is saved.
+    Another(Form),
+}
+
+fn pressed(mut form: Form) -> Pressed {
+    if let Ok(number) = form.value("remove").parse() {
+        trigger_form::remove(&mut form, number);
+    } else if form.has("add") {
+        let kind = form.value("add").to_owned();
+        trigger_form::add(&mut form, &kind);
+    } else if !form.has("preview") {
+        return Pressed::Save(form);
+    }
+    Pressed::Another(form)
+}
+
+/// The webhook of a form as the REST API takes it.
+fn webhook_of(form: &Form) -> Value {
+    let mut webhook = form.to_json(&FIELDS);
+    webhook["triggers"] = trigger_form::to_json(form);
+    webhook
+}
+
+fn refused(form: Form, error: ManageError) -> Result<Form, Problem> {
+    let names = trigger_form::names(&form);
+    let names: Vec<_> = FIELDS.into_iter().chain(names.iter().map(String::as_str)).collect();
+    match error {
+        ManageError::Invalid(invalid) => Ok(form.with(&trigger_form::beside_fields(invalid), &names)),
+        error => form.refused(error, &names),
+    }
+}
+
+async fn page(
+    app: &App,
+    who: &SignedIn,
+    access: &Access,
+    webhook_id: Option<WebhookId>,
+    form: Form,
+) -> Result<Page<Edit>, Problem> {
+    let site = &access.site;
+    let rows = trigger_form::rows(&form, &site.goals);
+    let rules = trigger_form::rules(&form);
+    let previews = previews(app, access, &rules).await?;
+    let triggers = rows.into_iter().zip(previews).map(|(row, chart)| Shown { row, chart });
+    Ok(Page(Edit {
+        shell: shell_of(who, access, "/webhooks"),
+        site_id: site.site.id,
+        domain: site.site.domain.to_string(),
+        webhook_id,
+        has_goals: !site.goals.is_empty(),
+        triggers: triggers.collect(),
+        types: trigger_form::TYPES.iter().map(|kind| (kind.name(), words::event_type(*kind))).collect(),
+        form,
+    }))
+}
+
+/// What each of the triggers on visitors would have made of the last day.
+async fn previews(app: &App, access: &Access, rules: &[Option<Rule>]) -> Result<Vec<Option<Visitors>>, Problem> {
+    let spikes = rules.iter().flatten().filter_map(|rule| match rule {
+        Rule::VisitorSpike(spike) => Some(spike),
+        _ => None,
+    });
+    let Some(longest) = spikes.map(|spike| spike.window_seconds).max() else {
+        return Ok(rules.iter().map(|_| None).collect());
+    };
+    let now = app.engine.ambient().now();
+    let since = now - DAY - 2 * Duration::from_secs(longest.into());
+    let minutes = app.engine.minutes(&access.site, since).await?;
+    let (from, to) = (minute_of((now - DAY).second()) + 1, minute_of(now.second()));
+    let watched_from = minute_of(access.site.site.created_at.second());
+    let chart = |rule: &Option<Rule>| match rule {
+        Some(Rule::VisitorSpike(spike)) => {
+            Some(Visitors::of(&history::preview(spike, &minutes, history::Range { from, to, watched_from })))
+        }
+        _ => None,
+    };
+    Ok(rules.iter().map(chart).collect())
+}

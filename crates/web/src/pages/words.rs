@@ -1,0 +1,143 @@
+//! What triggers do, in the words of people.
+
+use bellwether_domain::goal::Goal;
+use bellwether_domain::id::GoalId;
+use bellwether_domain::trigger::{EventType, GoalCompletion, Rule, Unit, VisitorSpike};
+
+/// What people call a type of event.
+pub(super) fn event_type(event_type: EventType) -> &'static str {
+    match event_type {
+        EventType::GoalCompletion => "Goal completion",
+        EventType::VisitorSpike => "Visitor spike",
+        EventType::WebhookDisabled => "Webhook switched off",
+        EventType::WebhookTest => "Test",
+    }
+}
+
+/// The same of a name in the tables.
+pub(super) fn event_type_of(name: &str) -> String {
+    EventType::from_name(name).map_or_else(|| name.to_owned(), |known| event_type(known).to_owned())
+}
+
+/// A trigger in a few words.
+pub(super) fn chip(rule: &Rule, goals: &[Goal]) -> String {
+    match rule {
+        Rule::GoalCompletion(GoalCompletion { goal_id, threshold: 1, .. }) => format!("Goal: {}", goal(*goal_id, goals)),
+        Rule::GoalCompletion(GoalCompletion { goal_id, threshold, window_seconds }) => {
+            format!("{threshold} × {} in {}", goal(*goal_id, goals), span(window_seconds.unwrap_or(0)))
+        }
+        Rule::VisitorSpike(VisitorSpike { threshold, unit: Unit::Percent, .. }) => format!("Visitors +{threshold} %"),
+        Rule::VisitorSpike(VisitorSpike { threshold, unit: Unit::Visitors, .. }) => visitors(*threshold),
+        Rule::WebhookDisabled => "Webhook switched off".to_owned(),
+    }
+}
+
+/// A trigger in a sentence or two.
+pub(super) fn sentence(rule: &Rule, goals: &[Goal]) -> String {
+    match rule {
+        Rule::GoalCompletion(GoalCompletion { goal_id, threshold: 1, .. }) => {
+            format!("Fires each time {} is completed.", quoted(*goal_id, goals))
+        }
+        Rule::GoalCompletion(GoalCompletion { goal_id, threshold, window_seconds }) => {
+            let (goal, window) = (quoted(*goal_id, goals), span(window_seconds.unwrap_or(0)));
+            format!("Fires when {goal} is completed {threshold} times within {window}, and then counts anew.")
+        }
+        Rule::VisitorSpike(spike) => spike_sentence(spike),
+        Rule::WebhookDisabled => "Fires when another webhook of this site is switched off because its endpoint fails.".to_owned(),
+    }
+}
+
+fn spike_sentence(spike: &VisitorSpike) -> String {
+    let VisitorSpike { threshold, unit, window_seconds, min_visitors, cooldown_seconds } = *spike;
+    let window = span(window_seconds);
+    let condition = match unit {
+        Unit::Percent => format!(
+            "the visitors of the last {window} are more than {threshold} % above the {window} before, with at least {}",
+            visitors(min_visitors)
+        ),
+        Unit::Visitors => format!("there are at least {} within {window}", visitors(threshold)),
+    };
+    let pause = match cooldown_seconds {
+        0 => "Then not again until that is over.".to_owned(),
+        seconds => format!("Then not again until that is over, and not within {}.", span(seconds)),
+    };
+    format!("Fires when {condition}. {pause}")
+}
+
+/// So many visitors.
+pub(super) fn visitors(number: u32) -> String {
+    format!("{number} {}", if number == 1 { "visitor" } else { "visitors" })
+}
+
+/// A time in the largest unit that it is a whole number of.
+pub(super) fn span(seconds: u32) -> String {
+    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute")];
+    let unit = units.into_iter().find(|(length, _)| seconds >= *length && seconds.is_multiple_of(*length));
+    let (length, name) = unit.unwrap_or((1, "second"));
+    let number = seconds / length;
+    format!("{number} {name}{}", if number == 1 { "" } else { "s" })
+}
+
+fn goal(id: Option<GoalId>, goals: &[Goal]) -> String {
+    let Some(id) = id else { return "any goal".to_owned() };
+    let name = goals.iter().find(|goal| goal.id == id).map(|goal| goal.spec.display_name.as_str());
+    name.unwrap_or("a goal").to_owned()
+}
+
+fn quoted(id: Option<GoalId>, goals: &[Goal]) -> String {
+    if id.is_some() { format!("“{}”", goal(id, goals)) } else { goal(id, goals) }
+}
+
+#[cfg(test)]
+mod tests {
+    use bellwether_domain::goal::GoalSpec;
+    use bellwether_domain::time::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn triggers_are_told_in_words() {
+        let id = GoalId::from_bytes([7; 16]);
+        let spec = GoalSpec::read(&json!({"event_name": "Signup"})).expect("a goal");
+        let goals = [Goal { id, spec, created_at: Timestamp::EPOCH }];
+        let cases = [
+            (json!("goal_completion"), "Goal: any goal", "Fires each time any goal is completed."),
+            (json!({"type": "goal_completion", "goal_id": id}), "Goal: Signup", "Fires each time “Signup” is completed."),
+            (
+                json!({"type": "goal_completion", "goal_id": id, "threshold": 5, "window_seconds": 3_600}),
+                "5 × Signup in 1 hour",
+                "Fires when “Signup” is completed 5 times within 1 hour, and then counts anew.",
+            ),
+            (
+                json!("visitor_spike"),
+                "Visitors +50 %",
+                "Fires when the visitors of the last 5 minutes are more than 50 % above the 5 minutes before, with at least \
+                 10 visitors. Then not again until that is over, and not within 1 hour.",
+            ),
+            (
+                json!({"type": "visitor_spike", "unit": "visitors", "threshold": 1, "window_seconds": 90, "cooldown_seconds": 0}),
+                "1 visitor",
+                "Fires when there are at least 1 visitor within 90 seconds. Then not again until that is over.",
+            ),
+            (
+                json!("webhook_disabled"),
+                "Webhook switched off",
+                "Fires when another webhook of this site is switched off because its endpoint fails.",
+            ),
+        ];
+        for (value, few, many) in cases {
+            let rule = Rule::read(&value, None).expect("a rule");
+            assert_eq!((chip(&rule, &goals).as_str(), sentence(&rule, &goals).as_str()), (few, many), "{value}");
+        }
+    }
+
+    #[test]
+    fn spans_have_the_largest_unit_that_fits() {
+        let cases =
+            [(0, "0 seconds"), (1, "1 second"), (60, "1 minute"), (90, "90 seconds"), (3_600, "1 hour"), (172_800, "2 days")];
+        for (seconds, expected) in cases {
+            assert_eq!(span(seconds), expected);
+        }
+    }
+}
