@@ -90,7 +90,7 @@ fn routes(app: App) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .merge(pages::routes())
-        .fallback(async || Problem::NotFound)
+        .fallback(pages::nowhere)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .with_state(app)
 }

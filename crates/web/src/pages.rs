@@ -23,15 +23,15 @@ mod words;
 use askama::Template;
 use axum::Router;
 use axum::extract::Request;
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderValue, Method, StatusCode};
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bellwether_domain::id::SiteId;
 
 use crate::App;
-use crate::problem::Told;
+use crate::problem::{Problem, Told};
 
 /// No script and no style but our own, and nobody shows a page within theirs.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -157,12 +157,26 @@ fn go_to(path: &str) -> Response {
     (StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response()
 }
 
+/// There is nothing of that path: told in a page to those who look at pages.
+pub(crate) async fn nowhere(headers: HeaderMap) -> Response {
+    let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut response = Problem::NotFound.into_response();
+    match response.extensions_mut().remove::<Told>() {
+        Some(told) if accepted.contains("text/html") => problem_page(response.status(), told),
+        _ => response,
+    }
+}
+
+fn problem_page(status: StatusCode, Told { title, detail }: Told) -> Response {
+    (status, Page(ProblemPage { shell: Shell::of(None), title, detail })).into_response()
+}
+
 /// Shows problems as pages. Who is not signed in is asked to, and then comes back.
 async fn in_pages(request: Request, next: Next) -> Response {
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let is_read = request.method() == Method::GET;
     let mut response = next.run(request).await;
-    let Some(Told { title, detail }) = response.extensions_mut().remove::<Told>() else {
+    let Some(told) = response.extensions_mut().remove::<Told>() else {
         return response;
     };
     let status = response.status();
@@ -170,5 +184,5 @@ async fn in_pages(request: Request, next: Next) -> Response {
         let next = form_urlencoded::byte_serialize(path.as_bytes()).collect::<String>();
         return go_to(&if is_read { format!("/sign-in?next={next}") } else { "/sign-in".to_owned() });
     }
-    (status, Page(ProblemPage { shell: Shell::of(None), title, detail })).into_response()
+    problem_page(status, told)
 }

@@ -2,6 +2,7 @@
 //! behind the receiver.
 
 mod chromium;
+mod interface;
 mod pages;
 mod verifier;
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
+use serde_json::json;
 use tempfile::TempDir;
 use thirtyfour::error::WebDriverResult;
 use thirtyfour::{ChromeCapabilities, ChromiumLikeCapabilities as _, WebDriver};
@@ -27,6 +28,13 @@ const FLAGS: [&str; 8] = [
     "--disable-component-update",
     "--disable-sync",
 ];
+
+/// Whether the scripts of pages run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scripts {
+    Run,
+    Blocked,
+}
 
 /// A browser with a profile of its own. Its processes and its profile are gone when it is dropped.
 pub(super) struct Chromium {
@@ -61,20 +69,33 @@ impl Chromium {
     }
 
     /// Lets `visit` use a window of it.
-    pub(super) async fn run<T, Fut: Future<Output = WebDriverResult<T>>>(mut self, visit: impl FnOnce(WebDriver) -> Fut) -> T {
-        let window = self.open_window().await;
+    pub(super) async fn run<T, Fut: Future<Output = WebDriverResult<T>>>(self, visit: impl FnOnce(WebDriver) -> Fut) -> T {
+        self.run_with(Scripts::Run, visit).await
+    }
+
+    /// Lets `visit` use a window of it, in which the scripts of pages run or do not.
+    pub(super) async fn run_with<T, Fut: Future<Output = WebDriverResult<T>>>(
+        mut self,
+        scripts: Scripts,
+        visit: impl FnOnce(WebDriver) -> Fut,
+    ) -> T {
+        let window = self.open_window(scripts).await;
         let visited = window.run_and_quit(visit).await.unwrap_or_else(|error| panic!("{error}"));
         self.driver.kill().await.expect("killed");
         visited
     }
 
-    async fn open_window(&self) -> WebDriver {
+    async fn open_window(&self, scripts: Scripts) -> WebDriver {
         let mut capabilities = ChromeCapabilities::new();
         capabilities.set_binary(BROWSER).expect("a capability");
         let profile = format!("--user-data-dir={}", self.profile.path().display());
         let own = [profile, format!("--user-agent={AGENT}")];
         for flag in FLAGS.into_iter().chain(own.iter().map(String::as_str)) {
             capabilities.add_arg(flag).expect("a capability");
+        }
+        if scripts == Scripts::Blocked {
+            let blocked = json!({"profile.managed_default_content_settings.javascript": 2});
+            capabilities.add_experimental_option("prefs", blocked).expect("a capability");
         }
         within("the start of the browser", WebDriver::new(&self.url, capabilities)).await.expect("a window")
     }

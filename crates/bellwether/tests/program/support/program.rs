@@ -219,6 +219,14 @@ impl Process {
 }
 
 impl Server {
+    /// The path of the page for the first account, which the server tells of after its address.
+    pub(crate) async fn setup_path(&mut self) -> String {
+        let mut line = String::new();
+        within("the link to the first account", self.process.stdout.read_line(&mut line)).await.expect("a line");
+        let path = line.split_once(&self.address.to_string()).map(|(_, path)| path.trim_end().to_owned());
+        path.unwrap_or_else(|| panic!("{line:?} has no link"))
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         signal(&self.process.child, name);
     }
