@@ -9,6 +9,7 @@ mod events;
 mod goals;
 mod health;
 mod input;
+mod openapi;
 mod pages;
 mod problem;
 mod server;
@@ -87,6 +88,7 @@ fn routes(app: App) -> Router {
         .route("/api/event", post(events::receive).options(events::preflight))
         .route("/api/sites", get(sites::list).post(sites::create))
         .nest("/api/sites/{site_id}", site)
+        .route("/api/openapi.json", get(openapi::show))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .merge(pages::routes())

@@ -5,6 +5,7 @@
 //! sent to [`sign_in`]. What cannot be answered is told in a page too, by [`in_pages`].
 
 mod account;
+mod api;
 mod assets;
 mod charts;
 mod deliveries;
@@ -147,6 +148,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/sites/{site_id}/people/{user_id}/delete", post(people::remove))
         .route("/sites/{site_id}/invitations/{invitation_id}/delete", post(people::take_back))
         .route("/invitations/{token}", get(people::show_invitation).post(people::accept))
+        .route("/docs/api", get(api::show))
         .route("/assets/{name}", get(assets::show))
         .layer(from_fn(in_pages))
 }

@@ -27,11 +27,12 @@ enum For {
 }
 
 /// Every page there is: method, path, whose it is, and a form with which it succeeds.
-const PAGES: [(&str, &str, For, &str); 42] = [
+const PAGES: [(&str, &str, For, &str); 43] = [
     ("GET", "/", For::Everybody, ""),
     ("GET", "/setup", For::Everybody, ""),
     ("GET", "/sign-in", For::Everybody, ""),
     ("GET", "/assets/{name}", For::Everybody, ""),
+    ("GET", "/docs/api", For::Everybody, ""),
     ("POST", "/sign-out", For::SignedIn, ""),
     ("GET", "/account", For::SignedIn, ""),
     ("POST", "/account/password", For::SignedIn, "old_password=purple-otters-juggle-7&password=green-badgers-whistle-9"),

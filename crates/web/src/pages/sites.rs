@@ -113,7 +113,7 @@ fn sites_page(app: &App, who: &SignedIn, form: Form) -> Page<Sites> {
 
 fn shown(app: &App, site: &ActiveSite) -> ShownSite {
     let webhooks: Vec<_> = site.webhooks.iter().filter(|webhook| webhook.deleted_at.is_none()).collect();
-    let is_failing = |id| !app.engine.breaker(id).is_well();
+    let is_failing = |id| app.engine.breaker(id).trial_at().is_some();
     ShownSite {
         id: site.site.id,
         domain: site.site.domain.to_string(),

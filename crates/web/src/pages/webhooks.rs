@@ -204,7 +204,7 @@ async fn cards(app: &App, access: &Access, webhooks: &[&ActiveWebhook]) -> Resul
             url: webhook.url.clone(),
             enabled: webhook.enabled,
             disabled_reason: webhook.disabled_reason.clone(),
-            is_failing: webhook.enabled && !app.engine.breaker(webhook.id).is_well(),
+            is_failing: webhook.enabled && app.engine.breaker(webhook.id).trial_at().is_some(),
             chips: webhook.triggers.iter().map(|trigger| words::chip(&trigger.rule, &access.site.goals)).collect(),
             health: Health::of(&hours, now),
             last_delivery: last.remove(&webhook.id),

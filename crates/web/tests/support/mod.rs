@@ -5,6 +5,7 @@
 
 mod answer;
 mod browser;
+mod description;
 mod history;
 mod routes;
 mod snapshot;
@@ -32,6 +33,7 @@ use tower::ServiceExt as _;
 
 pub(crate) use answer::Answer;
 pub(crate) use browser::{Browser, OWNER, PASSWORD};
+pub(crate) use description::{DESCRIPTION, assert_valid, resolved};
 pub(crate) use history::Past;
 pub(crate) use routes::{Needs, ROUTES, fill};
 pub(crate) use snapshot::numbered;
@@ -95,6 +97,7 @@ impl Server {
 
     /// Sends any request. Of a body that has no end, only the beginning is read.
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
         let Ok(response) = self.router.clone().oneshot(request).await;
         let (parts, mut body) = response.into_parts();
         let is_stream = parts.headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
@@ -102,7 +105,9 @@ impl Server {
             true => body.frame().await.expect("a frame").expect("a body").into_data().expect("data"),
             false => body.collect().await.expect("a body").to_bytes(),
         };
-        Answer { status: parts.status, headers: parts.headers, body }
+        let answer = Answer { status: parts.status, headers: parts.headers, body };
+        description::check_answer(&method, &uri, &answer);
+        answer
     }
 
     /// Sends a request with a JSON body to the REST API, with this `Authorization` header.
@@ -111,7 +116,13 @@ impl Server {
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        self.send(request.body(Body::from(body.to_owned())).expect("a request")).await
+        let request = request.body(Body::from(body.to_owned())).expect("a request");
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let answer = self.send(request).await;
+        if answer.status.is_success() {
+            description::check_request(&method, &uri, body);
+        }
+        answer
     }
 
     /// Sends a request to the REST API as the admin of all sites.

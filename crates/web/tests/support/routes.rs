@@ -22,9 +22,10 @@ const EVENT: &str = r#"{"n": "pageview", "u": "https://example.com/"}"#;
 const TRIGGER: &str = r#"{"type": "visitor_spike", "threshold": 77}"#;
 
 /// The one list of them. A test holds it against the router.
-pub(crate) const ROUTES: [Route; 27] = [
+pub(crate) const ROUTES: [Route; 28] = [
     ("GET", "/healthz", Needs::Nothing, ""),
     ("GET", "/readyz", Needs::Nothing, ""),
+    ("GET", "/api/openapi.json", Needs::Nothing, ""),
     ("POST", "/api/event", Needs::Nothing, EVENT),
     ("OPTIONS", "/api/event", Needs::Nothing, ""),
     ("GET", "/api/sites", Needs::Key, ""),

@@ -256,6 +256,7 @@ async fn all_pages(scene: &mut Scene, person: &Person<'_>) -> WebDriverResult<Ve
     let pages = vec![
         ("sites", "/sites".to_owned()),
         ("account", "/account".to_owned()),
+        ("api", "/docs/api".to_owned()),
         ("site", of_site("")),
         ("goals", of_site("/goals")),
         ("people", of_site("/people")),

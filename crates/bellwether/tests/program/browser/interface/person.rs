@@ -169,7 +169,11 @@ impl<'a> Person<'a> {
         match self.driver.find(By::XPath(exact)).await {
             Ok(found) => Ok(found),
             // A name may go on for those who do not see where it stands.
-            Err(_) => self.driver.find(By::XPath(format!("//{tag}[not(@aria-hidden)][starts-with(normalize-space(.), '{name}')]"))).await,
+            Err(_) => {
+                self.driver
+                    .find(By::XPath(format!("//{tag}[not(@aria-hidden)][starts-with(normalize-space(.), '{name}')]")))
+                    .await
+            }
         }
     }
 
