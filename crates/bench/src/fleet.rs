@@ -38,6 +38,16 @@ impl Fleet {
         Ok(Self { receiver, layout, name, webhooks, next_number: 0 })
     }
 
+    /// A site's domain.
+    pub(crate) fn domain(&self, site: usize) -> String {
+        domain(self.name, site)
+    }
+
+    /// An endpoint's webhook.
+    pub(crate) fn webhook(&self, endpoint: usize) -> &str {
+        self.webhooks.get(endpoint).map_or("", String::as_str)
+    }
+
     /// Numbers that no event of this fleet had yet, `each` of them for each site.
     pub(crate) fn take_numbers(&mut self, each: u64) -> Range<u64> {
         let first = self.next_number;

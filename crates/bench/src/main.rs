@@ -3,7 +3,7 @@
 //! A [`server`] is the real binary in a [`process`] of its own, spoken to over HTTP only. The [`load`] generator sends
 //! [`template`]s over [`connection`]s; webhooks arrive at the [`receiver`]. What the machine can do at best is shown by the
 //! bare programs of [`baseline`], which are this binary again. Many sites and endpoints at a time are a [`fleet`], numbered by
-//! its [`layout`]. [`events`], [`deliveries`], [`fan_out`], [`latency`], [`isolation`], [`backlog`] and [`memory`] each measure
+//! its [`layout`]. [`events`], [`deliveries`], [`fan_out`], [`latency`], [`isolation`], [`backlog`], [`memory`] and [`pages`] each measure
 //! one thing; a [`report`] says how it went.
 //!
 //! It never looks into the server's files, and knows nothing of its crates.
@@ -21,6 +21,7 @@ mod latency;
 mod layout;
 mod load;
 mod memory;
+mod pages;
 mod process;
 mod receiver;
 mod report;
@@ -47,7 +48,7 @@ use crate::settings::{Measurement, Options, Settings};
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// Measures Bellwether: events, deliveries, latency, backlog and memory, each beside what it is required to be.
+/// Measures Bellwether: events, deliveries, latency, backlog, memory and pages, each beside what it is required to be.
 #[derive(Parser)]
 #[command(name = "bench", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
@@ -109,6 +110,7 @@ async fn measure(measurement: Measurement, settings: &Settings) -> Result<Vec<re
         Measurement::Isolation => isolation::measure(settings).await,
         Measurement::Backlog => backlog::measure(settings).await,
         Measurement::Memory => memory::measure(settings).await,
+        Measurement::Pages => pages::measure(settings).await,
     }
 }
 

@@ -1,10 +1,13 @@
 //! The real server with a data directory of its own, and its REST API as far as the bench needs it.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::connection::Connection;
@@ -15,6 +18,8 @@ use crate::template::Template;
 /// The event that completes the goal of each site.
 pub(crate) const GOAL_EVENT: &str = "Signup";
 
+const OWNER: &str = "bench@example.com";
+const PASSWORD: &str = "purple-otters-juggle-7";
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 const RECORD_LIMIT: Duration = Duration::from_secs(300);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -112,6 +117,33 @@ impl Server {
         }
     }
 
+    /// A site's id.
+    pub(crate) async fn site_id(&self, domain: &str) -> Result<String> {
+        let answer = self.get(&format!("/api/sites/{domain}")).await?;
+        Ok(answer["site"]["id"].as_str().ok_or(Failure::Missing("site.id"))?.to_owned())
+    }
+
+    /// The id of a webhook's newest delivery.
+    pub(crate) async fn latest_delivery(&self, domain: &str, webhook: &str) -> Result<String> {
+        let answer = self.get(&format!("/api/sites/{domain}/webhooks/{webhook}/deliveries?limit=1")).await?;
+        Ok(answer["deliveries"][0]["id"].as_str().ok_or(Failure::Missing("deliveries[0].id"))?.to_owned())
+    }
+
+    /// Signs the owner in; answers the cookie.
+    pub(crate) async fn sign_in(&self) -> Result<String> {
+        let form = format!("email={}&password={PASSWORD}", OWNER.replace('@', "%40"));
+        let head = "POST /sign-in HTTP/1.1\r\nhost: 127.0.0.1\r\nsec-fetch-site: same-origin\r\nconnection: close\r\n\
+                    content-type: application/x-www-form-urlencoded";
+        let request = format!("{head}\r\ncontent-length: {}\r\n\r\n{form}", form.len());
+        let mut stream = TcpStream::connect(self.process.address).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        let read = async { Ok(stream.read_to_string(&mut answer).await?) };
+        within(REQUEST_LIMIT, "signing in", read).await?;
+        let cookie = answer.split("set-cookie: ").nth(1).and_then(|rest| rest.split(';').next());
+        Ok(cookie.ok_or(Failure::Missing("set-cookie"))?.to_owned())
+    }
+
     async fn get(&self, path: &str) -> Result<Value> {
         self.ask(Template::rest(&format!("GET {path}"), &self.key, &Value::Null), 200).await
     }
@@ -129,6 +161,23 @@ impl Server {
 }
 
 impl Stopped {
+    /// Adds somebody who may do everything.
+    pub(crate) async fn with_owner(self) -> Result<Self> {
+        let mut command = command(&self.home.program, self.home.data.path());
+        command.args(["user", "create", "--email", OWNER, "--password-stdin", "--owner"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::inherit());
+        let mut child = command.spawn()?;
+        if let Some(mut input) = child.stdin.take() {
+            input.write_all(PASSWORD.as_bytes()).await?;
+        }
+        let ended = async { Ok(child.wait().await?) };
+        let status = within(REQUEST_LIMIT, "the creation of a user", ended).await?;
+        if status.success() {
+            return Ok(self);
+        }
+        Err(Failure::NotReady { program: self.home.program.display().to_string(), said: format!("no user, {status}") })
+    }
+
     /// Starts the server again on the same data.
     pub(crate) async fn start(self) -> Result<Server> {
         let process = serve(&self.home.program, self.home.data.path()).await?;
@@ -144,7 +193,7 @@ async fn serve(program: &Path, data: &Path) -> Result<Process> {
 
 async fn create_key(program: &Path, data: &Path) -> Result<String> {
     let mut command = command(program, data);
-    command.args(["key", "create", "--name", "bench"]).stderr(std::process::Stdio::inherit());
+    command.args(["key", "create", "--name", "bench"]).stderr(Stdio::inherit());
     let output = async { Ok(command.output().await?) };
     let output = within(REQUEST_LIMIT, "the creation of a key", output).await?;
     let key = String::from_utf8_lossy(&output.stdout).trim().to_owned();

@@ -47,6 +47,8 @@ pub(crate) enum Measurement {
     Backlog,
     /// Memory at rest, with many sites, with many visitors
     Memory,
+    /// Time to a page, with many sites and a long history
+    Pages,
 }
 
 /// What the measurements need to know.
@@ -89,6 +91,12 @@ pub(crate) struct Scale {
     pub(crate) sites: u64,
     /// Visitors that a server keeps in memory.
     pub(crate) visitors: u64,
+    /// Sites and deliveries that pages are about, and how often each page is asked for.
+    pub(crate) page_sites: u64,
+    /// See `page_sites`.
+    pub(crate) page_deliveries: u64,
+    /// See `page_sites`.
+    pub(crate) page_rounds: usize,
 }
 
 impl Options {
@@ -110,6 +118,7 @@ impl Measurement {
             Self::Isolation => "isolation",
             Self::Backlog => "backlog",
             Self::Memory => "memory",
+            Self::Pages => "pages",
         }
     }
 }
@@ -139,6 +148,9 @@ impl Scale {
         backlog: 1_000_000,
         sites: 100_000,
         visitors: 1_000_000,
+        page_sites: 1_000,
+        page_deliveries: 1_000_000,
+        page_rounds: 500,
     };
 
     const QUICK: Self = Self {
@@ -155,5 +167,8 @@ impl Scale {
         backlog: 20_000,
         sites: 1_000,
         visitors: 50_000,
+        page_sites: 100,
+        page_deliveries: 5_000,
+        page_rounds: 100,
     };
 }

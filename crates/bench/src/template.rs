@@ -29,6 +29,11 @@ impl Template {
         }
     }
 
+    /// A page, for somebody who is signed in.
+    pub(crate) fn page(path: &str, cookie: &str) -> Self {
+        Self::new(&format!("GET {path}"), &[&format!("cookie: {cookie}")], "")
+    }
+
     fn new(request: &str, headers: &[&str], body: &str) -> Self {
         let headers = headers.join("\r\n");
         let text = format!("{request} HTTP/1.1\r\nhost: 127.0.0.1\r\n{headers}\r\ncontent-length: {}\r\n\r\n{body}", body.len());

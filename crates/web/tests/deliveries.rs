@@ -21,7 +21,7 @@ async fn server_with_webhook() -> (Server, String) {
 
 /// One delivery of each status, a minute after each other from noon on. Returns their ids, the oldest first.
 async fn record_each_status(server: &Server, webhook: &str) -> Vec<String> {
-    let past = |event_type, status, codes| Past { event_type, status, codes, payload: "{}" };
+    let past = |event_type, status, codes| Past { event_type, status, codes, payload: "{}", body: "answer" };
     let history = [
         past(GOAL, Status::Success, &[200]),
         past(GOAL, Status::Failed, &[500, 404]),
@@ -180,7 +180,7 @@ async fn deliveries_are_listed_the_newest_first() {
 async fn a_delivery_is_shown_with_its_payload_and_every_attempt() {
     let (server, webhook) = server_with_webhook().await;
     let payload = r#"{"z": 1,  "amount": 2.50, "text": "é\u20ac"}"#;
-    let past = Past { event_type: GOAL, status: Status::Success, codes: &[500, 429, 200], payload };
+    let past = Past { event_type: GOAL, status: Status::Success, codes: &[500, 429, 200], payload, body: "answer" };
     let id = server.record(&webhook, &past).await;
     let answer = server.call_raw("GET", &format!("{webhook}/deliveries/{id}"), "").await;
     assert!(answer.text().contains(&format!("\"payload\":{payload}")), "to the byte: {}", answer.text());
@@ -245,7 +245,7 @@ async fn a_delivery_is_shown_with_its_payload_and_every_attempt() {
 #[tokio::test]
 async fn a_delivery_that_was_not_tried_has_no_attempts_and_no_request_headers() {
     let (server, webhook) = server_with_webhook().await;
-    let past = Past { event_type: SPIKE, status: Status::Pending, codes: &[], payload: "{}" };
+    let past = Past { event_type: SPIKE, status: Status::Pending, codes: &[], payload: "{}", body: "answer" };
     let id = server.record(&webhook, &past).await;
     assert_json_snapshot!(numbered(&server.get(&format!("{webhook}/deliveries/{id}")).await), @r#"
     {
@@ -380,7 +380,9 @@ async fn a_delivery_is_shown_only_under_its_own_webhook() {
 #[tokio::test]
 async fn a_delivery_is_sent_again_as_a_new_one_of_the_same_event() {
     let (server, webhook) = server_with_webhook().await;
-    let id = server.record(&webhook, &Past { event_type: SPIKE, status: Status::Failed, codes: &[500], payload: "{}" }).await;
+    let id = server
+        .record(&webhook, &Past { event_type: SPIKE, status: Status::Failed, codes: &[500], payload: "{}", body: "answer" })
+        .await;
     let old = server.get(&format!("{webhook}/deliveries/{id}")).await["delivery"].clone();
     let new = server.call_raw("POST", &format!("{webhook}/deliveries/{id}/resend"), "").await.json(202)["delivery"].clone();
     assert_ne!(new["id"], old["id"]);

@@ -11,7 +11,7 @@ use bellwether_domain::time::Timestamp;
 use bellwether_store::{Replay, ReplayFilter};
 use serde_json::json;
 
-use crate::support::{Browser, OWNER, PASSWORD, Past, Server, fill};
+use crate::support::{Browser, NOWHERE, OWNER, PASSWORD, Past, Server, fill};
 
 /// Where the pages are written down.
 const SOURCE: &str = include_str!("../src/pages.rs");
@@ -486,4 +486,115 @@ async fn pages_allow_no_script_but_their_own() {
         }
     }
     browser.get("/assets/secret.key").await.html(404);
+}
+
+#[tokio::test]
+async fn many_sites_are_found_and_shown_in_pages() {
+    let server = Server::start().await;
+    for number in 0..61 {
+        server.add_site(&format!("site-{number:02}.example")).await;
+    }
+    let browser = Browser::of_owner(&server).await;
+    let shown = async |path: &str| browser.get(path).await.html(200).matches("<li class=\"card\">").count();
+    assert_eq!((shown("/sites").await, shown("/sites?page=2").await, shown("/sites?page=3").await), (60, 1, 0));
+    assert_eq!((shown("/sites?q=SITE-0").await, shown("/sites?q=nothing").await), (10, 0));
+    let html = browser.get("/sites?q=site").await.html(200).to_owned();
+    assert!(html.contains("/sites?q=site&amp;page=2") && !html.contains("Previous"), "{html}");
+    assert!(browser.get("/sites?q=site&page=2").await.html(200).contains("/sites?q=site&amp;page=1"));
+}
+
+#[tokio::test]
+async fn what_others_write_is_shown_as_text_on_every_page() {
+    const MARKUP: &str = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>";
+    let server = Server::start().await;
+    let browser = Browser::of_owner(&server).await;
+    let id = server.add_site("example.com").await;
+    server.patch(&format!("/api/sites/{id}"), &json!({"name": MARKUP})).await;
+    server.post(&format!("/api/sites/{id}/goals"), &json!({"event_name": MARKUP})).await;
+    let path = format!("/api/sites/{id}/webhooks");
+    let hook = json!({"url": "https://nowhere.example/?q=<script>", "name": MARKUP, "triggers": ["goal_completion"]});
+    let webhook = server.post(&path, &hook).await["webhook"]["id"].as_str().expect("an id").to_owned();
+    let goal = server.get(&format!("/api/sites/{id}/goals")).await["goals"][0]["id"].clone();
+    server.post(&format!("{path}/{webhook}/triggers"), &json!({"type": "goal_completion", "goal_id": goal})).await;
+    let payload = json!({"name": MARKUP}).to_string();
+    let answered = Past { status: Status::Failed, codes: &[400], body: MARKUP, ..Past::success(&payload) };
+    let delivery = server.record(&format!("{path}/{webhook}"), &answered).await;
+    let of_webhook = format!("/sites/{id}/webhooks/{webhook}");
+    let pages = [
+        "/sites".to_owned(),
+        format!("/sites?q={}", form_urlencoded::byte_serialize(MARKUP.as_bytes()).collect::<String>()),
+        format!("/sites/{id}"),
+        format!("/sites/{id}/goals"),
+        format!("/sites/{id}/goals?q=%3Cscript%3E"),
+        format!("/sites/{id}/webhooks"),
+        of_webhook.clone(),
+        format!("{of_webhook}/edit"),
+        format!("{of_webhook}/deliveries"),
+        format!("{of_webhook}/deliveries?status=%3Cscript%3E&since=%3Cscript%3E"),
+        format!("{of_webhook}/deliveries/{delivery}"),
+    ];
+    let mut shown = 0;
+    for path in pages {
+        let page = browser.get(&path).await;
+        let html = page.text();
+        assert!(matches!(page.status.as_u16(), 200 | 422), "{path}: {html}");
+        assert!(!html.contains("<script>") && !html.contains("<img src=x"), "{path}: {html}");
+        shown += usize::from(html.contains("&#60;script&#62;alert(1)"));
+    }
+    assert!(shown >= 8, "{shown}");
+}
+
+#[tokio::test]
+async fn a_form_for_a_webhook_keeps_what_was_typed_and_says_what_is_wrong_where() {
+    let server = Server::start().await;
+    let browser = Browser::of_owner(&server).await;
+    let id = site(&server).await;
+    let path = format!("/sites/{id}/webhooks");
+    assert!(browser.get(&path).await.html(200).contains("No webhook yet"));
+    let form = [
+        ("url", "https://private.example/hook"),
+        ("name", "Kept"),
+        ("triggers-0-type", "visitor_spike"),
+        ("triggers-0-threshold", "0"),
+        ("triggers-0-unit", "percent"),
+        ("triggers-0-window_seconds", "600"),
+    ];
+    let page = browser.post(&path, &form).await;
+    let html = page.html(422);
+    assert!(html.contains("id=\"triggers-0-threshold-error\">Threshold must be a whole number from 1 to 10000."), "{html}");
+    for kept in ["value=\"https://private.example/hook\"", "value=\"Kept\"", "value=\"600\"", "value=\"0\""] {
+        assert!(html.contains(kept), "{kept}: {html}");
+    }
+    let form = form.map(|(name, value)| (name, if name == "triggers-0-threshold" { "80" } else { value }));
+    let html = browser.post(&path, &form).await.html(422).to_owned();
+    assert!(html.contains("id=\"url-error\">URL "), "{html}");
+    assert!(server.get(&format!("/api/sites/{id}/webhooks")).await["webhooks"].as_array().expect("webhooks").is_empty());
+
+    let form = form.map(|(name, value)| (name, if name == "url" { NOWHERE } else { value }));
+    let previewed: Vec<_> = form.iter().copied().chain([("preview", "yes")]).collect();
+    let html = browser.post(&path, &previewed).await.html(200).to_owned();
+    assert!(html.contains("more than 80 % above the 10 minutes before") && html.contains("It would not have fired."), "{html}");
+    let html = browser.post(&path, &form).await.html(200).to_owned();
+    let secret = html.split("id=\"secret\" readonly value=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a secret");
+    assert!(secret.starts_with("whsec_") && html.matches(secret).count() == 5, "shown once, and in four samples: {html}");
+    let shown = server.get(&format!("/api/sites/{id}/webhooks")).await["webhooks"][0].clone();
+    assert_eq!((&shown["name"], &shown["triggers"][0]["threshold"]), (&json!("Kept"), &json!(80)));
+    let webhook = format!("{path}/{}", shown["id"].as_str().expect("an id"));
+    assert!(!browser.get(&webhook).await.html(200).contains(secret));
+
+    // Headers, limits and a schedule that the form does not show are left as they are.
+    let api = format!("/api{webhook}");
+    server.patch(&api, &json!({"retry_schedule": [7], "headers": {"x-a": "b"}, "rate_limit_per_second": 3})).await;
+    browser.post(&format!("{webhook}/edit"), &[("url", NOWHERE), ("name", "Other")]).await.sent_to(&webhook);
+    let shown = server.get(&api).await["webhook"].clone();
+    assert_eq!(
+        (&shown["name"], &shown["retry_schedule"], &shown["rate_limit_per_second"]),
+        (&json!("Other"), &json!([7]), &json!(3))
+    );
+    assert_eq!((&shown["headers"], &shown["triggers"]), (&json!({"x-a": null}), &json!([])));
+    let rotated = browser.post(&format!("{webhook}/secret"), &[("grace_seconds", "0")]).await.html(200).to_owned();
+    assert!(rotated.contains("It is shown only now") && !rotated.contains(secret));
+    browser.post(&format!("{webhook}/secret"), &[("grace_seconds", "-1")]).await.html(422);
+    let test = browser.post(&format!("{webhook}/test"), &[]).await.html(200).to_owned();
+    assert!(test.contains("no answer") || test.contains("retrying"), "{test}");
 }

@@ -1,12 +1,13 @@
 //! The sites, and one site.
 
 use askama::Template;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use bellwether_domain::id::SiteId;
 use bellwether_domain::site::SiteChange;
 use bellwether_engine::{ActiveSite, Caller, ManageError};
 use bellwether_store::SignedIn;
+use serde::Deserialize;
 
 use super::form::{Form, again};
 use super::{Page, Shell, SiteNav, go_to};
@@ -14,14 +15,31 @@ use crate::App;
 use crate::access::{Access, MayAddSites, Person};
 use crate::problem::Problem;
 
+const SITES_PER_PAGE: usize = 60;
 const NEW_FIELDS: [&str; 2] = ["domain", "name"];
 const FIELDS: [&str; 3] = ["domain", "name", "timezone"];
+
+/// Which sites one asks to see.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Asked {
+    /// A part of a domain or a name.
+    q: String,
+    /// Counted from 1.
+    page: usize,
+}
 
 #[derive(Template)]
 #[template(path = "sites.html")]
 struct Sites {
     shell: Shell,
     sites: Vec<ShownSite>,
+    /// Whether there are any, found or not.
+    has_sites: bool,
+    sought: String,
+    /// The pages before and after this one.
+    previous: Option<usize>,
+    next: Option<usize>,
     may_add: bool,
     form: Form,
 }
@@ -55,9 +73,9 @@ pub(crate) async fn home() -> Response {
     go_to("/sites")
 }
 
-/// The sites that somebody has a part in.
-pub(crate) async fn list(State(app): State<App>, Person(who): Person) -> Response {
-    sites_page(&app, &who, Form::default()).into_response()
+/// The sites that somebody has a part in, or those whose domain or name has the text that is sought.
+pub(crate) async fn list(State(app): State<App>, Person(who): Person, Query(asked): Query<Asked>) -> Response {
+    sites_page(&app, &who, &asked, Form::default()).into_response()
 }
 
 /// Adds a site.
@@ -68,7 +86,7 @@ pub(crate) async fn create(State(app): State<App>, Person(who): Person, _: MayAd
     };
     match created {
         Ok(site) => Ok(go_to(&format!("/sites/{}", site.id))),
-        Err(error) => Ok(again(sites_page(&app, &who, form.refused(error, &NEW_FIELDS)?))),
+        Err(error) => Ok(again(sites_page(&app, &who, &Asked::default(), form.refused(error, &NEW_FIELDS)?))),
     }
 }
 
@@ -100,12 +118,22 @@ pub(crate) async fn delete(State(app): State<App>, access: Access, _: Form) -> R
     Ok(go_to("/sites"))
 }
 
-fn sites_page(app: &App, who: &SignedIn, form: Form) -> Page<Sites> {
+fn sites_page(app: &App, who: &SignedIn, asked: &Asked, form: Form) -> Page<Sites> {
     let caller = Caller::of_person(who);
-    let sites = app.engine.sites().into_iter().filter(|site| caller.sees(site.site.id));
+    let mut sites = app.engine.sites();
+    sites.retain(|site| caller.sees(site.site.id));
+    let has_sites = !sites.is_empty();
+    let sought = asked.q.trim().to_lowercase();
+    sites.retain(|site| site.site.domain.contains(&sought) || site.site.name.to_lowercase().contains(&sought));
+    let begin = asked.page.max(1).saturating_sub(1).saturating_mul(SITES_PER_PAGE);
+    let next = (begin.saturating_add(SITES_PER_PAGE) < sites.len()).then(|| asked.page.max(1) + 1);
     Page(Sites {
         shell: Shell::of(Some(who.user.email.clone())),
-        sites: sites.map(|site| shown(app, &site)).collect(),
+        sites: sites.iter().skip(begin).take(SITES_PER_PAGE).map(|site| shown(app, site)).collect(),
+        has_sites,
+        sought: asked.q.clone(),
+        previous: asked.page.checked_sub(1).filter(|page| *page > 0),
+        next,
         may_add: caller.may_add_sites(),
         form,
     })

@@ -27,12 +27,14 @@ pub(crate) struct Past<'a> {
     /// The status codes of the attempts.
     pub(crate) codes: &'a [u16],
     pub(crate) payload: &'a str,
+    /// What each attempt was answered, with its number behind it.
+    pub(crate) body: &'a str,
 }
 
 impl<'a> Past<'a> {
     /// A goal completion that arrived at once.
     pub(crate) fn success(payload: &'a str) -> Self {
-        Self { event_type: EventType::GoalCompletion, status: Status::Success, codes: &[200], payload }
+        Self { event_type: EventType::GoalCompletion, status: Status::Success, codes: &[200], payload, body: "answer" }
     }
 }
 
@@ -85,7 +87,7 @@ fn settlements(past: &Past<'_>, delivery_id: DeliveryId, webhook_id: WebhookId, 
     let mut settlements: Vec<_> = numbered
         .map(|(code, number)| {
             let at = now + BETWEEN_ATTEMPTS * (number - 1);
-            settlement(Some(attempt(*code, number, at)), Status::Retrying, at, Some(BETWEEN_ATTEMPTS))
+            settlement(Some(attempt((*code, past.body), number, at)), Status::Retrying, at, Some(BETWEEN_ATTEMPTS))
         })
         .collect();
     if past.status == Status::Cancelled {
@@ -98,7 +100,7 @@ fn settlements(past: &Past<'_>, delivery_id: DeliveryId, webhook_id: WebhookId, 
     settlements
 }
 
-fn attempt(code: u16, number: u32, started_at: Timestamp) -> AttemptRecord {
+fn attempt((code, body): (u16, &str), number: u32, started_at: Timestamp) -> AttemptRecord {
     let arrived = (200..300).contains(&code);
     AttemptRecord {
         number,
@@ -107,7 +109,7 @@ fn attempt(code: u16, number: u32, started_at: Timestamp) -> AttemptRecord {
         duration_ms: 30 + number,
         response_code: Some(code),
         request_headers: format!(r#"{{"content-type":"application/json","webhook-timestamp":"{}"}}"#, started_at.as_seconds()),
-        response_body: Some(format!("answer {number}")),
+        response_body: Some(format!("{body} {number}")),
         error: (!arrived).then(|| format!("the endpoint answered {code}")),
     }
 }

@@ -61,7 +61,6 @@ async fn from_a_fresh_start_to_a_webhook(scene: &Scene, person: &Person<'_>) -> 
     person.fill("url", &scene.receiver.url()).await?;
     person.press("Add the webhook").await?;
     person.sees("It is shown only now").await;
-    println!("from a fresh start to an active webhook: {} clicks, {} fields", person.clicks(), person.fields());
     assert!(person.clicks() <= 5 && person.fields() <= 4, "{} clicks, {} fields", person.clicks(), person.fields());
     Ok(())
 }
