@@ -65,7 +65,7 @@ async fn show(server: &Server, seconds: Option<u32>, ambient: &Ambient, signals:
     let receiver = receive(listener, receiver(ambient, secret, arrived.clone()), shutdown.clone());
     let (key, new) = new_key(ambient, "demo".to_owned(), None, Role::Admin);
     server.engine.store().add_key(new).await?;
-    introduce(server.address, &key)?;
+    introduce(server, &key)?;
     let traffic = Traffic::new(server.address, DOMAIN, ambient.clone());
     let show = async {
         let report = until_the_end(traffic, seconds, signals).await;
@@ -174,11 +174,15 @@ fn describe(data: &Value) -> String {
     format!("{} visitors after {} ({change}){source}", data["current_visitors"], data["previous_visitors"])
 }
 
-fn introduce(address: SocketAddr, key: &str) -> io::Result<()> {
-    let mut output = io::stdout().lock();
+fn introduce(server: &Server, key: &str) -> io::Result<()> {
+    let (address, mut output) = (server.address, io::stdout().lock());
     writeln!(output, "Bellwether serves at http://{address}/ with a site, four goals and a webhook, until Ctrl-C.")?;
     writeln!(output, "Visitors come and look around; from time to time many come at once. What fires is sent to a receiver and")?;
-    writeln!(output, "verified there. Ask it yourself meanwhile:")?;
+    writeln!(output, "verified there. Watch it in the browser meanwhile, after making an account:")?;
+    if let Some(url) = &server.setup_url {
+        writeln!(output, "  {url}")?;
+    }
+    writeln!(output, "Or ask it yourself:")?;
     writeln!(output, "  curl -H 'Authorization: Bearer {key}' http://{address}/api/sites/{DOMAIN}/webhooks\n")
 }
 

@@ -15,6 +15,8 @@ use crate::{Store, StoreError};
 const COLUMNS: &str = "id, event_id, event_type, webhook_id, trigger_id, url, status, attempt_count, response_code,
                        response_time_ms, error, next_attempt_at_us, created_at_us, completed_at_us, test";
 
+/// A stretch of a webhook's history.
+const BETWEEN: &str = "webhook_id = $1 AND id >= $2 AND id < $3";
 /// So many deliveries are looked at for those that a filter lets through, before who asks is told how far that has come.
 const LOOKED_AT: usize = 10_000;
 /// An id is made so shortly after the time that its delivery bears.
@@ -118,11 +120,10 @@ impl Store {
         limit: usize,
     ) -> Result<Stretch, StoreError> {
         let stretch = move |connection: &Connection| {
-            let sql = format!(
-                "SELECT {COLUMNS} FROM deliveries WHERE webhook_id = $1 AND id >= $2 AND id < $3 {}
-                 ORDER BY webhook_id DESC, id DESC LIMIT $4",
-                filter.status.map_or_else(String::new, of_index)
-            );
+            let sql = match filter.status {
+                Some(status @ (Status::Failed | Status::Cancelled)) => stretch_of_lost(status),
+                _ => format!("SELECT {COLUMNS} FROM deliveries WHERE {BETWEEN} ORDER BY webhook_id DESC, id DESC LIMIT $4"),
+            };
             let since = filter.since.map_or(DeliveryId::from_bytes([0; 16]), DeliveryId::first_at);
             let until = filter.until.map(|until| DeliveryId::first_at(until + ID_DELAY));
             let until = before.into_iter().chain(until).min().unwrap_or(DeliveryId::from_bytes([u8::MAX; 16]));
@@ -198,14 +199,14 @@ impl DeliveryFilter {
     }
 }
 
-/// There is an index of what was lost, which SQLite uses where the status stands in the text.
-fn of_index(status: Status) -> String {
-    match status {
-        Status::Failed | Status::Cancelled => {
-            format!("AND status = '{}' AND status IN ('failed', 'cancelled')", status.name())
-        }
-        Status::Pending | Status::Retrying | Status::Success => String::new(),
-    }
+/// Of what was lost there is an index, which SQLite uses where the status stands in the text and nothing but ids is asked for.
+fn stretch_of_lost(status: Status) -> String {
+    let lost = format!("status = '{}' AND status IN ('failed', 'cancelled')", status.name());
+    format!(
+        "SELECT {COLUMNS} FROM deliveries
+         WHERE webhook_id = $1 AND id IN (SELECT id FROM deliveries WHERE {BETWEEN} AND {lost} ORDER BY id DESC LIMIT $4)
+         ORDER BY webhook_id DESC, id DESC"
+    )
 }
 
 fn attempts(connection: &Connection, id: DeliveryId) -> Result<Vec<RecordedAttempt>, StoreError> {

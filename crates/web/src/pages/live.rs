@@ -40,7 +40,9 @@ pub(crate) async fn tell(State(app): State<App>, _: Person, access: Access) -> R
     let webhooks: Vec<_> = access.site.webhooks.iter().map(|webhook| webhook.webhook.id).collect();
     let watcher = app.engine.watch(&webhooks);
     let watching = Watching { app, watcher, until: Instant::now() + MAX_TIME, is_first: true, _permit: permit };
-    Sse::new(stream::unfold(watching, next)).into_response()
+    // Proxies may gather answers before they pass them on.
+    let unbuffered = [("x-accel-buffering", "no")];
+    (unbuffered, Sse::new(stream::unfold(watching, next))).into_response()
 }
 
 /// What changed before the page asked for word is told at once.
