@@ -200,13 +200,14 @@ impl Timeline {
         for minute in minutes.iter().filter(|minute| minute.minute >= first) {
             let index = usize::try_from(minute.minute - first).unwrap_or(usize::MAX);
             if let Some(slot) = gaps.get_mut(index) {
-                slot.iter_mut().zip(minute.visitors).for_each(|(sum, number)| *sum += number);
+                slot.iter_mut().zip(minute.visitors).for_each(|(sum, number)| *sum = sum.saturating_add(number));
             }
         }
         let mut sum = 0;
         let mut anew = vec![0];
         for [new, ..] in &gaps {
-            sum += new;
+            // Only differences count, and those of windows are far from so large.
+            sum = u32::wrapping_add(sum, *new);
             anew.push(sum);
         }
         Self { first, gaps, anew }
@@ -222,7 +223,7 @@ impl Timeline {
         }
         let before = |(since, gaps): (usize, &Gaps)| gaps.iter().skip(since + 1).sum::<u32>();
         let returned: u32 = self.gaps[from..end].iter().take(MAX_GAP).enumerate().map(before).sum();
-        self.anew[end] - self.anew[from] + returned
+        self.anew[end].wrapping_sub(self.anew[from]).saturating_add(returned)
     }
 }
 

@@ -31,7 +31,6 @@ use bellwether_domain::id::WebhookId;
 pub use bellwether_store::HourOfOutcomes;
 use bellwether_store::{Store, StoreError};
 use tokio::sync::{Notify, mpsc};
-use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 pub use authorize::{Caller, new_key};
@@ -212,11 +211,6 @@ impl Engine {
     /// From now on, changes of these webhooks' deliveries are told.
     pub fn watch(&self, webhook_ids: &[WebhookId]) -> Watcher {
         self.inner.dispatcher.changes().watch(webhook_ids)
-    }
-
-    /// Cancelled when the process is to stop.
-    pub fn shutdown(&self) -> &CancellationToken {
-        self.inner.workers.shutdown()
     }
 
     /// What is kept.

@@ -23,6 +23,7 @@ use axum::routing::{delete, get, post};
 use bellwether_engine::Engine;
 use ipnet::IpNet;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 pub use server::serve;
@@ -36,6 +37,8 @@ pub(crate) struct App {
     settings: Arc<Settings>,
     /// Open pages that are told of changes, of which there may be so many.
     watched: Arc<Semaphore>,
+    /// Cancelled when no more requests are taken, and those under way are to end.
+    shutdown: CancellationToken,
 }
 
 /// What an operator sets.
@@ -48,8 +51,8 @@ pub struct Settings {
 }
 
 impl App {
-    fn new(engine: Engine, settings: Settings) -> Self {
-        Self { engine, settings: Arc::new(settings), watched: Arc::new(Semaphore::new(pages::live::MAX_WATCHED)) }
+    fn new(engine: Engine, settings: Settings, shutdown: CancellationToken) -> Self {
+        Self { engine, settings: Arc::new(settings), watched: Arc::new(Semaphore::new(pages::live::MAX_WATCHED)), shutdown }
     }
 
     /// A page's whole URL, for links that are taken elsewhere.
@@ -65,7 +68,7 @@ impl App {
 
 /// All routes.
 pub fn router(engine: Engine, settings: Settings) -> Router {
-    routes(App::new(engine, settings))
+    routes(App::new(engine, settings, CancellationToken::new()))
 }
 
 fn routes(app: App) -> Router {

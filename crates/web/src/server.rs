@@ -41,7 +41,7 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// Serves all routes until `shutdown`, then lets the requests under way finish, for up to 15 seconds.
 pub async fn serve(listener: TcpListener, engine: Engine, settings: Settings, shutdown: CancellationToken) {
-    let app = App::new(engine, settings);
+    let app = App::new(engine, settings, shutdown.clone());
     let router = crate::routes(app.clone());
     let (tasks, graceful, places) = (TaskTracker::new(), GracefulShutdown::new(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
     let accept = async {

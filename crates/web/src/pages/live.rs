@@ -47,7 +47,7 @@ pub(crate) async fn tell(State(app): State<App>, _: Person, access: Access) -> R
 
 /// What changed before the page asked for word is told at once.
 async fn next(mut watching: Watching) -> Option<(Result<Event, Infallible>, Watching)> {
-    let shutdown = watching.app.engine.shutdown().clone();
+    let shutdown = watching.app.shutdown.clone();
     let change = async {
         if !watching.is_first {
             tokio::time::sleep(PAUSE).await;

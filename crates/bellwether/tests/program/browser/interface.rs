@@ -161,11 +161,13 @@ async fn people_do_everything_with_a_script() {
         let person = scene.person(&driver);
         the_stories(&mut scene, &person).await?;
         watch(&mut scene, &driver).await?;
-        Ok(scene)
+        // A page that is open waits for word of changes, and holds nothing up.
+        person_at_live_page(&scene, &driver).await?;
+        scene.server.stop().await;
+        assert!(!scene.home.log().contains("did not end in time"), "{}", scene.home.log());
+        Ok(())
     };
-    let scene = Chromium::start().await.run(visit).await;
-    scene.server.stop().await;
-    drop(scene.home);
+    Chromium::start().await.run(visit).await;
 }
 
 #[tokio::test]
@@ -179,6 +181,16 @@ async fn people_do_everything_without_a_script() {
     let scene = Chromium::start().await.run_with(Scripts::Blocked, visit).await;
     scene.server.stop().await;
     drop(scene.home);
+}
+
+/// Leaves a page open that is told of changes.
+async fn person_at_live_page(scene: &Scene, driver: &WebDriver) -> WebDriverResult<()> {
+    const IS_TOLD: &str = "return performance.getEntriesByType('resource').some((one) => one.name === location.href)";
+    let person = scene.person(driver);
+    person.follow("Webhooks").await?;
+    let is_told = async || driver.execute(IS_TOLD, Vec::new()).await?.convert::<bool>();
+    person.waits_for("word of changes", is_told).await;
+    Ok(())
 }
 
 /// What a script adds: open pages are as things are now, previews follow what is typed, and times are those of the reader.
