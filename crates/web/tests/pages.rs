@@ -500,6 +500,7 @@ async fn many_sites_are_found_and_shown_in_pages() {
     assert_eq!((shown("/sites?q=SITE-0").await, shown("/sites?q=nothing").await), (10, 0));
     let html = browser.get("/sites?q=site").await.html(200).to_owned();
     assert!(html.contains("/sites?q=site&amp;page=2") && !html.contains("Previous"), "{html}");
+    assert_eq!((shown("/sites?page=x&q=site&q=").await, shown("/sites?page=99999999999999999999").await), (60, 60));
     assert!(browser.get("/sites?q=site&page=2").await.html(200).contains("/sites?q=site&amp;page=1"));
 }
 

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use bellwether_domain::goal::{Goal, GoalKind, GoalSpec};
 use bellwether_domain::id::{GoalId, SiteId};
 use bellwether_domain::trigger::{GoalCompletion, Rule};
 use bellwether_engine::{ActiveSite, ManageError};
 use bellwether_store::SignedIn;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::form::{Form, again};
@@ -25,11 +24,10 @@ const DAY: Duration = Duration::from_secs(86_400);
 const DEFAULT_SCROLL_THRESHOLD: &str = "90";
 
 /// What one asks to see.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Asked {
+#[derive(Default)]
+struct Asked {
     /// A part of a goal's name.
-    q: String,
+    sought: String,
     /// The type of goal to be added.
     add: String,
 }
@@ -70,8 +68,10 @@ pub(crate) async fn list(
     State(app): State<App>,
     Person(who): Person,
     access: Access,
-    Query(asked): Query<Asked>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
+    let query = Form::read(query.unwrap_or_default().as_bytes());
+    let asked = Asked { sought: query.value("q").to_owned(), add: query.value("add").to_owned() };
     let form = Form::of([("scroll_threshold", DEFAULT_SCROLL_THRESHOLD)]);
     Ok(page(&app, &who, &access, asked, form).await?.into_response())
 }
@@ -125,7 +125,7 @@ fn goal_of(form: &Form) -> Result<Value, Problem> {
 async fn page(app: &App, who: &SignedIn, access: &Access, asked: Asked, form: Form) -> Result<Page<Goals>, Problem> {
     let site = &access.site;
     let completions = app.engine.completions(site, app.engine.ambient().now() - DAY).await?;
-    let sought = asked.q.trim().to_lowercase();
+    let sought = asked.sought.trim().to_lowercase();
     let found = site.goals.iter().filter(|goal| goal.spec.display_name.to_lowercase().contains(&sought));
     let shown = |goal: &Goal| ShownGoal {
         id: goal.id,
@@ -142,7 +142,7 @@ async fn page(app: &App, who: &SignedIn, access: &Access, asked: Asked, form: Fo
         may_change: access.may_change,
         goals: found.map(shown).collect(),
         has_goals: !site.goals.is_empty(),
-        sought: asked.q,
+        sought: asked.sought,
         adding: adding.unwrap_or_default(),
         form,
     }))

@@ -1,13 +1,12 @@
 //! The sites, and one site.
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use bellwether_domain::id::SiteId;
 use bellwether_domain::site::SiteChange;
 use bellwether_engine::{ActiveSite, Caller, ManageError};
 use bellwether_store::SignedIn;
-use serde::Deserialize;
 
 use super::form::{Form, again};
 use super::{Page, Shell, SiteNav, go_to};
@@ -20,13 +19,21 @@ const NEW_FIELDS: [&str; 2] = ["domain", "name"];
 const FIELDS: [&str; 3] = ["domain", "name", "timezone"];
 
 /// Which sites one asks to see.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Asked {
+#[derive(Default)]
+struct Asked {
     /// A part of a domain or a name.
-    q: String,
-    /// Counted from 1.
+    sought: String,
+    /// Counted from 0.
     page: usize,
+}
+
+impl Asked {
+    /// What is no number is the first page.
+    fn read(query: Option<String>) -> Self {
+        let form = Form::read(query.unwrap_or_default().as_bytes());
+        let page: usize = form.value("page").parse().unwrap_or(1);
+        Self { sought: form.value("q").to_owned(), page: page.saturating_sub(1) }
+    }
 }
 
 #[derive(Template)]
@@ -37,7 +44,7 @@ struct Sites {
     /// Whether there are any, found or not.
     has_sites: bool,
     sought: String,
-    /// The pages before and after this one.
+    /// The pages before and after this one, counted from 1.
     previous: Option<usize>,
     next: Option<usize>,
     may_add: bool,
@@ -74,8 +81,8 @@ pub(crate) async fn home() -> Response {
 }
 
 /// The sites that somebody has a part in, or those whose domain or name has the text that is sought.
-pub(crate) async fn list(State(app): State<App>, Person(who): Person, Query(asked): Query<Asked>) -> Response {
-    sites_page(&app, &who, &asked, Form::default()).into_response()
+pub(crate) async fn list(State(app): State<App>, Person(who): Person, RawQuery(query): RawQuery) -> Response {
+    sites_page(&app, &who, &Asked::read(query), Form::default()).into_response()
 }
 
 /// Adds a site.
@@ -123,17 +130,17 @@ fn sites_page(app: &App, who: &SignedIn, asked: &Asked, form: Form) -> Page<Site
     let mut sites = app.engine.sites();
     sites.retain(|site| caller.sees(site.site.id));
     let has_sites = !sites.is_empty();
-    let sought = asked.q.trim().to_lowercase();
+    let sought = asked.sought.trim().to_lowercase();
     sites.retain(|site| site.site.domain.contains(&sought) || site.site.name.to_lowercase().contains(&sought));
-    let begin = asked.page.max(1).saturating_sub(1).saturating_mul(SITES_PER_PAGE);
-    let next = (begin.saturating_add(SITES_PER_PAGE) < sites.len()).then(|| asked.page.max(1) + 1);
+    let begin = asked.page.saturating_mul(SITES_PER_PAGE);
+    let has_more = begin.saturating_add(SITES_PER_PAGE) < sites.len();
     Page(Sites {
         shell: Shell::of(Some(who.user.email.clone())),
         sites: sites.iter().skip(begin).take(SITES_PER_PAGE).map(|site| shown(app, site)).collect(),
         has_sites,
-        sought: asked.q.clone(),
-        previous: asked.page.checked_sub(1).filter(|page| *page > 0),
-        next,
+        sought: asked.sought.clone(),
+        previous: (asked.page > 0).then_some(asked.page),
+        next: has_more.then_some(asked.page + 2),
         may_add: caller.may_add_sites(),
         form,
     })
