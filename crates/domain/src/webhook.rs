@@ -1,6 +1,7 @@
 //! An endpoint that a site's people registered, and what it wants to hear of.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 use serde_json::Value;
@@ -30,7 +31,7 @@ pub struct Webhook {
     /// What people call it.
     pub name: String,
     /// Where it is sent.
-    pub url: String,
+    pub url: Arc<str>,
     /// Whether anything is sent.
     pub enabled: bool,
     /// Why Bellwether itself switched it off.

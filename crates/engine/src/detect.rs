@@ -186,7 +186,7 @@ impl Inner {
             id: DeliveryId::new(&self.ambient),
             webhook_id: webhook.webhook.id,
             trigger_id: None,
-            url: webhook.url.clone(),
+            url: webhook.webhook.url.clone(),
             owner: None,
             test: false,
         }

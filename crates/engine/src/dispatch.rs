@@ -452,14 +452,14 @@ impl Dispatcher {
         let (status, next_attempt_at) = Status::after(verdict, is_on);
         let number = delivery.attempt_count.saturating_add(1);
         log_attempt(&webhook, delivery, number, status, &answer);
-        let (url, attempt) = (Some(webhook.url.clone()), Some(record((number, counted), started_at, answer)));
+        let (url, attempt) = (Some(webhook.webhook.url.clone()), Some(record((number, counted), started_at, answer)));
         Settlement { url, attempt, settled_at, ..settlement(delivery, status, next_attempt_at) }
     }
 
     /// Takes note of what the attempt says of the endpoint, unless the webhook has another one by now, or is off.
     fn attempt_ended(&self, webhook: &ActiveWebhook, pass: Pass, answer: &Answer, now: Timestamp) -> Ended {
         let id = webhook.webhook.id;
-        let is_current = self.registry.webhook_that_is_on(id).is_some_and(|current| current.url == webhook.url);
+        let is_current = self.registry.webhook_that_is_on(id).is_some_and(|current| current.webhook.url == webhook.webhook.url);
         if !is_current {
             return Ended { change: Change::Stays, is_hopeless: false };
         }
@@ -477,7 +477,7 @@ impl Dispatcher {
         }
         if let Some(reason) = reason_to_give_up(answer, ended.is_hopeless) {
             // Who finds no room asks again with the next failure.
-            let _ = self.given_up.try_send(GivenUp { webhook_id: id, url: webhook.url.clone(), reason });
+            let _ = self.given_up.try_send(GivenUp { webhook_id: id, url: webhook.webhook.url.clone(), reason });
         }
         ended
     }

@@ -177,7 +177,7 @@ impl Engine {
                 id: WebhookId::new(ambient),
                 site_id,
                 name: change.name.unwrap_or_else(|| url.host().to_owned()),
-                url: url.as_str().to_owned(),
+                url: url.as_str().into(),
                 enabled: change.enabled.unwrap_or(true),
                 disabled_reason: None,
                 triggers: engine.triggers(&active, &[], change.triggers.unwrap_or_default())?,
@@ -214,7 +214,7 @@ impl Engine {
             if let Some(rules) = change.triggers {
                 webhook.triggers = engine.triggers(&active, &webhook.triggers, rules)?;
             }
-            webhook.url = change.url.map_or(webhook.url, |url| url.as_str().to_owned());
+            webhook.url = change.url.map_or(webhook.url, |url| url.as_str().into());
             webhook.name = change.name.unwrap_or(webhook.name);
             if let Some(headers) = change.headers {
                 webhook.headers = webhook.headers.changed(headers)?;
@@ -250,7 +250,7 @@ impl Engine {
         self.change(site_id, move |engine| async move {
             let active = engine.site(site_id)?;
             let current = webhook_of(&active, id)?;
-            if !current.is_on() || current.url != url {
+            if !current.is_on() || current.webhook.url != url {
                 return Ok(());
             }
             warn!(site = %site_id, webhook = %id, reason, "the webhook is switched off");

@@ -47,7 +47,6 @@ pub struct ActiveWebhook {
     pub webhook: Webhook,
     /// When it was deleted.
     pub deleted_at: Option<Timestamp>,
-    pub(crate) url: Arc<str>,
     pub(crate) secret: Secret,
     /// The secret before, and until when it signs too.
     pub(crate) previous: Option<Box<(Secret, Timestamp)>>,
@@ -88,8 +87,7 @@ pub(crate) struct Registry {
 
 impl ActiveWebhook {
     pub(crate) fn new(webhook: Webhook, secret: Secret) -> Self {
-        let (url, headers) = (Arc::from(webhook.url.as_str()), header_map(&webhook.headers));
-        Self { url, headers, webhook, secret, previous: None, deleted_at: None }
+        Self { headers: header_map(&webhook.headers), webhook, secret, previous: None, deleted_at: None }
     }
 
     /// The same, configured otherwise.

@@ -210,7 +210,7 @@ async fn read_beginning(response: Response<Incoming>) -> (Option<String>, Result
 fn request(webhook: &ActiveWebhook, delivery: &DueDelivery, now: Timestamp) -> Result<Request<Full<Bytes>>, http::Error> {
     let mut request = Request::new(Full::new(Bytes::copy_from_slice(delivery.payload.as_bytes())));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = Uri::try_from(webhook.url.as_ref())?;
+    *request.uri_mut() = Uri::try_from(webhook.webhook.url.as_ref())?;
     *request.headers_mut() = headers(webhook, delivery, now)?;
     Ok(request)
 }

@@ -207,7 +207,7 @@ async fn a_changed_webhook_has_its_new_triggers_and_its_old_secret() {
     rig.clock.advance(Duration::from_secs(1));
     let changed = Webhook {
         name: "Changed".to_owned(),
-        url: "https://changed.example/".to_owned(),
+        url: "https://changed.example/".into(),
         enabled: false,
         disabled_reason: Some("a reason".to_owned()),
         triggers: vec![comes, stays],

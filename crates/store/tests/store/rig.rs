@@ -80,7 +80,7 @@ impl Rig {
             id: WebhookId::new(&self.ambient),
             site_id,
             name: "A webhook".to_owned(),
-            url: "https://example.com/hook".to_owned(),
+            url: "https://example.com/hook".into(),
             enabled: true,
             disabled_reason: None,
             triggers,

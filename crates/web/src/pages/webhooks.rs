@@ -201,7 +201,7 @@ async fn cards(app: &App, access: &Access, webhooks: &[&ActiveWebhook]) -> Resul
         Card {
             id: webhook.id,
             name: webhook.name.clone(),
-            url: webhook.url.clone(),
+            url: webhook.url.to_string(),
             enabled: webhook.enabled,
             disabled_reason: webhook.disabled_reason.clone(),
             is_failing: webhook.enabled && app.engine.breaker(webhook.id).trial_at().is_some(),
