@@ -16,6 +16,7 @@ use crate::window::Counts;
 pub const MAX_GAP: usize = 29;
 /// Seconds of a minute.
 pub const MINUTE_SECONDS: u32 = 60;
+const HOUR_SECONDS: u32 = 60 * MINUTE_SECONDS;
 
 /// So many minutes wait to be stored; where they cannot be, the oldest are forgotten.
 const MAX_WAITING: usize = 120;
@@ -76,9 +77,14 @@ pub struct Range {
     pub watched_from: u32,
 }
 
-/// The minute that a second lies in.
+/// The minute that a second lies in, counted from the start of 1970.
 pub fn minute_of(second: Second) -> u32 {
     second / MINUTE_SECONDS
+}
+
+/// The hour that a second lies in, counted from the start of 1970.
+pub fn hour_of(second: Second) -> u32 {
+    second / HOUR_SECONDS
 }
 
 impl Minute {

@@ -3,9 +3,8 @@
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::id::{KeyId, SiteId};
 use bellwether_store::{Key, NewKey, Role, SignedIn, StoreError};
-use sha2::{Digest, Sha256};
 
-use crate::Engine;
+use crate::{Engine, token};
 
 const PREFIX: &str = "bw_";
 
@@ -57,20 +56,15 @@ impl Caller {
 impl Engine {
     /// Who bears this API key; none if it is no key.
     pub async fn caller(&self, key: &str) -> Result<Option<Caller>, StoreError> {
-        let found = self.inner.store.find_key(hash(key)).await?;
+        let found = self.inner.store.find_key(token::hash(key)).await?;
         Ok(found.map(|key| Caller::of_key(&key)))
     }
 }
 
 /// A new API key: its text, which is shown once, and what is kept of it.
 pub fn new_key(ambient: &Ambient, name: String, site_id: Option<SiteId>, role: Role) -> (String, NewKey) {
-    let text = format!("{PREFIX}{}", ambient.bytes::<32>().map(|byte| format!("{byte:02x}")).concat());
+    let text = format!("{PREFIX}{}", token::new(ambient));
     let key = Key { id: KeyId::new(ambient), site_id, role };
-    let new = NewKey { key, name, hash: hash(&text), created_at: ambient.now() };
+    let new = NewKey { key, name, hash: token::hash(&text), created_at: ambient.now() };
     (text, new)
-}
-
-/// A key is random and long, so a plain hash is enough.
-fn hash(key: &str) -> [u8; 32] {
-    Sha256::digest(key.as_bytes()).into()
 }

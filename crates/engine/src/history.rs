@@ -7,7 +7,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bellwether_domain::history::{Minute, minute_of};
+use bellwether_domain::history::{Minute, hour_of, minute_of};
 use bellwether_domain::id::{GoalId, SiteId, WebhookId};
 use bellwether_domain::time::Timestamp;
 use bellwether_store::{HourOfOutcomes, Settlement, StoreError};
@@ -25,7 +25,6 @@ const INTERVAL: Duration = Duration::from_secs(60);
 const BATCH: usize = 200;
 /// Hours of webhooks that wait to be stored; where they cannot be, those above are not counted.
 const MAX_WAITING: usize = 200_000;
-const SECONDS_PER_HOUR: i64 = 3_600;
 
 /// How attempts ended, not stored yet, by webhook and hour.
 #[derive(Default)]
@@ -37,7 +36,7 @@ impl Outcomes {
         let mut waiting = self.lock();
         for settlement in settlements {
             let Some(attempt) = &settlement.attempt else { continue };
-            let key = (settlement.webhook_id, hour_of(settlement.settled_at));
+            let key = (settlement.webhook_id, hour_of(settlement.settled_at.second()));
             if waiting.len() >= MAX_WAITING && !waiting.contains_key(&key) {
                 continue;
             }
@@ -149,7 +148,7 @@ impl Engine {
         ids: &[WebhookId],
         since: Timestamp,
     ) -> Result<HashMap<WebhookId, Vec<HourOfOutcomes>>, StoreError> {
-        let (from, now) = (hour_of(since), hour_of(self.inner.ambient.now()));
+        let (from, now) = (hour_of(since.second()), hour_of(self.inner.ambient.now().second()));
         let mut outcomes = self.inner.store.outcomes(ids.to_vec(), from).await?;
         for id in ids {
             let hours = outcomes.entry(*id).or_default();
@@ -191,10 +190,6 @@ impl Inner {
 
 fn shown(((id, hour), (succeeded, failed)): ((WebhookId, u32), (u64, u64))) -> (WebhookId, HourOfOutcomes) {
     (id, HourOfOutcomes { hour, succeeded, failed })
-}
-
-fn hour_of(moment: Timestamp) -> u32 {
-    u32::try_from(moment.as_seconds().max(0) / SECONDS_PER_HOUR).unwrap_or(u32::MAX)
 }
 
 fn log(error: StoreError) {

@@ -19,6 +19,7 @@ mod reseal;
 mod salts;
 mod seal;
 pub mod send;
+mod token;
 mod workers;
 
 use std::sync::Arc;

@@ -13,13 +13,12 @@ use bellwether_domain::ambient::Ambient;
 use bellwether_domain::fields::Invalid;
 use bellwether_domain::id::{InvitationId, SessionId, SiteId, UserId};
 use bellwether_store::{Invitation, NewUser, Role, Session, SignedIn, StoreError};
-use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
-use crate::Engine;
 use crate::manage::{ManageError, Result, not_found};
+use crate::{Engine, token};
 
 /// A session ends when nothing is asked for that long.
 const SESSION: Duration = Duration::from_secs(14 * 24 * 3_600);
@@ -68,7 +67,7 @@ pub struct Credentials<'a> {
 impl Door {
     /// With a new setup code, when there is nobody yet.
     pub(crate) fn new(ambient: &Ambient, has_users: bool) -> Self {
-        let code = (!has_users).then(|| token(ambient)[..20].to_owned());
+        let code = (!has_users).then(|| token::new(ambient)[..20].to_owned());
         Self { guesses: Mutex::default(), hashing: Semaphore::new(HASHED_AT_A_TIME), setup_code: Mutex::new(code) }
     }
 
@@ -134,7 +133,7 @@ impl Engine {
     /// Who bears a cookie.
     pub async fn signed_in(&self, cookie: &str) -> std::result::Result<Option<SignedIn>, StoreError> {
         let now = self.inner.ambient.now();
-        let found = self.inner.store.signed_in(hash(cookie), now).await?;
+        let found = self.inner.store.signed_in(token::hash(cookie), now).await?;
         if let Some(SignedIn { session, .. }) = &found
             && now.since(session.last_seen_at) >= TOUCH_INTERVAL
         {
@@ -172,10 +171,10 @@ impl Engine {
 
     /// Makes a link by which somebody becomes a member of a site; returns what goes into the link.
     pub async fn invite(&self, site_id: SiteId, role: Role) -> Result<String> {
-        let (token, now) = (token(&self.inner.ambient), self.inner.ambient.now());
+        let (token, now) = (token::new(&self.inner.ambient), self.inner.ambient.now());
         let id = InvitationId::new(&self.inner.ambient);
         let invitation = Invitation { id, site_id, role, created_at: now, expires_at: now + INVITATION };
-        let added = self.inner.store.add_invitation(invitation, hash(&token), MAX_INVITATIONS_PER_SITE).await;
+        let added = self.inner.store.add_invitation(invitation, token::hash(&token), MAX_INVITATIONS_PER_SITE).await;
         added.map_err(|error| match error {
             StoreError::TooMany(most) => Invalid::field("invitations", format!("must be at most {most} a site")).into(),
             error => not_found(error),
@@ -185,12 +184,12 @@ impl Engine {
 
     /// The invitation behind a link.
     pub async fn invitation(&self, token: &str) -> std::result::Result<Option<Invitation>, StoreError> {
-        self.inner.store.find_invitation(hash(token), self.inner.ambient.now()).await
+        self.inner.store.find_invitation(token::hash(token), self.inner.ambient.now()).await
     }
 
     /// Makes a person who has an account a member by an invitation; returns the site.
     pub async fn accept(&self, token: &str, user_id: UserId) -> Result<SiteId> {
-        let accepted = self.inner.store.accept_invitation(hash(token), user_id, None, self.inner.ambient.now()).await;
+        let accepted = self.inner.store.accept_invitation(token::hash(token), user_id, None, self.inner.ambient.now()).await;
         accepted.map_err(not_found)
     }
 
@@ -198,7 +197,7 @@ impl Engine {
     pub async fn accept_as_new(&self, token: &str, credentials: Credentials<'_>) -> Result<(SiteId, String)> {
         let user = self.new_user(&credentials, false).await?;
         let id = user.id;
-        let accepted = self.inner.store.accept_invitation(hash(token), id, Some(user), self.inner.ambient.now()).await;
+        let accepted = self.inner.store.accept_invitation(token::hash(token), id, Some(user), self.inner.ambient.now()).await;
         let site_id = accepted.map_err(|error| match error {
             StoreError::Exists => Invalid::field("email", "has an account already: sign in, then open the link again").into(),
             error => not_found(error),
@@ -222,11 +221,11 @@ impl Engine {
     }
 
     async fn begin_session(&self, user_id: UserId, device: &str) -> std::result::Result<String, StoreError> {
-        let (token, now) = (token(&self.inner.ambient), self.inner.ambient.now());
+        let (token, now) = (token::new(&self.inner.ambient), self.inner.ambient.now());
         let device = device.chars().filter(|letter| !letter.is_control()).take(MAX_DEVICE_CHARS).collect();
         let id = SessionId::new(&self.inner.ambient);
         let session = Session { id, device, created_at: now, last_seen_at: now, expires_at: now + SESSION };
-        self.inner.store.add_session(user_id, hash(&token), session).await?;
+        self.inner.store.add_session(user_id, token::hash(&token), session).await?;
         Ok(token)
     }
 
@@ -265,13 +264,4 @@ impl Engine {
 #[expect(clippy::expect_used, reason = "the parameters and the length of the salt are constant and good")]
 pub fn hash_password(password: &str, salt: [u8; 16]) -> String {
     Argon2::default().hash_password_with_salt(password.as_bytes(), &salt).expect("a hash").to_string()
-}
-
-fn token(ambient: &Ambient) -> String {
-    ambient.bytes::<32>().map(|byte| format!("{byte:02x}")).concat()
-}
-
-/// What is random and long needs no slow hash.
-fn hash(token: &str) -> [u8; 32] {
-    Sha256::digest(token.as_bytes()).into()
 }

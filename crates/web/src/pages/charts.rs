@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use bellwether_domain::history::{MINUTE_SECONDS, Point, Preview};
+use bellwether_domain::history::{MINUTE_SECONDS, Point, Preview, hour_of};
 use bellwether_domain::time::Timestamp;
 use bellwether_engine::HourOfOutcomes;
 
@@ -17,7 +17,6 @@ const NAMED: usize = 10;
 
 /// Hours of a chart.
 const HOURS: u32 = 24;
-const SECONDS_PER_HOUR: i64 = 3_600;
 /// Of one bar with the gap behind it, and of the bar alone.
 const STEP: f64 = 10.0;
 const WIDTH: f64 = 7.0;
@@ -53,7 +52,7 @@ impl Health {
 
     /// The hours up to the one of `now`.
     pub(super) fn of(hours: &[HourOfOutcomes], now: Timestamp) -> Self {
-        let first = hour_of(now).saturating_sub(HOURS - 1);
+        let first = hour_of(now.second()).saturating_sub(HOURS - 1);
         let hours = || hours.iter().filter(|hour| (first..first + HOURS).contains(&hour.hour));
         let most = hours().map(|hour| hour.succeeded.max(hour.failed)).max().unwrap_or(0);
         let bars = hours().flat_map(|hour| {
@@ -69,11 +68,6 @@ impl Health {
             failed: hours().map(|hour| hour.failed).sum(),
         }
     }
-}
-
-/// The hour of a moment, counted from 1970.
-pub(super) fn hour_of(moment: Timestamp) -> u32 {
-    u32::try_from(moment.as_seconds().max(0) / SECONDS_PER_HOUR).unwrap_or(u32::MAX)
 }
 
 fn height(number: u64, most: u64, full: f64) -> f64 {
@@ -160,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_day_of_attempts_is_drawn_by_its_highest_hour() {
-        let now = Timestamp::from_micros(1_000 * SECONDS_PER_HOUR * 1_000_000);
+        let now = moment(1_000 * 60);
         let hour = |hour, succeeded, failed| HourOfOutcomes { hour, succeeded, failed };
         let hours = [hour(976, 9_999, 0), hour(977, 10, 0), hour(1_000, 1_000, 500)];
         let health = Health::of(&hours, now);
