@@ -1,6 +1,6 @@
-//! Whose address an event comes from, when proxies may stand between.
+//! Whose address a request comes from, when proxies may stand between.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -17,6 +17,16 @@ pub fn address<'a>(peer: IpAddr, trusted: &[IpNet], header: impl Fn(&'static str
     }
     let forwarded = HEADERS.iter().find_map(|name| Some(forwarded(name, header(name)?)).filter(|text| !text.is_empty()));
     forwarded.map_or_else(|| peer.to_string(), str::to_owned)
+}
+
+/// The network of a client's address, as far as it is one client's own: an address of IPv4, and the first 64 bits of one of IPv6.
+/// What is no address is all one network, 0.0.0.0.
+pub fn network(address: &str) -> IpAddr {
+    match address.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(IpAddr::V6(address)) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        Ok(address) => address,
+        Err(_) => Ipv4Addr::UNSPECIFIED.into(),
+    }
 }
 
 fn forwarded<'a>(name: &str, value: &'a str) -> &'a str {
@@ -75,6 +85,19 @@ mod tests {
         ];
         for (headers, expected) in cases {
             assert_eq!(ask("10.0.0.9", headers), expected);
+        }
+    }
+
+    #[test]
+    fn a_network_is_what_one_client_has_for_itself() {
+        let cases = [
+            ("203.0.113.7", "203.0.113.7"),
+            ("::ffff:203.0.113.7", "203.0.113.7"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("unknown", "0.0.0.0"),
+        ];
+        for (address, expected) in cases {
+            assert_eq!(network(address).to_string(), expected);
         }
     }
 }

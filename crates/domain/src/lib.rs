@@ -20,6 +20,7 @@ pub mod endpoint;
 pub mod event;
 pub mod fields;
 pub mod goal;
+pub mod guess;
 pub mod headers;
 pub mod history;
 pub mod id;

@@ -38,7 +38,7 @@ pub use authorize::{Caller, new_key};
 pub use changes::Watcher;
 pub use detect::{Client, Ingested};
 pub use manage::{ManageError, NewWebhook};
-pub use people::{Credentials, SignInError, hash_password};
+pub use people::{Credentials, Crowded, SignInError, hash_password};
 pub use prune::Pruned;
 pub use registry::{ActiveSite, ActiveWebhook};
 pub use replay::Progress;

@@ -22,6 +22,7 @@ use tracing::warn;
 
 use crate::Engine;
 use crate::dispatch::GivenUp;
+use crate::people::Crowded;
 use crate::registry::{ActiveSite, ActiveWebhook, SiteParts};
 
 const CANCELLED_PER_WRITE: usize = 1_000;
@@ -40,6 +41,9 @@ pub enum ManageError {
     /// There is nothing of that name.
     #[error("there is nothing here")]
     NotFound,
+    /// A password could not be hashed now.
+    #[error(transparent)]
+    Crowded(#[from] Crowded),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),

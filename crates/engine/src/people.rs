@@ -1,21 +1,24 @@
 //! People: the first of them, signing in and out, and who has a part in which site.
 //!
-//! What is in a cookie or in a link is random and long, is shown once, and is kept as a hash. Passwords are hashed by Argon2, few at a
-//! time, since each takes much memory.
+//! [`hashing`] says who may have a password hashed, and when. A guess at a password is counted before the password is looked at.
 
+mod hashing;
+
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use argon2::Argon2;
-use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
-use bellwether_domain::account::{Guesses, check_password, parse_email};
+use bellwether_domain::account::{check_password, parse_email};
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::fields::Invalid;
+use bellwether_domain::guess::{Guess, Guesses};
 use bellwether_domain::id::{InvitationId, SessionId, SiteId, UserId};
-use bellwether_store::{Invitation, NewUser, Role, Session, SignedIn, StoreError};
+use bellwether_store::{Invitation, NewUser, Role, Session, SignedIn, StoreError, User};
 use subtle::ConstantTimeEq as _;
-use tokio::sync::Semaphore;
 use tracing::{info, warn};
+
+use hashing::Hashing;
+pub use hashing::{Crowded, hash_password};
 
 use crate::manage::{ManageError, Result, not_found};
 use crate::{Engine, token};
@@ -27,15 +30,13 @@ const TOUCH_INTERVAL: Duration = Duration::from_secs(300);
 const INVITATION: Duration = Duration::from_secs(7 * 24 * 3_600);
 const MAX_INVITATIONS_PER_SITE: usize = 50;
 const MAX_DEVICE_CHARS: usize = 255;
-/// How many passwords are hashed at a time.
-const HASHED_AT_A_TIME: usize = 2;
 /// What is compared with when there is no such account, so that this takes as long.
 const NOBODYS_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// What signing in needs, beside the tables.
 pub(crate) struct Door {
     guesses: Mutex<Guesses>,
-    hashing: Semaphore,
+    hashing: Hashing,
     /// Lets whoever has it make the first account; none once there is one.
     setup_code: Mutex<Option<String>>,
 }
@@ -49,6 +50,9 @@ pub enum SignInError {
     /// There were too many mistakes.
     #[error("there were too many mistakes: try again in {} s", .0.as_secs())]
     Wait(Duration),
+    /// The password was not looked at.
+    #[error(transparent)]
+    Crowded(#[from] Crowded),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -68,7 +72,8 @@ impl Door {
     /// With a new setup code, when there is nobody yet.
     pub(crate) fn new(ambient: &Ambient, has_users: bool) -> Self {
         let code = (!has_users).then(|| token::new(ambient)[..20].to_owned());
-        Self { guesses: Mutex::default(), hashing: Semaphore::new(HASHED_AT_A_TIME), setup_code: Mutex::new(code) }
+        let guesses = Mutex::new(Guesses::new(ambient.bytes()));
+        Self { guesses, hashing: Hashing::new(), setup_code: Mutex::new(code) }
     }
 
     fn guesses(&self) -> MutexGuard<'_, Guesses> {
@@ -107,23 +112,28 @@ impl Engine {
         Ok(self.begin_session(id, credentials.device).await?)
     }
 
-    /// Signs somebody in; returns what goes into the cookie.
-    pub async fn sign_in(&self, credentials: Credentials<'_>) -> std::result::Result<String, SignInError> {
-        let email = credentials.email.trim().to_lowercase();
-        if let Some(pause) = self.inner.door.guesses().pause(&email, self.inner.ambient.now()) {
-            return Err(SignInError::Wait(pause));
-        }
+    /// Signs somebody in who comes from a network; returns what goes into the cookie.
+    pub async fn sign_in(&self, who: Credentials<'_>, network: IpAddr) -> std::result::Result<String, SignInError> {
+        let user = self.who_is(&who, network).await?;
+        info!(user = %user.id, "signed in");
+        Ok(self.begin_session(user.id, who.device).await?)
+    }
+
+    /// Whose address and password these are.
+    async fn who_is(&self, who: &Credentials<'_>, network: IpAddr) -> std::result::Result<User, SignInError> {
+        let email = parse_email(who.email).map_err(|_| SignInError::Wrong)?;
         let found = self.inner.store.user_by_email(email.clone()).await?;
+        let place = self.inner.door.hashing.place()?;
+        let guess = Guess::SignIn { email: &email, has_account: found.is_some(), network };
+        self.inner.door.guesses().begin(&guess, self.inner.ambient.now()).map_err(SignInError::Wait)?;
         let hash = found.as_ref().map_or(NOBODYS_HASH, |(_, hash)| hash).to_owned();
-        let is_right = self.verify(credentials.password.to_owned(), hash).await;
+        let is_right = place.verify(who.password.to_owned(), hash).await;
         match found {
             Some((user, _)) if is_right => {
-                self.inner.door.guesses().note_right(&email);
-                info!(user = %user.id, "signed in");
-                Ok(self.begin_session(user.id, credentials.device).await?)
+                self.inner.door.guesses().note_right(&guess);
+                Ok(user)
             }
             _ => {
-                self.inner.door.guesses().note_wrong(&email, self.inner.ambient.now());
                 warn!("somebody could not be signed in");
                 Err(SignInError::Wrong)
             }
@@ -154,19 +164,25 @@ impl Engine {
 
     /// Changes a person's password, and signs them out everywhere else.
     pub async fn change_password(&self, who: &SignedIn, old: &str, new: &str) -> Result<()> {
-        let pause = self.inner.door.guesses().pause(&who.user.email, self.inner.ambient.now());
-        if let Some(pause) = pause {
-            let sentence = format!("was wrong too often: try again in {} s", pause.as_secs());
-            return Err(Invalid::field("old_password", sentence).into());
-        }
-        let found = self.inner.store.user_by_email(who.user.email.clone()).await?.ok_or(ManageError::NotFound)?;
-        if !self.verify(old.to_owned(), found.1).await {
-            self.inner.door.guesses().note_wrong(&who.user.email, self.inner.ambient.now());
+        self.check_own_password(who, old).await?;
+        check_password(new, &who.user.email).map_err(|sentence| Invalid::field("password", sentence))?;
+        let hash = self.hash_password(new).await?;
+        self.inner.store.change_password(who.user.id, hash, Some(who.session.id)).await.map_err(not_found)
+    }
+
+    /// Whether somebody who is signed in knows the password.
+    async fn check_own_password(&self, who: &SignedIn, password: &str) -> Result<()> {
+        let (_, hash) = self.inner.store.user_by_email(who.user.email.clone()).await?.ok_or(ManageError::NotFound)?;
+        let place = self.inner.door.hashing.place()?;
+        let guess = Guess::Within(who.session.id);
+        let begun = self.inner.door.guesses().begin(&guess, self.inner.ambient.now());
+        let sentence = |pause: Duration| format!("was wrong too often: try again in {} s", pause.as_secs());
+        begun.map_err(|pause| Invalid::field("old_password", sentence(pause)))?;
+        if !place.verify(password.to_owned(), hash).await {
             return Err(Invalid::field("old_password", "is wrong").into());
         }
-        check_password(new, &who.user.email).map_err(|sentence| Invalid::field("password", sentence))?;
-        let hash = self.hash_password(new.to_owned()).await;
-        self.inner.store.change_password(who.user.id, hash, Some(who.session.id)).await.map_err(not_found)
+        self.inner.door.guesses().note_right(&guess);
+        Ok(())
     }
 
     /// Makes a link by which somebody becomes a member of a site; returns what goes into the link.
@@ -235,33 +251,13 @@ impl Engine {
         let checked = check_password(credentials.password, &email);
         checked.unwrap_or_else(|sentence| invalid.add("password", sentence));
         let email = invalid.or(email)?;
-        let password_hash = self.hash_password(credentials.password.to_owned()).await;
+        let password_hash = self.hash_password(credentials.password).await?;
         let (id, created_at) = (UserId::new(&self.inner.ambient), self.inner.ambient.now());
         Ok(NewUser { id, email, password_hash, owner, created_at })
     }
 
-    async fn verify(&self, password: String, hash: String) -> bool {
-        let verify = move || {
-            let parsed = argon2::password_hash::phc::PasswordHash::new(&hash);
-            parsed.is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
-        };
-        self.hashing(verify).await
+    async fn hash_password(&self, password: &str) -> Result<String> {
+        let salt = self.inner.ambient.bytes();
+        Ok(self.inner.door.hashing.place()?.hash(password.to_owned(), salt).await)
     }
-
-    async fn hash_password(&self, password: String) -> String {
-        let salt = self.inner.ambient.bytes::<16>();
-        self.hashing(move || hash_password(&password, salt)).await
-    }
-
-    #[expect(clippy::expect_used, reason = "nothing closes the semaphore, and hashing does not panic")]
-    async fn hashing<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        let _permit = self.inner.door.hashing.acquire().await.expect("a semaphore that stays open");
-        tokio::task::spawn_blocking(work).await.expect("hashing that ends")
-    }
-}
-
-/// A password's hash, in the format of PHC strings.
-#[expect(clippy::expect_used, reason = "the parameters and the length of the salt are constant and good")]
-pub fn hash_password(password: &str, salt: [u8; 16]) -> String {
-    Argon2::default().hash_password_with_salt(password.as_bytes(), &salt).expect("a hash").to_string()
 }

@@ -3,7 +3,7 @@
 //! A 202 promises that every delivery which the event sets off is on disk.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -14,20 +14,18 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use bellwether_domain::client;
 use bellwether_domain::event::{Event, Rejection};
 use bellwether_engine::Client;
 
-use crate::App;
 use crate::input::{self, BodyError};
-use crate::server::Peer;
+use crate::{App, client};
 
 const MAX_BODY_BYTES: usize = 1_000_000;
 const DROPPED: HeaderName = HeaderName::from_static("x-plausible-dropped");
 
 /// Takes an event, for the router.
 pub(crate) async fn receive(State(app): State<App>, request: Request) -> Response {
-    let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(peer)| peer.ip());
+    let peer = client::peer(request.extensions());
     take(&app, peer, request).await
 }
 
@@ -67,8 +65,7 @@ pub(crate) async fn preflight() -> Response {
 }
 
 async fn ingest(app: &App, event: &Event, headers: &HeaderMap, peer: IpAddr) -> Response {
-    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let address = client::address(peer, &app.settings.trusted_proxies, |name| text(HeaderName::from_static(name)));
+    let address = client::address(app, peer, headers);
     let user_agent = headers.get(USER_AGENT).map(|value| readable(value.as_bytes())).unwrap_or_default();
     let client = Client { user_agent: &user_agent, address: &address };
     match app.engine.ingest(event, &client).await {

@@ -4,6 +4,7 @@
 //! event or a webhook means is decided elsewhere.
 
 mod access;
+mod client;
 mod deliveries;
 mod events;
 mod goals;

@@ -24,7 +24,9 @@ mod words;
 use askama::Template;
 use axum::Router;
 use axum::extract::Request;
-use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
@@ -186,5 +188,7 @@ async fn in_pages(request: Request, next: Next) -> Response {
         let next = form_urlencoded::byte_serialize(path.as_bytes()).collect::<String>();
         return go_to(&if is_read { format!("/sign-in?next={next}") } else { "/sign-in".to_owned() });
     }
-    problem_page(status, told)
+    let mut page = problem_page(status, told);
+    page.headers_mut().extend(response.headers_mut().remove(RETRY_AFTER).map(|after| (RETRY_AFTER, after)));
+    page
 }

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bellwether_domain::fields::Invalid;
-use bellwether_engine::ManageError;
+use bellwether_engine::{Crowded, ManageError};
 use bellwether_store::StoreError;
 use serde::Serialize;
 use tracing::error;
@@ -34,6 +34,8 @@ pub(crate) enum Problem {
     Invalid(Invalid),
     /// The database cannot be used now.
     Unavailable(StoreError),
+    /// Too many people sign in at a time.
+    Crowded(Crowded),
 }
 
 /// What a problem's answer says, for those who say it otherwise.
@@ -68,7 +70,7 @@ impl Problem {
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "Content too large"),
             Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type"),
             Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "Validation failed"),
-            Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "Service unavailable"),
+            Self::Unavailable(_) | Self::Crowded(_) => (StatusCode::SERVICE_UNAVAILABLE, "Service unavailable"),
         }
     }
 
@@ -83,6 +85,7 @@ impl Problem {
             Self::UnsupportedMediaType => "the body must be sent as application/json".to_owned(),
             Self::Invalid(invalid) => invalid.to_string(),
             Self::Unavailable(_) => "the database cannot be used at the moment; nothing was changed".to_owned(),
+            Self::Crowded(crowded) => crowded.to_string(),
         }
     }
 }
@@ -106,7 +109,7 @@ impl IntoResponse for Problem {
             Self::Unauthorized => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Self::Unavailable(_) => {
+            Self::Unavailable(_) | Self::Crowded(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
             }
             _ => {}
@@ -122,6 +125,7 @@ impl From<ManageError> for Problem {
             ManageError::Conflict(sentence) => Self::Conflict(sentence),
             ManageError::NotFound => Self::NotFound,
             ManageError::Store(error) => Self::Unavailable(error),
+            ManageError::Crowded(crowded) => Self::Crowded(crowded),
         }
     }
 }

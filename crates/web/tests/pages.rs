@@ -9,6 +9,7 @@ use bellwether_domain::delivery::Status;
 use bellwether_domain::id::{DeliveryId, ReplayId};
 use bellwether_domain::time::Timestamp;
 use bellwether_store::{Replay, ReplayFilter};
+use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::support::{Browser, NOWHERE, OWNER, PASSWORD, Past, Server, fill};
@@ -151,6 +152,39 @@ async fn guessing_is_slowed_down() {
     browser.sign_in("other@example.com", "wrong").await.html(422);
     server.clock.advance(Duration::from_secs(30));
     browser.sign_in(OWNER, PASSWORD).await.sent_to("/sites");
+}
+
+#[tokio::test]
+async fn nobody_is_kept_out_by_guesses_from_elsewhere() {
+    let server = Server::start_behind(&["0.0.0.0/32".parse().expect("a network")]).await;
+    let owner = Browser::of_owner(&server).await;
+    let from = |address: &'static str| Browser::new(&server).behind(address);
+    for _ in 0..5 {
+        from("2001:db8:1:2::3").sign_in(OWNER, "wrong").await.html(422);
+    }
+    from("2001:db8:1:2::4").sign_in(OWNER, PASSWORD).await.html(429);
+    from("2001:db8:1:3::4").sign_in(OWNER, PASSWORD).await.sent_to("/sites");
+
+    // Guesses at the password of a session count by themselves.
+    let change =
+        async |old| owner.post("/account/password", &[("old_password", old), ("password", "green-badgers-whistle-9")]).await;
+    for _ in 0..5 {
+        assert!(change("wrong").await.html(422).contains("Old password is wrong."));
+    }
+    assert!(change(PASSWORD).await.html(422).contains("Old password was wrong too often: try again in 30 s."));
+    from("203.0.113.7").sign_in(OWNER, PASSWORD).await.sent_to("/sites");
+    server.clock.advance(Duration::from_secs(30));
+    change(PASSWORD).await.html(200);
+}
+
+#[tokio::test]
+async fn whoever_comes_to_a_crowded_door_is_asked_to_try_again() {
+    let server = Server::start().await;
+    let browsers: Vec<_> = (0..100).map(|number| (Browser::new(&server), format!("{number}@example.com"))).collect();
+    let answers = join_all(browsers.iter().map(|(browser, email)| browser.sign_in(email, PASSWORD))).await;
+    let refused = answers.iter().find(|answer| answer.status == 503).expect("one of a hundred at once");
+    assert!(refused.html(503).contains("too many people are signing in: try again in a few seconds"), "{}", refused.text());
+    assert_eq!(refused.header("retry-after"), Some("5"));
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod detection;
 mod history;
 mod log;
 mod logging;
+mod people;
 mod replay;
 mod restart;
 mod retention;

@@ -12,6 +12,7 @@ use super::form::{Form, again};
 use super::{Page, Shell, go_to};
 use crate::App;
 use crate::access::{Person, set_session_cookie};
+use crate::client::Network;
 use crate::problem::Problem;
 
 #[derive(Deserialize)]
@@ -36,15 +37,21 @@ pub(crate) async fn show(State(app): State<App>, Query(Next { next }): Query<Nex
 }
 
 /// Signs somebody in, and goes on to where they wanted to go.
-pub(crate) async fn sign_in(State(app): State<App>, headers: HeaderMap, form: Form) -> Result<Response, Problem> {
+pub(crate) async fn sign_in(
+    State(app): State<App>,
+    Network(network): Network,
+    headers: HeaderMap,
+    form: Form,
+) -> Result<Response, Problem> {
     let device = device(&headers);
     let credentials = Credentials { email: form.value("email"), password: form.value("password"), device: &device };
-    match app.engine.sign_in(credentials).await {
+    match app.engine.sign_in(credentials, network).await {
         Ok(cookie) => {
             let next = Some(form.value("next")).filter(|next| is_here(next)).unwrap_or("/sites");
             Ok(([(SET_COOKIE, set_session_cookie(&app, Some(&cookie)))], go_to(next)).into_response())
         }
         Err(SignInError::Store(error)) => Err(error.into()),
+        Err(SignInError::Crowded(crowded)) => Err(Problem::Crowded(crowded)),
         Err(error) => {
             let form = form.with_error("", error.to_string());
             let page = Page(SignIn { shell: Shell::of(None), form });

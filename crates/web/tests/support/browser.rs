@@ -17,12 +17,19 @@ const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 
 pub(crate) struct Browser<'a> {
     server: &'a Server,
     cookie: RefCell<Option<String>>,
+    /// For which address a proxy says that it asks.
+    address: Option<&'static str>,
 }
 
 impl<'a> Browser<'a> {
     /// One that nobody is signed in with.
     pub(crate) fn new(server: &'a Server) -> Self {
-        Self { server, cookie: RefCell::default() }
+        Self { server, cookie: RefCell::default(), address: None }
+    }
+
+    /// The same behind a proxy, at this address.
+    pub(crate) fn behind(self, address: &'static str) -> Self {
+        Self { address: Some(address), ..self }
     }
 
     /// One whose user is the owner; makes the account if there is none.
@@ -84,6 +91,9 @@ impl<'a> Browser<'a> {
         let mut request = request.header(USER_AGENT, FIREFOX);
         if let Some(cookie) = &*self.cookie.borrow() {
             request = request.header(COOKIE, format!("other=1; {cookie}"));
+        }
+        if let Some(address) = self.address {
+            request = request.header("x-forwarded-for", address);
         }
         let answer = self.server.send(request.body(body).expect("a request")).await;
         if let Some(set) = answer.header("set-cookie") {
