@@ -97,7 +97,8 @@ impl Server {
             Engine::start(store, ambient, settings, resolver, &workers).await.map_err(|error| not_started(path, error))?;
         let web_shutdown = CancellationToken::new();
         let base_url = config.base_url.clone().unwrap_or_else(|| base_url_of(address));
-        let setup_url = engine.setup_code().and_then(|code| base_url.join(&format!("setup?code={code}")).ok());
+        let setup_code = engine.setup_code().await.map_err(|error| at(path, &error))?;
+        let setup_url = setup_code.and_then(|code| base_url.join(&format!("setup?code={code}")).ok());
         let web_settings = bellwether_web::Settings { base_url, trusted_proxies: config.trusted_proxies.clone() };
         let (serving, shutdown) = (engine.clone(), web_shutdown.clone());
         let ends_everything = workers.shutdown().clone().drop_guard();

@@ -342,11 +342,16 @@ impl Engine {
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let (engine, work) = (self.clone(), work(self.clone()));
-        let changing = async move {
+        self.finish(async move {
             let _changing = engine.inner.changing.of(site_id).lock().await;
             work.await
-        };
-        self.inner.workers.finish(changing).await.unwrap_or(Err(ManageError::Store(StoreError::Closed)))
+        })
+        .await
+    }
+
+    /// Does work to its end, although whoever asked for it may go away.
+    pub(crate) async fn finish<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        self.inner.workers.finish(work).await.unwrap_or(Err(ManageError::Store(StoreError::Closed)))
     }
 
     pub(crate) fn site(&self, id: SiteId) -> Result<Arc<ActiveSite>> {

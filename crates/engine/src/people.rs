@@ -15,7 +15,7 @@ use bellwether_domain::guess::{Guess, Guesses};
 use bellwether_domain::id::{InvitationId, SessionId, SiteId, UserId};
 use bellwether_store::{Invitation, NewUser, Role, Session, SignedIn, StoreError, User};
 use subtle::ConstantTimeEq as _;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use hashing::Hashing;
 pub use hashing::{Crowded, hash_password};
@@ -37,7 +37,7 @@ const NOBODYS_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAA
 pub(crate) struct Door {
     guesses: Mutex<Guesses>,
     hashing: Hashing,
-    /// Lets whoever has it make the first account; none once there is one.
+    /// Lets whoever has it make the first account; none once it is known that there is one.
     setup_code: Mutex<Option<String>>,
 }
 
@@ -86,30 +86,38 @@ impl Door {
 }
 
 impl Engine {
-    /// What lets whoever has it make the first account; none when there is one.
-    pub fn setup_code(&self) -> Option<String> {
-        self.inner.door.code().clone()
+    /// What lets whoever has it make the first account; none once there is one, whoever made it.
+    pub async fn setup_code(&self) -> std::result::Result<Option<String>, StoreError> {
+        let code = self.inner.door.code().clone();
+        // Other processes make accounts too.
+        if code.is_some() && self.inner.store.has_users().await? {
+            self.inner.door.code().take();
+            return Ok(None);
+        }
+        Ok(code)
     }
 
     /// Whether `code` lets somebody make the first account.
-    pub fn is_setup_code(&self, code: &str) -> bool {
-        self.inner.door.code().as_ref().is_some_and(|right| right.as_bytes().ct_eq(code.as_bytes()).into())
+    pub async fn is_setup_code(&self, code: &str) -> std::result::Result<bool, StoreError> {
+        Ok(self.setup_code().await?.is_some_and(|right| right.as_bytes().ct_eq(code.as_bytes()).into()))
     }
 
     /// Makes the first account, an owner's, and signs the person in; returns what goes into the cookie.
     pub async fn set_up(&self, code: &str, credentials: Credentials<'_>) -> Result<String> {
-        if !self.is_setup_code(code) {
+        if !self.is_setup_code(code).await? {
             return Err(ManageError::NotFound);
         }
         let user = self.new_user(&credentials, true).await?;
-        let id = user.id;
-        self.inner.store.add_first_user(user).await.map_err(|error| match error {
-            StoreError::Exists => ManageError::Conflict("there is an owner already"),
-            error => error.into(),
-        })?;
-        self.inner.door.code().take();
-        info!(user = %id, "the first account was made");
-        Ok(self.begin_session(id, credentials.device).await?)
+        let (engine, id, device) = (self.clone(), user.id, credentials.device.to_owned());
+        self.finish(async move {
+            engine.inner.store.add_first_user(user).await.map_err(|error| match error {
+                StoreError::Exists => ManageError::Conflict("there is an owner already"),
+                error => error.into(),
+            })?;
+            info!(user = %id, "the first account was made");
+            Ok(engine.begin_session(id, &device).await?)
+        })
+        .await
     }
 
     /// Signs somebody in who comes from a network; returns what goes into the cookie.
@@ -146,8 +154,10 @@ impl Engine {
         let found = self.inner.store.signed_in(token::hash(cookie), now).await?;
         if let Some(SignedIn { session, .. }) = &found
             && now.since(session.last_seen_at) >= TOUCH_INTERVAL
+            && let Err(error) = self.inner.store.touch_session(session.id, now, now + SESSION).await
         {
-            self.inner.store.touch_session(session.id, now, now + SESSION).await?;
+            // Whoever only looks can do without.
+            error!(%error, session = %session.id, "it cannot be noted that a session is in use");
         }
         Ok(found)
     }
@@ -212,13 +222,16 @@ impl Engine {
     /// Makes an account and a member by an invitation, and signs the person in; returns the site, and what goes into the cookie.
     pub async fn accept_as_new(&self, token: &str, credentials: Credentials<'_>) -> Result<(SiteId, String)> {
         let user = self.new_user(&credentials, false).await?;
-        let id = user.id;
-        let accepted = self.inner.store.accept_invitation(token::hash(token), id, Some(user), self.inner.ambient.now()).await;
-        let site_id = accepted.map_err(|error| match error {
-            StoreError::Exists => Invalid::field("email", "has an account already: sign in, then open the link again").into(),
-            error => not_found(error),
-        })?;
-        Ok((site_id, self.begin_session(id, credentials.device).await?))
+        let (engine, id, device, token) = (self.clone(), user.id, credentials.device.to_owned(), token::hash(token));
+        self.finish(async move {
+            let accepted = engine.inner.store.accept_invitation(token, id, Some(user), engine.inner.ambient.now()).await;
+            let site_id = accepted.map_err(|error| match error {
+                StoreError::Exists => Invalid::field("email", "has an account already: sign in, then open the link again").into(),
+                error => not_found(error),
+            })?;
+            Ok((site_id, engine.begin_session(id, &device).await?))
+        })
+        .await
     }
 
     /// Changes what a member may do.

@@ -6,9 +6,10 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::Request;
 use bellwether_domain::delivery::Status;
-use bellwether_domain::id::{DeliveryId, ReplayId};
+use bellwether_domain::id::{DeliveryId, ReplayId, UserId};
 use bellwether_domain::time::Timestamp;
-use bellwether_store::{Replay, ReplayFilter};
+use bellwether_engine::hash_password;
+use bellwether_store::{NewUser, Replay, ReplayFilter};
 use futures_util::future::join_all;
 use serde_json::json;
 
@@ -82,7 +83,7 @@ async fn site(server: &Server) -> String {
 #[tokio::test]
 async fn the_first_account_is_for_whoever_has_the_code() {
     let server = Server::start().await;
-    let code = server.engine.setup_code().expect("a code");
+    let code = server.engine.setup_code().await.expect("an answer").expect("a code");
     let browser = Browser::new(&server);
     browser.get("/sign-in").await.sent_to("/setup");
     assert!(browser.get("/setup").await.html(200).contains("Open the link that the server printed"));
@@ -108,10 +109,36 @@ async fn the_first_account_is_for_whoever_has_the_code() {
         assert!(cookie.contains(part), "{cookie}");
     }
     assert!(browser.get("/sites").await.html(200).contains(OWNER));
-    assert_eq!(server.engine.setup_code(), None);
     Browser::new(&server).get(&format!("/setup?code={code}")).await.sent_to("/sign-in");
     let again = [("code", code.as_str()), ("email", "b@example.com"), ("password", PASSWORD)];
     Browser::new(&server).post("/setup", &again).await.html(404);
+}
+
+#[tokio::test]
+async fn the_first_account_may_be_made_elsewhere() {
+    let server = Server::start().await;
+    let code = server.engine.setup_code().await.expect("an answer").expect("a code");
+    let browser = Browser::new(&server);
+    browser.get("/sign-in").await.sent_to("/setup");
+    let (ambient, password_hash) = (server.engine.ambient(), hash_password(PASSWORD, [1; 16]));
+    let (id, email) = (UserId::new(ambient), OWNER.to_owned());
+    let owner = NewUser { id, email, password_hash, owner: true, created_at: ambient.now() };
+    server.engine.store().add_user(owner).await.expect("an account");
+    browser.get("/sign-in").await.html(200);
+    browser.get(&format!("/setup?code={code}")).await.sent_to("/sign-in");
+    browser.post("/setup", &[("code", &code), ("email", "b@example.com"), ("password", PASSWORD)]).await.html(404);
+    browser.sign_in(OWNER, PASSWORD).await.sent_to("/sites");
+}
+
+#[tokio::test]
+async fn whoever_is_signed_in_stays_so_while_nothing_can_be_written() {
+    let server = Server::start().await;
+    let browser = Browser::of_owner(&server).await;
+    let forbid = server.engine.store().write(|connection| Ok(connection.execute_batch("PRAGMA query_only = ON")?));
+    forbid.await.expect("a change");
+    server.clock.advance(Duration::from_secs(600));
+    browser.get("/sites").await.html(200);
+    browser.post("/sites", &[("domain", "example.com")]).await.html(503);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use bellwether_domain::id::UserId;
 use bellwether_engine::{Credentials, SignInError};
 use bellwether_store::NewUser;
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 
 use crate::rig::Rig;
@@ -24,6 +25,24 @@ impl Rig {
         let (id, email, created_at) = (UserId::new(&self.ambient), OWNER.to_owned(), self.ambient.now());
         self.engine.store().add_user(NewUser { id, email, password_hash, owner: true, created_at }).await.expect("an account");
     }
+}
+
+#[tokio::test]
+async fn the_first_account_is_whole_although_whoever_makes_it_goes_away() {
+    let rig = Rig::start().await;
+    let code = rig.engine.setup_code().await.expect("an answer").expect("a code");
+    let credentials = Credentials { email: OWNER, password: PASSWORD, device: "Firefox on Linux" };
+    let mut making = Box::pin(rig.engine.set_up(&code, credentials));
+    let store = rig.engine.store();
+    while !store.has_users().await.expect("an answer") {
+        // Only this lets it go on.
+        let _ = making.as_mut().now_or_never();
+    }
+    drop(making);
+    assert_eq!(rig.engine.setup_code().await.expect("an answer"), None);
+    let (owner, _) = store.user_by_email(OWNER.to_owned()).await.expect("an answer").expect("the owner");
+    rig.workers.stop().await.expect("everything that was begun");
+    assert_eq!(store.sessions(owner.id, rig.ambient.now()).await.expect("sessions").len(), 1);
 }
 
 #[tokio::test]

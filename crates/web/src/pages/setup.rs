@@ -36,14 +36,14 @@ struct Closed {
 }
 
 /// The form, for whoever has the code. Once there is an account, there is nothing here.
-pub(crate) async fn show(State(app): State<App>, Query(Code { code }): Query<Code>) -> Response {
-    match app.engine.setup_code() {
-        None => go_to("/sign-in"),
-        Some(_) if app.engine.is_setup_code(&code) => {
-            Page(Setup { shell: Shell::of(None), code, form: Form::default() }).into_response()
-        }
-        Some(_) => Page(Closed { shell: Shell::of(None) }).into_response(),
+pub(crate) async fn show(State(app): State<App>, Query(Code { code }): Query<Code>) -> Result<Response, Problem> {
+    if app.engine.is_setup_code(&code).await? {
+        return Ok(Page(Setup { shell: Shell::of(None), code, form: Form::default() }).into_response());
     }
+    Ok(match app.engine.setup_code().await? {
+        Some(_) => Page(Closed { shell: Shell::of(None) }).into_response(),
+        None => go_to("/sign-in"),
+    })
 }
 
 /// Makes the account and signs its owner in.

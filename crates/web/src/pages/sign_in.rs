@@ -29,11 +29,11 @@ struct SignIn {
 }
 
 /// The form. Before there is any account, it is about the first.
-pub(crate) async fn show(State(app): State<App>, Query(Next { next }): Query<Next>) -> Response {
-    if app.engine.setup_code().is_some() {
-        return go_to("/setup");
+pub(crate) async fn show(State(app): State<App>, Query(Next { next }): Query<Next>) -> Result<Response, Problem> {
+    if app.engine.setup_code().await?.is_some() {
+        return Ok(go_to("/setup"));
     }
-    Page(SignIn { shell: Shell::of(None), form: Form::of([("next", &next)]) }).into_response()
+    Ok(Page(SignIn { shell: Shell::of(None), form: Form::of([("next", &next)]) }).into_response())
 }
 
 /// Signs somebody in, and goes on to where they wanted to go.

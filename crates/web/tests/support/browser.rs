@@ -35,7 +35,7 @@ impl<'a> Browser<'a> {
     /// One whose user is the owner; makes the account if there is none.
     pub(crate) async fn of_owner(server: &'a Server) -> Self {
         let browser = Self::new(server);
-        match server.engine.setup_code() {
+        match server.engine.setup_code().await.expect("an answer") {
             Some(code) => {
                 let form = [("code", code.as_str()), ("email", OWNER), ("password", PASSWORD)];
                 browser.post("/setup", &form).await.sent_to("/sites");
