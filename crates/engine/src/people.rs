@@ -29,6 +29,8 @@ const SESSION: Duration = Duration::from_secs(14 * 24 * 3_600);
 const TOUCH_INTERVAL: Duration = Duration::from_secs(300);
 const INVITATION: Duration = Duration::from_secs(7 * 24 * 3_600);
 const MAX_INVITATIONS_PER_SITE: usize = 50;
+/// When somebody signs in once more, the session is over that was not used for the longest time.
+const MAX_SESSIONS_PER_PERSON: usize = 50;
 const MAX_DEVICE_CHARS: usize = 255;
 /// What is compared with when there is no such account, so that this takes as long.
 const NOBODYS_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -213,10 +215,15 @@ impl Engine {
         self.inner.store.find_invitation(token::hash(token), self.inner.ambient.now()).await
     }
 
-    /// Makes a person who has an account a member by an invitation; returns the site.
+    /// Makes a person who has an account a member by an invitation; returns the site. Who may do as much already leaves it to others.
     pub async fn accept(&self, token: &str, user_id: UserId) -> Result<SiteId> {
         let accepted = self.inner.store.accept_invitation(token::hash(token), user_id, None, self.inner.ambient.now()).await;
-        accepted.map_err(not_found)
+        accepted.map_err(|error| match error {
+            StoreError::Exists => {
+                ManageError::Conflict("you may do as much here already: the link is still good for somebody else")
+            }
+            error => not_found(error),
+        })
     }
 
     /// Makes an account and a member by an invitation, and signs the person in; returns the site, and what goes into the cookie.
@@ -254,7 +261,7 @@ impl Engine {
         let device = device.chars().filter(|letter| !letter.is_control()).take(MAX_DEVICE_CHARS).collect();
         let id = SessionId::new(&self.inner.ambient);
         let session = Session { id, device, created_at: now, last_seen_at: now, expires_at: now + SESSION };
-        self.inner.store.add_session(user_id, token::hash(&token), session).await?;
+        self.inner.store.add_session(user_id, token::hash(&token), session, MAX_SESSIONS_PER_PERSON).await?;
         Ok(token)
     }
 

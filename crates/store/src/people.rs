@@ -130,10 +130,14 @@ impl Store {
         self.write(change).await
     }
 
-    /// Signs a person in, and forgets the sessions that are over; one transaction.
-    pub async fn add_session(&self, user_id: UserId, hash: [u8; 32], session: Session) -> Result<(), StoreError> {
+    /// Signs a person in, and forgets the sessions that are over, and those above `most` of the person's that were not used for the
+    /// longest time; one transaction.
+    pub async fn add_session(&self, user_id: UserId, hash: [u8; 32], session: Session, most: usize) -> Result<(), StoreError> {
         let add = move |connection: &Connection| {
             prepare(connection, "DELETE FROM sessions WHERE expires_at_us <= $1")?.execute([session.created_at.as_micros()])?;
+            let sql = "DELETE FROM sessions WHERE user_id = $1 AND id NOT IN
+                       (SELECT id FROM sessions WHERE user_id = $1 ORDER BY last_seen_at_us DESC, id DESC LIMIT $2)";
+            prepare(connection, sql)?.execute(params![user_id.as_bytes(), most.saturating_sub(1)])?;
             let sql = "INSERT INTO sessions (id, hash, user_id, device, created_at_us, last_seen_at_us, expires_at_us)
                        VALUES ($1, $2, $3, $4, $5, $6, $7)";
             prepare(connection, sql)?.execute(params![
@@ -276,7 +280,8 @@ impl Store {
     }
 
     /// Makes a person a member by an invitation, which is used up by that, and returns the site; one transaction. A `new` person is
-    /// kept first. Errors: `Gone` without an invitation that can be accepted, `Exists` for a new person's address.
+    /// kept first. Errors: `Gone` without an invitation that can be accepted, `Exists` for a new person's address, and for whoever may
+    /// do as much already.
     pub async fn accept_invitation(
         &self,
         hash: [u8; 32],
@@ -287,6 +292,9 @@ impl Store {
         let accept = move |connection: &Connection| {
             let invitation = select_invitation(connection, hash, now)?.ok_or(StoreError::Gone)?;
             new.iter().try_for_each(|new| insert_user(connection, new))?;
+            if role_on(connection, user_id, invitation.site_id)? >= Some(invitation.role) {
+                return Err(StoreError::Exists);
+            }
             let sql = "INSERT INTO members (user_id, site_id, role, created_at_us) VALUES ($1, $2, $3, $4)
                        ON CONFLICT (user_id, site_id) DO UPDATE SET role = excluded.role";
             let (site_id, role) = (invitation.site_id, invitation.role.name());
@@ -307,6 +315,15 @@ fn insert_user(connection: &Connection, new: &NewUser) -> Result<(), StoreError>
     let (id, created_at) = (new.id.as_bytes(), new.created_at.as_micros());
     prepare(connection, insert)?.execute(params![id, new.email, new.password_hash, new.owner, created_at])?;
     Ok(())
+}
+
+/// What a person may do with a site.
+fn role_on(connection: &Connection, user_id: UserId, site_id: SiteId) -> Result<Option<Role>, StoreError> {
+    let sql = "SELECT CASE WHEN u.owner THEN $1 ELSE m.role END
+               FROM users u LEFT JOIN members m ON m.user_id = u.id AND m.site_id = $2 WHERE u.id = $3";
+    let values = params![Role::Admin.name(), site_id.as_bytes(), user_id.as_bytes()];
+    let name: Option<String> = prepare(connection, sql)?.query_row(values, |row| row.get(0)).optional()?.flatten();
+    name.map(|name| Role::from_name(&name)).transpose()
 }
 
 fn sites_of(connection: &Connection, user_id: UserId) -> Result<Vec<(SiteId, Role)>, StoreError> {

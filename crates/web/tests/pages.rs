@@ -309,9 +309,13 @@ async fn people_are_invited_once_and_do_what_their_role_allows() {
     viewer.post(&format!("/sites/{id}/delete"), &[]).await.html(403);
     assert!(!viewer.get(&format!("/sites/{id}/people")).await.html(200).contains("Make a link"));
 
-    // Somebody who has an account joins with it.
+    // Somebody who has an account joins with it. Who may do as much already leaves the link to others.
     let link = owner.invite(&other, "admin").await;
+    assert!(owner.post(&link, &[]).await.html(422).contains("the link is still good for somebody else"));
     viewer.post(&link, &[]).await.sent_to(&format!("/sites/{other}"));
+    let link = owner.invite(&other, "viewer").await;
+    assert!(viewer.post(&link, &[]).await.html(422).contains("you may do as much here already"));
+    viewer.get(&link).await.html(200);
     viewer.get(&format!("/sites/{other}/people")).await.html(200);
     let html = owner.get(&format!("/sites/{id}/people")).await.html(200).to_owned();
     assert!(html.contains("v@example.com"));

@@ -108,9 +108,11 @@ pub(crate) async fn accept(
     form: Form,
 ) -> Result<Response, Problem> {
     let invitation = app.engine.invitation(&token).await?.ok_or(Problem::NotFound)?;
-    if let Some(Person(who)) = &who {
-        let site_id = app.engine.accept(&token, who.user.id).await?;
-        return Ok(go_to(&format!("/sites/{site_id}")));
+    if let Some(Person(person)) = &who {
+        return match app.engine.accept(&token, person.user.id).await {
+            Ok(site_id) => Ok(go_to(&format!("/sites/{site_id}"))),
+            Err(error) => Ok(again(welcome(&app, who, token, &invitation, form.refused(error, &[])?)?)),
+        };
     }
     let device = device(&headers);
     let credentials = Credentials { email: form.value("email"), password: form.value("password"), device: &device };
