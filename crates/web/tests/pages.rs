@@ -166,6 +166,25 @@ async fn signing_in_and_out() {
 }
 
 #[tokio::test]
+async fn over_https_a_cookie_is_for_this_host_alone() {
+    let server = Server::start_at("https://bellwether.example/", &[]).await;
+    let browser = Browser::of_owner(&server).await;
+    let signed_in = browser.sign_in(OWNER, PASSWORD).await;
+    let cookie = signed_in.header("set-cookie").expect("a cookie");
+    let (pair, attributes) = cookie.split_once("; ").expect("attributes");
+    assert!(pair.starts_with("__Host-bellwether_session="), "{cookie}");
+    assert_eq!(attributes, "Path=/; HttpOnly; SameSite=Lax; Max-Age=34560000; Secure");
+    browser.get("/account").await.html(200);
+    // Another host of the same domain could have set this one.
+    let plain = pair.trim_start_matches("__Host-");
+    let request = Request::get("/account").header("cookie", plain);
+    Browser::new(&server).send(request, Body::empty()).await.sent_to("/sign-in?next=%2Faccount");
+    let signed_out = browser.post("/sign-out", &[]).await;
+    let gone = "__Host-bellwether_session=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0; Secure";
+    assert_eq!(signed_out.header("set-cookie"), Some(gone));
+}
+
+#[tokio::test]
 async fn guessing_is_slowed_down() {
     let server = Server::start().await;
     Browser::of_owner(&server).await;

@@ -213,7 +213,7 @@ async fn cards(app: &App, access: &Access, webhooks: &[&ActiveWebhook]) -> Resul
     Ok(webhooks.iter().map(card).collect())
 }
 
-/// Waits until a test has been answered, or for as long as an endpoint may take.
+/// Waits until a test has been answered, for as long as an endpoint may take, and not beyond the shutdown.
 async fn tested(app: &App, webhook_id: WebhookId, id: DeliveryId) -> Result<Option<Tested>, Problem> {
     let (mut watcher, until) = (app.engine.watch(&[webhook_id]), Instant::now() + TEST_TIME);
     loop {
@@ -221,7 +221,8 @@ async fn tested(app: &App, webhook_id: WebhookId, id: DeliveryId) -> Result<Opti
         let DeliveryDetail { delivery, mut attempts, .. } = found.ok_or(Problem::NotFound)?;
         let attempt = attempts.pop().map(|recorded| recorded.attempt);
         let is_answered = attempt.is_some() || delivery.completed_at.is_some();
-        if is_answered || tokio::time::timeout_at(until, watcher.changed()).await.is_err() {
+        let change = app.shutdown.run_until_cancelled(tokio::time::timeout_at(until, watcher.changed()));
+        if is_answered || !matches!(change.await, Some(Ok(()))) {
             return Ok(Some(Tested { delivery, attempt }));
         }
     }

@@ -71,6 +71,11 @@ impl Server {
 
     /// A server that believes these proxies. Requests through the router come from nowhere, `0.0.0.0`.
     pub(crate) async fn start_behind(trusted_proxies: &[IpNet]) -> Self {
+        Self::start_at("http://127.0.0.1:8090/", trusted_proxies).await
+    }
+
+    /// A server that browsers reach at this URL.
+    pub(crate) async fn start_at(base_url: &str, trusted_proxies: &[IpNet]) -> Self {
         let (database, (ambient, clock)) = (Database::temporary(), manual());
         let settings = Settings {
             policy: EndpointPolicy::default(),
@@ -83,7 +88,7 @@ impl Server {
         };
         let engine = Engine::start(database.store(), ambient, settings, Arc::new(Names), &Workers::default()).await;
         let engine = engine.expect("an engine");
-        let base_url = "http://127.0.0.1:8090/".parse().expect("a URL");
+        let base_url = base_url.parse().expect("a URL");
         let web_settings = bellwether_web::Settings { base_url, trusted_proxies: trusted_proxies.to_vec() };
         let router = bellwether_web::router(engine.clone(), web_settings);
         let admin = key(&engine, None, Role::Admin).await;

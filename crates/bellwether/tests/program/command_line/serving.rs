@@ -44,6 +44,29 @@ async fn a_stop_lets_what_is_under_way_arrive() {
 }
 
 #[tokio::test]
+async fn a_stop_does_not_wait_for_the_answer_to_a_test() {
+    let (home, mut receiver, password) = (Home::new(), Receiver::start().await, "purple-otters-juggle-7");
+    let server = home.serve().await;
+    let client = home.client(&server).await;
+    let webhook = client.set_up(&[], &receiver.url()).await;
+    let create = ["user", "create", "--email", "ada@example.com", "--password-stdin", "--owner"];
+    assert_eq!(home.run_with_input(&create, password).await.code, Some(0));
+    let cookie = client.sign_in("ada@example.com", password).await;
+    receiver.hold();
+    let test = format!("/sites/{SITE}/webhooks/{}/test", webhook["id"].as_str().expect("an id"));
+    let stop = async {
+        receiver.next().await;
+        server.signal("TERM");
+    };
+    let (page, ()) = tokio::join!(client.submit(&test, "", &cookie), stop);
+    let page = String::from_utf8_lossy(page.body());
+    assert!(page.contains("There is no answer yet."), "{page}");
+    receiver.release();
+    assert_eq!(server.ended().await.0.code(), Some(0));
+    assert!(!home.log().contains("did not end in time"), "{}", home.log());
+}
+
+#[tokio::test]
 async fn a_stop_keeps_what_could_not_go_out_for_the_next_start() {
     let (home, mut receiver) = (Home::new(), Receiver::start().await);
     let server = home.serve().await;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::http::{Method, Request, StatusCode};
+use axum::http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -96,6 +96,24 @@ impl Client {
         let body = within(path, answer.into_body().collect()).await.expect("a body").to_bytes();
         assert_eq!(status, expected, "{method} {path}: {}", String::from_utf8_lossy(&body));
         if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).expect("JSON") }
+    }
+
+    /// Signs somebody in; answers the cookie.
+    pub(crate) async fn sign_in(&self, email: &str, password: &str) -> String {
+        let answer = self.submit("/sign-in", &format!("email={email}&password={password}"), "").await;
+        let cookie = answer.headers().get("set-cookie").expect("a cookie").to_str().expect("a text");
+        cookie.split(';').next().expect("a name and a value").to_owned()
+    }
+
+    /// Sends a form of the pages as a browser with this cookie.
+    pub(crate) async fn submit(&self, path: &str, form: &str, cookie: &str) -> Response<Bytes> {
+        let request = Request::post(format!("http://{}{path}", self.address))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("cookie", cookie)
+            .body(Full::from(form.to_owned()));
+        let answer = within(path, self.http.request(request.expect("a request"))).await.expect("an answer");
+        let (parts, body) = answer.into_parts();
+        Response::from_parts(parts, within(path, body.collect()).await.expect("a body").to_bytes())
     }
 
     /// Adds the site with these goals and a webhook to `url` that hears of all of them; answers the webhook.
