@@ -1,7 +1,7 @@
 //! What comes in over HTTP: the events API of trackers, the REST API of programs, and the pages of people.
 //!
-//! A handler parses, calls the engine once and renders. Mistakes are [`problem`]s; who asks is found out in [`access`], and from where in [`client`]. What an
-//! event or a webhook means is decided elsewhere.
+//! A handler parses, calls the engine once and renders. Mistakes are [`problem`]s; who asks is found out in [`access`], and from
+//! where in [`client`]. What an event or a webhook means is decided elsewhere.
 
 mod access;
 mod client;

@@ -134,6 +134,8 @@ async fn neither_logs_nor_webhooks_nor_the_data_tell_who_a_visitor_is() {
     let (address, agent) = ("203.0.113.77", "Mozilla/5.0 (Unmistakable; rv:77) Gecko/20100101 Firefox/128.0");
     let visitor = client.visiting_from(address, agent);
     assert_eq!(visitor.event(json!({"n": "pageview"})).await.expect("an answer"), StatusCode::ACCEPTED);
+    let guess = visitor.submit("/sign-in", "email=ada@example.com&password=wrong", "").await;
+    assert_eq!(guess.status(), StatusCode::UNPROCESSABLE_ENTITY);
     let arrived = receiver.next().await;
     assert_eq!(client.settled(&webhook).await, 1);
     let page = client.get(&format!("/sites/{SITE}/webhooks/{}/deliveries", webhook["id"].as_str().expect("an id"))).await;

@@ -26,7 +26,7 @@ pub(crate) struct Client {
     address: SocketAddr,
     key: String,
     agent: String,
-    /// The address it says its events come from.
+    /// The address it says that its events and forms come from.
     forwarded_for: String,
 }
 
@@ -109,6 +109,7 @@ impl Client {
     pub(crate) async fn submit(&self, path: &str, form: &str, cookie: &str) -> Response<Bytes> {
         let request = Request::post(format!("http://{}{path}", self.address))
             .header("content-type", "application/x-www-form-urlencoded")
+            .header("x-forwarded-for", &self.forwarded_for)
             .header("cookie", cookie)
             .body(Full::from(form.to_owned()));
         let answer = within(path, self.http.request(request.expect("a request"))).await.expect("an answer");
