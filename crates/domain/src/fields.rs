@@ -109,12 +109,20 @@ impl<'a> Fields<'a> {
         match self.object.get(name) {
             None | Some(Value::Null) => {
                 self.known.push(name);
-                self.refuse(name, "is required")
+                self.require(name);
+                None
             }
             Some(_) => match self.text(name, max_chars)? {
                 "" => self.refuse(name, "can't be blank"),
                 text => Some(text),
             },
+        }
+    }
+
+    /// Refuses the absence of a field, which may be of any type.
+    pub fn require(&mut self, name: &str) {
+        if self.object.get(name).is_none_or(Value::is_null) {
+            self.refuse::<()>(name, "is required");
         }
     }
 

@@ -44,7 +44,20 @@ pub struct SiteChange {
 impl SiteChange {
     /// Reads a change from JSON.
     pub fn read(value: &Value) -> Result<Self, Invalid> {
+        Self::read_fields(Fields::of(value)?)
+    }
+
+    /// Reads all that may be set of a site from JSON, where what is absent is missing: without a name it bears its domain.
+    pub fn read_whole(value: &Value) -> Result<Self, Invalid> {
         let mut fields = Fields::of(value)?;
+        fields.require("domain");
+        fields.require("timezone");
+        let change = Self::read_fields(fields)?;
+        let name = change.name.or_else(|| change.domain.clone());
+        Ok(Self { name, ..change })
+    }
+
+    fn read_fields(mut fields: Fields<'_>) -> Result<Self, Invalid> {
         let domain = fields.text("domain", MAX_DOMAIN_CHARS).and_then(|text| match domain(text) {
             Ok(domain) => Some(domain),
             Err(sentence) => fields.refuse("domain", sentence),
@@ -126,6 +139,10 @@ mod tests {
             SiteChange::read(&json!({"name": "A", "timezone": "Europe/Berlin"})).expect("a change").apply(site.clone(), now);
         assert_eq!(renamed, Site { name: Arc::from("A"), timezone: Arc::from("Europe/Berlin"), ..site });
         assert!(SiteChange::read(&json!({"timezone": "Mars/Olympus"})).is_err());
+        let whole = SiteChange::read_whole(&json!({"domain": "b.com", "name": null, "timezone": "UTC"})).expect("a site");
+        assert_eq!(whole.name.as_deref(), Some("b.com"));
+        let invalid = SiteChange::read_whole(&json!({"name": "A"})).expect_err("a part of a site");
+        assert_eq!(invalid.to_string(), "domain is required; timezone is required");
         assert!(SiteChange::read(&json!({"domian": "a.com"})).is_err());
     }
 }

@@ -75,9 +75,7 @@ impl WebhookChange {
     /// Reads a new webhook from JSON.
     pub fn read_new(value: &Value, policy: &EndpointPolicy) -> Result<Self, Invalid> {
         let mut fields = Fields::of(value)?;
-        if fields.value("url").is_none() {
-            fields.refuse::<()>("url", "is required");
-        }
+        fields.require("url");
         let secret = match fields.value("secret") {
             Some(Value::String(secret)) => Secret::parse(secret).map_err(|sentence| fields.refuse::<()>("secret", sentence)).ok(),
             Some(_) => fields.refuse("secret", "must be a text"),
@@ -93,6 +91,15 @@ impl WebhookChange {
             fields.refuse::<()>("secret", "can't be changed here");
         }
         Self::read_fields(fields, policy)
+    }
+
+    /// Reads what people set of a webhook from JSON, where an absent URL is missing: without a name it bears the URL's host.
+    pub fn read_whole(value: &Value, policy: &EndpointPolicy) -> Result<Self, Invalid> {
+        let mut fields = Fields::of(value)?;
+        fields.require("url");
+        let change = Self::read_fields(fields, policy)?;
+        let name = change.name.or_else(|| change.url.as_ref().map(|url| url.host().to_owned()));
+        Ok(Self { name, ..change })
     }
 
     fn read_fields(mut fields: Fields<'_>, policy: &EndpointPolicy) -> Result<Self, Invalid> {
@@ -231,6 +238,15 @@ mod tests {
         assert_eq!(change(json!({"headers": null})).headers, None);
         assert_eq!(change(json!({"headers": {}})).headers, Some(HeadersChange::default()));
         assert_eq!(change(json!({"triggers": []})).triggers, Some(vec![]));
+    }
+
+    #[test]
+    fn what_is_missing_of_a_whole_is_no_part_that_stays() {
+        let whole = |value: Value| WebhookChange::read_whole(&value, &EndpointPolicy::default());
+        let named = |value: Value| whole(value).expect("a webhook").name;
+        assert_eq!(named(json!({"url": "https://a.com/x", "name": null})).as_deref(), Some("a.com"));
+        assert_eq!(named(json!({"url": "https://a.com/x", "name": "A"})).as_deref(), Some("A"));
+        assert_eq!(whole(json!({"url": null, "name": "A"})).expect_err("no URL").to_string(), "url is required");
     }
 
     #[test]

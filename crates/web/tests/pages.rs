@@ -1,5 +1,7 @@
 //! The pages of people: the first account, signing in, sites, and who has a part in them.
 
+mod forms;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -53,7 +55,7 @@ const PAGES: [(&str, &str, For, &str); 43] = [
     ("GET", "/sites/{site_id}/webhooks/new", For::Admin, ""),
     ("GET", "/sites/{site_id}/webhooks/{webhook_id}", For::Viewer, ""),
     ("GET", "/sites/{site_id}/webhooks/{webhook_id}/edit", For::Admin, ""),
-    ("POST", "/sites/{site_id}/webhooks/{webhook_id}/edit", For::Admin, "name=Another"),
+    ("POST", "/sites/{site_id}/webhooks/{webhook_id}/edit", For::Admin, "url=https%3A%2F%2Fnowhere.example%2Fx&name=Another"),
     ("POST", "/sites/{site_id}/webhooks/{webhook_id}/enabled", For::Admin, "enabled=false"),
     ("POST", "/sites/{site_id}/webhooks/{webhook_id}/test", For::Admin, ""),
     ("POST", "/sites/{site_id}/webhooks/{webhook_id}/secret", For::Admin, "grace_seconds=0"),

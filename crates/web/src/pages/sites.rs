@@ -106,7 +106,7 @@ pub(crate) async fn show(State(app): State<App>, Person(who): Person, access: Ac
 /// Changes a site.
 pub(crate) async fn update(State(app): State<App>, Person(who): Person, access: Access, form: Form) -> Result<Response, Problem> {
     let id = access.site.site.id;
-    let updated = match SiteChange::read(&form.to_json(&FIELDS)) {
+    let updated = match SiteChange::read_whole(&form.to_json(&FIELDS)) {
         Ok(change) => app.engine.update_site(id, change).await,
         Err(invalid) => Err(ManageError::Invalid(invalid)),
     };

@@ -93,7 +93,7 @@ pub(crate) async fn update(State(app): State<App>, Person(who): Person, access: 
         Pressed::Another(form) => return Ok(page(&app, &who, &access, Some(id), form).await?.into_response()),
         Pressed::Save(form) => form,
     };
-    let updated = match WebhookChange::read(&webhook_of(&form), app.engine.policy()) {
+    let updated = match WebhookChange::read_whole(&webhook_of(&form), app.engine.policy()) {
         Ok(change) => app.engine.update_webhook(access.site.site.id, id, change).await,
         Err(invalid) => Err(ManageError::Invalid(invalid)),
     };
