@@ -32,8 +32,7 @@ const RETENTION_DAYS: RangeInclusive<u32> = 1..=3_650;
 pub(crate) struct Config {
     /// The address and port to listen on; port 0 takes any that is free.
     pub(crate) listen: SocketAddr,
-    /// Where people and their browsers reach this server, if that is not where it listens. Its path ends with a slash, so that links can
-    /// be joined to it.
+    /// Where people and their browsers reach this server, if that is not where it listens: the root of a host.
     pub(crate) base_url: Option<Url>,
     /// The directory of the SQLite file and the generated key. It may not exist yet.
     pub(crate) data_dir: PathBuf,
@@ -349,14 +348,14 @@ mod tests {
     #[test]
     fn everything_from_the_file() {
         let toml = format!(
-            "listen = '[::1]:80'\nbase_url = 'https://stats.example.com/b'\ndata_dir = 'd'\ndatabase_url = 'sqlite:x/y.db'\n\
+            "listen = '[::1]:80'\nbase_url = 'https://stats.example.com'\ndata_dir = 'd'\ndatabase_url = 'sqlite:x/y.db'\n\
              secret_key = '{KEY}'\nallow_http = true\nallow_networks = ['10.0.0.0/8', 'fd00::1']\n\
              proxy_url = 'http://a%3Ab:c@proxy.example.com:3128'\nca_file = 'ca.pem'\n\
              trusted_proxies = ['127.0.0.1']\nmax_webhooks_per_site = 1000\nretention_days = 1\nlog_format = 'json'\n"
         );
         let expected = Config {
             listen: SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 80)),
-            base_url: Url::parse("https://stats.example.com/b/").ok(),
+            base_url: Url::parse("https://stats.example.com/").ok(),
             data_dir: PathBuf::from("d"),
             database_path: PathBuf::from("x/y.db"),
             secret_key: SecretKeys::parse(KEY.as_bytes()).ok(),
@@ -427,6 +426,11 @@ mod tests {
             ("BASE_URL", "https://example.com/?a", url.to_owned()),
             ("BASE_URL", "https://example.com/#a", url.to_owned()),
             ("BASE_URL", "https://me:pw@example.com/", url.to_owned()),
+            (
+                "BASE_URL",
+                "https://example.com/bellwether/",
+                "must be without the path /bellwether/: pages are found at the root of a host only".to_owned(),
+            ),
             ("DATA_DIR", "", "must not be empty".to_owned()),
             ("DATA_DIR", "\u{fffd}", "must be Unicode".to_owned()),
             ("DATABASE_URL", "postgres://me:pw@db/x", "PostgreSQL is not supported yet by this version".to_owned()),

@@ -80,15 +80,15 @@ fn network(word: &str) -> Result<IpNet, String> {
 
 pub(super) fn base_url(value: &Value) -> Result<Url, String> {
     let word = word(value)?;
-    let mut url: Url = parsed(&word, "a URL like https://stats.example.com")?;
+    let url: Url = parsed(&word, "a URL like https://stats.example.com")?;
     let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
     if !matches!(url.scheme(), "http" | "https") || !plain {
         return Err("must be a URL that begins with http:// or https://, without user, query and fragment".to_owned());
     }
-    if !url.path().ends_with('/') {
-        url.set_path(&format!("{}/", url.path()));
+    match url.path() {
+        "/" => Ok(url),
+        path => Err(format!("must be without the path {path}: pages are found at the root of a host only")),
     }
-    Ok(url)
 }
 
 /// Where a server is reached that listens there.
