@@ -1,8 +1,8 @@
 //! What has happened on a site, minute by minute, for charts and for looking back.
 //!
 //! A minute knows of each of its visitors how many minutes ago they came before. So the distinct visitors of any stretch of minutes
-//! are known, of stretches up to [`MAX_GAP`] minutes exactly: they are those whose visit before lies outside of the stretch. In a
-//! longer one, who comes back after more than that counts once more.
+//! are known, of stretches up to [`EXACT_MINUTES`] exactly: they are those whose visit before lies outside of the stretch. In a
+//! longer one, who comes back after more than [`MAX_GAP`] minutes counts once more, each time.
 
 use std::collections::VecDeque;
 
@@ -12,8 +12,10 @@ use crate::traffic::Visited;
 use crate::trigger::{Arming, Unit, VisitorSpike};
 use crate::window::Counts;
 
-/// The longest time between two visits of a visitor that is told, in minutes: all that is sure to be remembered.
-pub const MAX_GAP: usize = 29;
+/// The longest stretch whose distinct visitors can be told exactly, in minutes: visitors are sure to be remembered for so long.
+pub const EXACT_MINUTES: u32 = 30;
+/// The longest time between two visits of a visitor that is told, in minutes.
+pub const MAX_GAP: usize = EXACT_MINUTES as usize - 1;
 /// Seconds of a minute.
 pub const MINUTE_SECONDS: u32 = 60;
 const HOUR_SECONDS: u32 = 60 * MINUTE_SECONDS;
@@ -158,26 +160,47 @@ impl Recorder {
     }
 }
 
-/// What a trigger would have made of these minutes, by the same rules as it goes by while they happen. It looks at the end of each
-/// minute, and takes a window for whole minutes.
+/// How many minutes before the first that is shown have a say in a preview: the two windows at the first that is tried, and from there
+/// on as many as decide whether the trigger was silent or its condition true already.
+pub fn minutes_before(spike: &VisitorSpike) -> u32 {
+    2 * window_minutes(spike) + minutes_tried_before(spike)
+}
+
+/// Whether a preview can tell the visitors of a trigger's window exactly.
+pub fn is_exact(spike: &VisitorSpike) -> bool {
+    window_minutes(spike) <= EXACT_MINUTES
+}
+
+/// What a trigger would have made of these minutes, which begin [`minutes_before`] the first that is shown, by the same rules as it
+/// goes by while they happen. It looks at the end of each minute, and takes a window for whole minutes.
 pub fn preview(spike: &VisitorSpike, minutes: &[Minute], range: Range) -> Preview {
-    let window = spike.window_seconds.div_ceil(MINUTE_SECONDS);
-    let first = range.from.saturating_sub(2 * window);
-    let timeline = Timeline::of(minutes, first, range.to);
+    let window = window_minutes(spike);
+    let timeline = Timeline::of(minutes, range.from.saturating_sub(minutes_before(spike)), range.to);
     let (mut preview, mut arming) = (Preview::default(), Arming::default());
-    for minute in range.from..=range.to {
+    for minute in range.from.saturating_sub(minutes_tried_before(spike))..=range.to {
         let watched_twice = (minute + 1).saturating_sub(range.watched_from) >= 2 * window;
         let current = timeline.distinct((minute + 1).saturating_sub(window), minute);
         let before = (minute + 1).saturating_sub(2 * window);
         let previous = timeline.distinct(before, minute.saturating_sub(window));
         let counts = Counts { current, previous, watched_twice };
         let now = (minute + 1).saturating_mul(MINUTE_SECONDS).saturating_sub(1);
-        if arming.observe(spike.is_exceeded_by(&counts), spike.cooldown_seconds, now) {
-            preview.fired.push(minute);
+        let fires = arming.observe(spike.is_exceeded_by(&counts), spike.cooldown_seconds, now);
+        if minute < range.from {
+            continue;
         }
+        preview.fired.extend(fires.then_some(minute));
         preview.points.push(Point { minute, current, previous, limit: limit(spike, previous) });
     }
     preview
+}
+
+/// What fired before these keeps a trigger silent no longer, and whoever made its condition true has left its window.
+fn minutes_tried_before(spike: &VisitorSpike) -> u32 {
+    window_minutes(spike) + spike.cooldown_seconds.div_ceil(MINUTE_SECONDS)
+}
+
+fn window_minutes(spike: &VisitorSpike) -> u32 {
+    spike.window_seconds.div_ceil(MINUTE_SECONDS)
 }
 
 /// How many visitors it takes, when there were so many in the window before.
@@ -299,15 +322,33 @@ mod tests {
             json!({"type": "visitor_spike", "unit": "visitors", "window_seconds": 60, "threshold": 20, "cooldown_seconds": 600});
         let traffic = [5, 5, 5, 5, 5, 20, 20, 5, 5, 25, 0, 0];
         let cases = [
-            ("half more than before", &percent, 0, vec![101, 105, 110]),
-            ("not before two windows were watched", &percent, 103, vec![106, 110]),
-            ("so many, once each time", &many, 0, vec![105, 109]),
-            ("silence after it fired", &silent, 0, vec![105]),
+            ("half more than before", &percent, 100, 0, vec![101, 105, 110]),
+            ("not before two windows were watched", &percent, 100, 103, vec![106, 110]),
+            ("so many, once each time", &many, 100, 0, vec![105, 109]),
+            ("silence after it fired", &silent, 100, 0, vec![105]),
+            ("true before the first that is shown", &many, 106, 0, vec![109]),
+            ("true again in the first that is shown", &many, 109, 0, vec![109]),
+            ("silence since before the first that is shown", &silent, 107, 0, vec![]),
         ];
-        for (name, rule, watched_from, expected) in cases {
-            let range = Range { from: 100, to: 111, watched_from };
+        for (name, rule, from, watched_from, expected) in cases {
+            let range = Range { from, to: 111, watched_from };
             let preview = preview(&spike(rule.clone()), &minutes(100, &traffic), range);
-            assert_eq!((preview.fired, preview.points.len()), (expected, 12), "{name}");
+            let points: Vec<_> = preview.points.iter().map(|point| point.minute).collect();
+            assert_eq!((preview.fired, points), (expected, (from..=111).collect()), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_has_a_say_in_a_preview_is_bounded_by_window_and_silence() {
+        let cases = [
+            (json!({"type": "visitor_spike", "window_seconds": 60, "cooldown_seconds": 0}), 3, true),
+            (json!({"type": "visitor_spike", "window_seconds": 1_800, "cooldown_seconds": 90}), 92, true),
+            (json!({"type": "visitor_spike", "window_seconds": 1_801, "cooldown_seconds": 0}), 93, false),
+            (json!({"type": "visitor_spike", "window_seconds": 86_400, "cooldown_seconds": 604_800}), 10 * 1_440, false),
+        ];
+        for (rule, minutes, exact) in cases {
+            let spike = spike(rule.clone());
+            assert_eq!((minutes_before(&spike), is_exact(&spike)), (minutes, exact), "{rule}");
         }
     }
 

@@ -92,6 +92,14 @@ impl Rule {
         }
     }
 
+    /// The rule, if it is one on visitors.
+    pub fn spike(&self) -> Option<&VisitorSpike> {
+        match self {
+            Self::VisitorSpike(spike) => Some(spike),
+            Self::GoalCompletion(_) | Self::WebhookDisabled => None,
+        }
+    }
+
     /// Reads a trigger from JSON: an object with its `type`, or the type alone. `threshold`, where given, stands in for one
     /// that the trigger does not state itself.
     pub fn read(value: &Value, threshold: Option<&Value>) -> Result<Self, Invalid> {

@@ -94,6 +94,8 @@ pub(super) struct Visitors {
     /// How many are not named.
     pub(super) more: usize,
     pub(super) summary: String,
+    /// Whether all visitors are counted once.
+    pub(super) is_exact: bool,
 }
 
 impl Visitors {
@@ -101,7 +103,7 @@ impl Visitors {
     pub(super) const VIEW: &'static str = "0 0 720 160";
 
     /// What a trigger would have seen, and done.
-    pub(super) fn of(preview: &Preview) -> Self {
+    pub(super) fn of(preview: &Preview, is_exact: bool) -> Self {
         let most = preview.points.iter().map(|point| point.current).max().unwrap_or(0);
         // The line to be reached may be far above: then it stays out of the picture, rather than making it flat.
         let top = most.max(1).saturating_mul(2);
@@ -125,6 +127,7 @@ impl Visitors {
             moments: moments.collect(),
             more: preview.fired.len().saturating_sub(NAMED),
             summary: format!("Visitors of the last 24 hours, at most {most} within the window. {times}"),
+            is_exact,
         }
     }
 }
@@ -171,12 +174,12 @@ mod tests {
             points: (0..1_440).map(|index| point(100 + index, if index == 720 { 40 } else { 10 })).collect(),
             fired: vec![820],
         };
-        let chart = Visitors::of(&preview);
+        let chart = Visitors::of(&preview, true);
         assert_eq!(chart.fired, [360.0]);
         assert_eq!(chart.moments, [moment(820)]);
         assert!(chart.visitors.starts_with("M0 138.2H2.5V138.2") && chart.visitors.ends_with("V156H0Z"), "{}", chart.visitors);
         assert!(chart.visitors.contains("V85.0"), "{}", chart.visitors);
         assert_eq!(chart.summary, "Visitors of the last 24 hours, at most 40 within the window. It would have fired once.");
-        assert_eq!(Visitors::of(&Preview::default()).limit, "M0 156");
+        assert_eq!(Visitors::of(&Preview::default(), true).limit, "M0 156");
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use bellwether_domain::history::{self, minute_of};
+use bellwether_domain::history::{self, MINUTE_SECONDS, minute_of};
 use bellwether_domain::id::{SiteId, WebhookId};
-use bellwether_domain::trigger::Rule;
+use bellwether_domain::trigger::{Rule, VisitorSpike};
 use bellwether_domain::webhook::WebhookChange;
 use bellwether_engine::{ManageError, NewWebhook};
 use bellwether_store::SignedIn;
@@ -168,23 +168,16 @@ async fn page(
 
 /// What each of the triggers on visitors would have made of the last day.
 async fn previews(app: &App, access: &Access, rules: &[Option<Rule>]) -> Result<Vec<Option<Visitors>>, Problem> {
-    let spikes = rules.iter().flatten().filter_map(|rule| match rule {
-        Rule::VisitorSpike(spike) => Some(spike),
-        _ => None,
-    });
-    let Some(longest) = spikes.map(|spike| spike.window_seconds).max() else {
+    let spikes: Vec<_> = rules.iter().map(|rule| rule.as_ref().and_then(Rule::spike)).collect();
+    let Some(before) = spikes.iter().flatten().map(|spike| history::minutes_before(spike)).max() else {
         return Ok(rules.iter().map(|_| None).collect());
     };
     let now = app.engine.ambient().now();
-    let since = now - DAY - 2 * Duration::from_secs(longest.into());
+    let since = now - DAY - Duration::from_secs(u64::from(before) * u64::from(MINUTE_SECONDS));
     let minutes = app.engine.minutes(&access.site, since).await?;
     let (from, to) = (minute_of((now - DAY).second()) + 1, minute_of(now.second()));
     let watched_from = minute_of(access.site.site.created_at.second());
-    let chart = |rule: &Option<Rule>| match rule {
-        Some(Rule::VisitorSpike(spike)) => {
-            Some(Visitors::of(&history::preview(spike, &minutes, history::Range { from, to, watched_from })))
-        }
-        _ => None,
-    };
-    Ok(rules.iter().map(chart).collect())
+    let range = history::Range { from, to, watched_from };
+    let chart = |spike: &VisitorSpike| Visitors::of(&history::preview(spike, &minutes, range), history::is_exact(spike));
+    Ok(spikes.into_iter().map(|spike| spike.map(chart)).collect())
 }
