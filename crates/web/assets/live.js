@@ -49,22 +49,42 @@ function show(html) {
   }
 }
 
-// The server says when something changed; then the page is asked for again.
-function follow(path) {
-  const source = new EventSource(path)
+// The server says when something changed; then the page is asked for again. A page that nobody sees listens to nothing: each listener
+// takes one of the few connections that a browser makes to a server, and those of other pages would wait.
+function follow({ live, page }) {
+  let source = null
   let asking = false
-  source.addEventListener('changed', async () => {
-    if (asking || document.hidden) return
+
+  async function refresh() {
+    if (asking) return
     asking = true
     try {
-      const answer = await fetch(location.href)
+      // After a form was refused, the address is the form's.
+      const answer = await fetch(page || location.href)
       if (answer.ok && !answer.redirected) show(await answer.text())
     } catch {
       // The next word brings it.
     } finally {
       asking = false
     }
-  })
+  }
+
+  // Whoever begins to listen is told of a change at once, so that a page is as things are now when it is seen again.
+  function listen() {
+    if (source || document.hidden) return
+    source = new EventSource(live)
+    source.addEventListener('changed', refresh)
+  }
+
+  function stop() {
+    source?.close()
+    source = null
+  }
+
+  document.addEventListener('visibilitychange', () => (document.hidden ? stop() : listen()))
+  addEventListener('pagehide', stop)
+  addEventListener('pageshow', listen)
+  listen()
 }
 
 // A form that shows what its triggers would have done does so while one types.
@@ -93,4 +113,4 @@ showLocalTimes(document)
 const form = document.querySelector('form[data-preview]')
 const main = document.querySelector('main[data-live]')
 if (form) preview(form)
-else if (main && document.querySelector('[data-part]')) follow(main.dataset.live)
+else if (main && document.querySelector('[data-part]')) follow(main.dataset)

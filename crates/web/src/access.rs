@@ -50,17 +50,6 @@ impl Access {
         value.and_then(|value| value.parse().ok()).ok_or(Problem::NotFound)
     }
 
-    /// The same, with the site as it is now.
-    pub(crate) fn with_site(self, site: Arc<ActiveSite>) -> Self {
-        Self { site, ..self }
-    }
-
-    /// The same, with an id as if it stood in the path.
-    pub(crate) fn with_id(mut self, name: &str, id: &impl ToString) -> Self {
-        self.parameters.push((name.to_owned(), id.to_string()));
-        self
-    }
-
     /// The webhook of the path.
     pub(crate) fn webhook(&self) -> Result<&Arc<ActiveWebhook>, Problem> {
         self.webhook_with_history()

@@ -123,7 +123,6 @@ pub(crate) async fn replay(
     Ok((StatusCode::ACCEPTED, Json(Queued { queued })))
 }
 
-/// What is made later than now is no part of it.
 fn read_replay(body: &Value, webhook_id: WebhookId, now: Timestamp) -> Result<ReplayFilter, Invalid> {
     let mut fields = Fields::of(body)?;
     let status = match fields.text("status", 64) {
@@ -137,9 +136,19 @@ fn read_replay(body: &Value, webhook_id: WebhookId, now: Timestamp) -> Result<Re
     };
     let (since, until) = (moment("since"), moment("until"));
     fields.finish()?;
+    Ok(replay_between(webhook_id, status, (since, until), now))
+}
+
+/// A webhook's dead letters between two moments. What is made later than now is none of them.
+pub(crate) fn replay_between(
+    webhook_id: WebhookId,
+    status: Status,
+    (since, until): (Option<Timestamp>, Option<Timestamp>),
+    now: Timestamp,
+) -> ReplayFilter {
     let after_now = now + Duration::from_millis(1);
     let until = until.map_or(after_now, |until| until.min(after_now));
-    Ok(ReplayFilter { webhook_id, status, since: since.unwrap_or(Timestamp::EPOCH), until })
+    ReplayFilter { webhook_id, status, since: since.unwrap_or(Timestamp::EPOCH), until }
 }
 
 async fn accepted(app: &App, webhook_id: WebhookId, id: DeliveryId) -> Result<(StatusCode, Json<New>), Problem> {

@@ -29,6 +29,7 @@ use url::Url;
 
 pub use server::serve;
 
+use pages::once::ShownOnce;
 use problem::Problem;
 
 /// What handlers need, cheap to clone.
@@ -38,6 +39,7 @@ pub(crate) struct App {
     settings: Arc<Settings>,
     /// Open pages that are told of changes, of which there may be so many.
     watched: Arc<Semaphore>,
+    once: Arc<ShownOnce>,
     /// Cancelled when no more requests are taken, and those under way are to end.
     shutdown: CancellationToken,
 }
@@ -45,7 +47,7 @@ pub(crate) struct App {
 /// What an operator sets.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where people and their browsers reach this server; its path ends with a slash.
+    /// Where people and their browsers reach this server: the root of a host.
     pub base_url: Url,
     /// Networks whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
@@ -53,7 +55,8 @@ pub struct Settings {
 
 impl App {
     fn new(engine: Engine, settings: Settings, shutdown: CancellationToken) -> Self {
-        Self { engine, settings: Arc::new(settings), watched: Arc::new(Semaphore::new(pages::live::MAX_WATCHED)), shutdown }
+        let watched = Arc::new(Semaphore::new(pages::live::MAX_WATCHED));
+        Self { engine, settings: Arc::new(settings), watched, once: Arc::default(), shutdown }
     }
 
     /// A page's whole URL, for links that are taken elsewhere.

@@ -1,8 +1,9 @@
 //! The pages, for people: the same engine behind them as behind the REST API, and forms that work without JavaScript.
 //!
 //! A page is a struct with a template. What changes something is a form that is posted; when something is wrong the form comes back
-//! with what was typed, and else the browser is sent on to a page that shows what is now ([`form`]). Whoever is not signed in is
-//! sent to [`sign_in`]. What cannot be answered is told in a page too, by [`in_pages`].
+//! with what was typed, and else the browser is sent on to a page that shows what is now ([`form`]), and what is shown only now goes
+//! there by [`once`]. So a page that is loaded again does nothing twice. Whoever is not signed in is sent to [`sign_in`]. What cannot
+//! be answered is told in a page too, by [`in_pages`].
 
 mod account;
 mod api;
@@ -12,6 +13,7 @@ mod deliveries;
 mod form;
 mod goals;
 pub(crate) mod live;
+pub(crate) mod once;
 mod people;
 mod samples;
 mod setup;
@@ -152,6 +154,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/invitations/{token}", get(people::show_invitation).post(people::accept))
         .route("/docs/api", get(api::show))
         .route("/assets/{name}", get(assets::show))
+        .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .layer(from_fn(in_pages))
 }
 

@@ -1,6 +1,9 @@
 //! The pages of people: the first account, signing in, sites, and who has a part in them.
 
 mod forms;
+mod history;
+mod once;
+mod sites;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -63,8 +66,9 @@ const PAGES: [(&str, &str, For, &str); 43] = [
     ("GET", "/sites/{site_id}/webhooks/{webhook_id}/deliveries", For::Viewer, ""),
     ("GET", "/sites/{site_id}/webhooks/{webhook_id}/deliveries/{delivery_id}", For::Viewer, ""),
     ("POST", "/sites/{site_id}/webhooks/{webhook_id}/deliveries/{delivery_id}/resend", For::Admin, ""),
-    ("POST", "/sites/{site_id}/webhooks/{webhook_id}/replay", For::Admin, "status=failed&all=yes"),
+    // Before any replay is asked for by a form: nobody goes on with this one.
     ("POST", "/sites/{site_id}/webhooks/{webhook_id}/replays/{replay_id}/delete", For::Admin, ""),
+    ("POST", "/sites/{site_id}/webhooks/{webhook_id}/replay", For::Admin, "status=failed&all=yes"),
     ("GET", "/sites/{site_id}/people", For::Viewer, ""),
     ("POST", "/sites/{site_id}/people", For::Admin, "role=viewer"),
     ("POST", "/sites/{site_id}/people/{user_id}", For::Admin, "role=admin"),
@@ -304,7 +308,7 @@ async fn sites_are_added_changed_and_deleted() {
     assert!(twice.html(422).contains("there is a site with this domain already"));
     let refused = browser.post(&path, &[("domain", "example.com"), ("name", "New"), ("timezone", "Mars")]).await;
     assert!(refused.html(422).contains("Time zone must be a time zone like Europe/Berlin."));
-    let changed = browser.post(&path, &[("domain", "example.org"), ("name", "New"), ("timezone", "Europe/Berlin")]).await;
+    let changed = browser.submit(&path, &[("domain", "example.org"), ("name", "New"), ("timezone", "Europe/Berlin")]).await;
     assert!(changed.html(200).contains("The site was changed.") && changed.text().contains(r#"value="example.org""#));
     browser.post(&format!("{path}/delete"), &[]).await.sent_to("/sites");
     browser.get(&path).await.html(404);
@@ -410,11 +414,10 @@ async fn every_page_lets_in_whom_it_should_and_nobody_else() {
                 Some(303) => assert!(answer.header("location").is_some_and(|to| to.starts_with("/sign-in")), "{what}"),
                 Some(refused) => assert_eq!(status, refused, "{what}"),
                 None if path.starts_with("/account/sessions/") => assert_eq!(status, 404, "{what}"),
-                // The replay may have come to its end by itself.
-                None if path.contains("/replays/") => assert!(matches!(status, 303 | 404), "{what}"),
                 None if path == "/sign-out" => assert_eq!(answer.header("location"), Some("/sign-in"), "{what}"),
                 None if whose == For::Everybody => assert!(matches!(status, 200 | 303), "{what}"),
-                None => assert!(matches!(status, 200 | 303) && answer.header("location") != Some("/sign-in"), "{what}"),
+                None if method == "GET" || path == "/account/password" => assert_eq!(status, 200, "{what}"),
+                None => assert!(status == 303 && answer.header("location") != Some("/sign-in"), "{what}"),
             }
             if ends_session && last_cookie.is_some() {
                 let (email, password) = somebody.credentials(&path);
@@ -526,7 +529,8 @@ impl Subject {
         let delivery = server.record(&webhook, &failed).await;
         let webhook = webhook.rsplit('/').next().expect("an id").to_owned();
         let webhook_id = webhook.parse().expect("an id");
-        let filter = ReplayFilter { webhook_id, status: Status::Failed, since: Timestamp::EPOCH, until: Timestamp::EPOCH };
+        let until = server.engine.ambient().now();
+        let filter = ReplayFilter { webhook_id, status: Status::Failed, since: Timestamp::EPOCH, until };
         let id = ReplayId::new(server.engine.ambient());
         let replay = Replay { id, filter, after: DeliveryId::from_bytes([0; 16]), total: 1, done: 0 };
         server.engine.store().add_replay(replay, 10).await.expect("a replay");
@@ -536,6 +540,8 @@ impl Subject {
 
 #[test]
 fn the_table_has_every_page() {
+    let routes = |beginning: &str| SOURCE.matches(beginning).count();
+    assert_eq!(routes(".route("), routes(".route(\""), "a route stands on one line, where it is found");
     let mut found = BTreeSet::new();
     for rest in SOURCE.split(".route(\"").skip(1) {
         let (path, handlers) = rest.split_once("\", ").expect("a path and its handlers");
@@ -661,7 +667,7 @@ async fn a_form_for_a_webhook_keeps_what_was_typed_and_says_what_is_wrong_where(
     let previewed: Vec<_> = form.iter().copied().chain([("preview", "yes")]).collect();
     let html = browser.post(&path, &previewed).await.html(200).to_owned();
     assert!(html.contains("more than 80 % above the 10 minutes before") && html.contains("It would not have fired."), "{html}");
-    let html = browser.post(&path, &form).await.html(200).to_owned();
+    let html = browser.submit(&path, &form).await.html(200).to_owned();
     let secret = html.split("id=\"secret\" readonly value=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a secret");
     assert!(secret.starts_with("whsec_") && html.matches(secret).count() == 5, "shown once, and in four samples: {html}");
     let shown = server.get(&format!("/api/sites/{id}/webhooks")).await["webhooks"][0].clone();
@@ -679,9 +685,7 @@ async fn a_form_for_a_webhook_keeps_what_was_typed_and_says_what_is_wrong_where(
         (&json!("Other"), &json!([7]), &json!(3))
     );
     assert_eq!((&shown["headers"], &shown["triggers"]), (&json!({"x-a": null}), &json!([])));
-    let rotated = browser.post(&format!("{webhook}/secret"), &[("grace_seconds", "0")]).await.html(200).to_owned();
+    let rotated = browser.submit(&format!("{webhook}/secret"), &[("grace_seconds", "0")]).await.html(200).to_owned();
     assert!(rotated.contains("It is shown only now") && !rotated.contains(secret));
     browser.post(&format!("{webhook}/secret"), &[("grace_seconds", "-1")]).await.html(422);
-    let test = browser.post(&format!("{webhook}/test"), &[]).await.html(200).to_owned();
-    assert!(test.contains("no answer") || test.contains("retrying"), "{test}");
 }

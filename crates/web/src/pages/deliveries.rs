@@ -1,17 +1,15 @@
 //! A webhook's history: what was sent, what was answered, and what is sent again.
 
 use std::str::FromStr;
-use std::time::Duration;
 
 use askama::Template;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use bellwether_domain::delivery::{Attempt, Delivery, Status};
 use bellwether_domain::id::{DeliveryId, ReplayId, SiteId, WebhookId};
-use bellwether_domain::time::Timestamp;
 use bellwether_domain::trigger::EventType;
 use bellwether_engine::ManageError;
-use bellwether_store::{DeliveryDetail, DeliveryFilter, ReplayFilter, SignedIn};
+use bellwether_store::{DeliveryDetail, DeliveryFilter, SignedIn};
 use serde_json::{Map, Value};
 
 use super::form::{Form, again};
@@ -19,15 +17,17 @@ use super::sites::shell_of;
 use super::{Page, Shell, go_to, words};
 use crate::App;
 use crate::access::{Access, Person};
-use crate::deliveries::read_filter;
+use crate::deliveries::{read_filter, replay_between};
 use crate::problem::Problem;
 
 /// Deliveries a page.
 const LIMIT: usize = 25;
 /// A box beside each dead letter bears this and its id.
 const CHOSEN: &str = "delivery-";
+/// The trigger of a filter. A replay takes dead letters of all triggers.
+const EVENT_TYPE: &str = "event_type";
 /// The parameters of a filter.
-const FILTERS: [&str; 4] = ["status", "event_type", "since", "until"];
+const FILTERS: [&str; 4] = ["status", EVENT_TYPE, "since", "until"];
 
 #[derive(Template)]
 #[template(path = "deliveries.html")]
@@ -37,6 +37,8 @@ struct Deliveries {
     webhook_id: WebhookId,
     domain: String,
     name: String,
+    /// Where this page is.
+    page: String,
     deliveries: Vec<Delivery>,
     /// The path of what is older than this page.
     older: Option<String>,
@@ -89,9 +91,9 @@ pub(crate) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let asked = Asked::read(query.as_deref().unwrap_or_default());
-    let is_wrong = FILTERS.iter().any(|name| !asked.form.error(name).is_empty());
+    let is_right = asked.is_right();
     let page = page(&app, &who, &access, asked).await?;
-    Ok(if is_wrong { again(page) } else { page.into_response() })
+    Ok(if is_right { page.into_response() } else { again(page) })
 }
 
 /// One delivery: what was sent, and every attempt.
@@ -125,29 +127,44 @@ pub(crate) async fn resend(State(app): State<App>, access: Access, _: Form) -> R
 /// Sends dead letters again: those that were chosen, or all that the filter lets through.
 pub(crate) async fn replay(State(app): State<App>, Person(who): Person, access: Access, form: Form) -> Result<Response, Problem> {
     let (site_id, webhook_id) = (access.site.site.id, access.webhook()?.webhook.id);
-    let mut asked = Asked::of(form.clone());
+    let mut asked = Asked::of(form);
+    if !asked.is_right() {
+        return Ok(again(page(&app, &who, &access, asked).await?));
+    }
     let status =
         asked.filter.status.filter(|status| is_lost(*status)).ok_or(Problem::BadRequest("no dead letters were chosen"))?;
-    let replayed = if form.has("all") {
-        let until = app.engine.ambient().now() + Duration::from_millis(1);
-        let (since, until) =
-            (asked.filter.since.unwrap_or(Timestamp::EPOCH), asked.filter.until.map_or(until, |at| at.min(until)));
-        app.engine.replay(site_id, ReplayFilter { webhook_id, status, since, until }).await
-    } else {
-        let ids: Vec<_> = form.names_after(CHOSEN).filter_map(|id| DeliveryId::from_str(id).ok()).collect();
-        if ids.is_empty() {
-            Err(ManageError::Conflict("choose some first"))
-        } else {
-            app.engine.replay_some(site_id, (webhook_id, status), ids).await.map(|count| count as u64)
-        }
+    let replayed = match asked.form.has("all") {
+        true => replay_all(&app, &access, (webhook_id, status), asked.filter).await,
+        false => replay_chosen(&app, &access, (webhook_id, status), &asked.form).await,
     };
     match replayed {
-        Ok(_) => Ok(go_to(&format!("{}{}", path(site_id, webhook_id), asked.query(None)))),
+        Ok(()) => Ok(go_to(&format!("{}{}", path(site_id, webhook_id), asked.query(None)))),
         Err(error) => {
             asked.form = asked.form.refused(error, &[])?;
             Ok(again(page(&app, &who, &access, asked).await?))
         }
     }
+}
+
+async fn replay_all(
+    app: &App,
+    access: &Access,
+    (webhook_id, status): (WebhookId, Status),
+    DeliveryFilter { event_type, since, until, .. }: DeliveryFilter,
+) -> Result<(), ManageError> {
+    if event_type.is_some() {
+        return Err(ManageError::Conflict("choose some, or look at those of all triggers first"));
+    }
+    let filter = replay_between(webhook_id, status, (since, until), app.engine.ambient().now());
+    app.engine.replay(access.site.site.id, filter).await.map(drop)
+}
+
+async fn replay_chosen(app: &App, access: &Access, from: (WebhookId, Status), form: &Form) -> Result<(), ManageError> {
+    let ids: Vec<_> = form.names_after(CHOSEN).filter_map(|id| DeliveryId::from_str(id).ok()).collect();
+    if ids.is_empty() {
+        return Err(ManageError::Conflict("choose some first"));
+    }
+    app.engine.replay_some(access.site.site.id, from, ids).await.map(drop)
 }
 
 /// Stops sending dead letters again.
@@ -160,6 +177,11 @@ pub(crate) async fn end_replay(State(app): State<App>, access: Access, _: Form) 
 impl Asked {
     fn read(query: &str) -> Self {
         Self::of(Form::read(query.as_bytes()))
+    }
+
+    /// Whether nothing is wrong.
+    fn is_right(&self) -> bool {
+        FILTERS.iter().all(|name| self.form.error(name).is_empty())
     }
 
     /// What is wrong stands beside its field, and counts for nothing.
@@ -206,12 +228,12 @@ async fn page(app: &App, who: &SignedIn, access: &Access, asked: Asked) -> Resul
         webhook_id,
         domain: access.site.site.domain.to_string(),
         name: webhook.webhook.name.clone(),
+        page: format!("{}{}", path(site_id, webhook_id), asked.query(asked.before)),
         deliveries: stretch.deliveries,
         older: stretch.next.map(|before| format!("{}{}", path(site_id, webhook_id), asked.query(Some(before)))),
         is_older: asked.before.is_some(),
         statuses: Status::ALL.map(|one| (one.name(), status == Some(one))).into(),
         event_types: event_types.into(),
-
         may_change: access.may_change,
         may_replay: access.may_change && webhook.is_on() && lost.is_some(),
         replays: replays.collect(),
@@ -239,8 +261,10 @@ fn moment(value: &str) -> String {
 
 fn headers_of(json: &str) -> Vec<(String, String)> {
     let headers: Map<String, Value> = serde_json::from_str(json).unwrap_or_default();
+    // The values of a webhook's own headers are secrets, and are not kept.
     let text = |value: Value| match value {
         Value::String(text) => text,
+        Value::Null => "hidden".to_owned(),
         other => other.to_string(),
     };
     headers.into_iter().map(|(name, value)| (name, text(value))).collect()
@@ -265,6 +289,13 @@ mod tests {
         let id = DeliveryId::from_bytes([1; 16]);
         assert_eq!(asked.query(Some(id)), format!("?status=failed&since=2026-02-25T14%3A30&until=soon&before={id}"));
         assert_eq!(Asked::read("").query(None), "");
+    }
+
+    #[test]
+    fn headers_that_are_hidden_say_so() {
+        let headers = headers_of(r#"{"content-type":"application/json","authorization":null}"#);
+        let shown: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(shown, [("content-type", "application/json"), ("authorization", "hidden")]);
     }
 
     #[test]

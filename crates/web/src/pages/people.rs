@@ -1,7 +1,7 @@
 //! Who has a part in a site, and how others get one.
 
 use askama::Template;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::http::header::SET_COOKIE;
 use axum::response::{IntoResponse, Response};
@@ -55,17 +55,25 @@ struct Welcome {
     form: Form,
 }
 
-/// The members, and the links that are open.
-pub(crate) async fn list(State(app): State<App>, Person(who): Person, access: Access) -> Result<Response, Problem> {
-    Ok(page(&app, &who, &access, None, Form::default()).await?.into_response())
+/// The members, the links that are open, and one that was just made.
+pub(crate) async fn list(
+    State(app): State<App>,
+    Person(who): Person,
+    access: Access,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let asked = Form::read(query.unwrap_or_default().as_bytes());
+    let link = app.once.take(app.engine.ambient(), who.session.id, asked.value("once"));
+    Ok(page(&app, &who, &access, link, Form::default()).await?.into_response())
 }
 
-/// Makes a link, and shows it.
+/// Makes a link, and goes on to it.
 pub(crate) async fn invite(State(app): State<App>, Person(who): Person, access: Access, form: Form) -> Result<Response, Problem> {
     match app.engine.invite(access.site.site.id, role_of(&form)?).await {
         Ok(token) => {
             let link = app.url(&format!("invitations/{token}"));
-            Ok(page(&app, &who, &access, Some(link), Form::default()).await?.into_response())
+            let token = app.once.keep(app.engine.ambient(), who.session.id, link);
+            Ok(go_to(&format!("/sites/{}/people?once={token}", access.site.site.id)))
         }
         Err(error) => Ok(again(page(&app, &who, &access, None, form.refused(error, &[])?).await?)),
     }

@@ -98,9 +98,9 @@ pub(crate) async fn create(State(app): State<App>, Person(who): Person, _: MayAd
 }
 
 /// One site: its tracker, whether events arrive, and what can be set of it.
-pub(crate) async fn show(State(app): State<App>, Person(who): Person, access: Access) -> Response {
-    let form = form_of(&access.site);
-    site_page(&app, &who, &access, form, false).into_response()
+pub(crate) async fn show(State(app): State<App>, Person(who): Person, access: Access, RawQuery(query): RawQuery) -> Response {
+    let changed = Form::read(query.unwrap_or_default().as_bytes()).has("changed");
+    site_page(&app, &who, &access, form_of(&access.site), changed).into_response()
 }
 
 /// Changes a site.
@@ -110,13 +110,10 @@ pub(crate) async fn update(State(app): State<App>, Person(who): Person, access: 
         Ok(change) => app.engine.update_site(id, change).await,
         Err(invalid) => Err(ManageError::Invalid(invalid)),
     };
-    if let Err(error) = updated {
-        let form = form.refused(error, &FIELDS)?;
-        return Ok(again(site_page(&app, &who, &access, form, false)));
+    match updated {
+        Ok(_) => Ok(go_to(&format!("/sites/{id}?changed"))),
+        Err(error) => Ok(again(site_page(&app, &who, &access, form.refused(error, &FIELDS)?, false))),
     }
-    let site = app.engine.find_site(&id.to_string()).ok_or(Problem::NotFound)?;
-    let form = form_of(&site);
-    Ok(site_page(&app, &who, &access.with_site(site), form, true).into_response())
 }
 
 /// Deletes a site.

@@ -176,10 +176,10 @@ fn fields(form: &Form, number: usize, kind: EventType, goals: &[Goal]) -> Vec<Fi
     };
     match kind {
         EventType::GoalCompletion => {
-            let any = std::iter::once((String::new(), "Any goal".to_owned()));
-            let goals = goals.iter().map(|goal| (goal.id.to_string(), goal.spec.display_name.clone()));
+            let goal = field("goal_id", "Goal", "");
+            let choices = goal_choices(&goal.value, goals);
             vec![
-                choice(field("goal_id", "Goal", ""), any.chain(goals).collect()),
+                choice(goal, choices),
                 field("threshold", "Completions", "1 tells of each one; more tells when there are so many within the window."),
                 field("window_seconds", "Window in seconds", "Counts only where more than one completion is awaited."),
             ]
@@ -199,6 +199,16 @@ fn fields(form: &Form, number: usize, kind: EventType, goals: &[Goal]) -> Vec<Fi
     }
 }
 
+/// What was chosen stays chosen, though the goal may have been deleted meanwhile: any other choice is somebody's own.
+fn goal_choices(chosen: &str, goals: &[Goal]) -> Vec<(String, String)> {
+    let mut choices = vec![(String::new(), "Any goal".to_owned())];
+    choices.extend(goals.iter().map(|goal| (goal.id.to_string(), goal.spec.display_name.clone())));
+    if !choices.iter().any(|(value, _)| value == chosen) {
+        choices.push((chosen.to_owned(), "a goal that is gone".to_owned()));
+    }
+    choices
+}
+
 fn text_of(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -209,6 +219,7 @@ fn text_of(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bellwether_domain::id::GoalId;
     use serde_json::json;
 
     use super::*;
@@ -257,6 +268,20 @@ mod tests {
         assert_eq!((row.fields[0].value.as_str(), row.sentence), ("many", None));
         assert!(row.fields[0].error.contains("whole number"), "{}", row.fields[0].error);
         assert!(row.fields[1].choices[1].is_chosen);
+    }
+
+    #[test]
+    fn a_goal_that_is_gone_does_not_become_any_goal() {
+        let gone = GoalId::from_bytes([7; 16]).to_string();
+        let mut form = Form::default();
+        add(&mut form, "goal_completion");
+        let chosen = |form: &Form| {
+            let choices = rows(form, &[]).remove(0).fields.remove(0).choices;
+            choices.into_iter().filter(|choice| choice.is_chosen).map(|choice| (choice.value, choice.label)).collect::<Vec<_>>()
+        };
+        assert_eq!(chosen(&form), [(String::new(), "Any goal".to_owned())]);
+        form.set("triggers-0-goal_id", gone.clone());
+        assert_eq!(chosen(&form), [(gone, "a goal that is gone".to_owned())]);
     }
 
     #[test]

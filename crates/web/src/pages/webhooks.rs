@@ -5,10 +5,11 @@ pub(crate) mod edit;
 use std::time::Duration;
 
 use askama::Template;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use bellwether_domain::delivery::{Attempt, Delivery};
 use bellwether_domain::id::{DeliveryId, SiteId, WebhookId};
+use bellwether_domain::signature::Secret;
 use bellwether_domain::webhook::WebhookChange;
 use bellwether_engine::{ActiveWebhook, HourOfOutcomes, ManageError};
 use bellwether_store::{DeliveryDetail, SignedIn};
@@ -66,7 +67,7 @@ struct One {
     sentences: Vec<String>,
     /// A secret that was just made.
     secret: Option<String>,
-    /// What became of a test that was just sent.
+    /// What became of a test that was sent.
     test: Option<Tested>,
     graces: [(u64, &'static str); 4],
     samples: Vec<Sample>,
@@ -80,9 +81,9 @@ struct Tested {
     attempt: Option<Attempt>,
 }
 
-/// What is shown this one time.
+/// What is shown beside the webhook itself.
 #[derive(Default)]
-struct Once {
+struct Beside {
     secret: Option<String>,
     test: Option<Tested>,
     form: Form,
@@ -103,9 +104,20 @@ pub(crate) async fn list(State(app): State<App>, Person(who): Person, access: Ac
     Ok(Page(page).into_response())
 }
 
-/// One webhook.
-pub(crate) async fn show(State(app): State<App>, Person(who): Person, access: Access) -> Result<Response, Problem> {
-    Ok(page(&app, &who, &access, Once::default()).await?.into_response())
+/// One webhook, with a secret that was just made, or a test and its answer.
+pub(crate) async fn show(
+    State(app): State<App>,
+    Person(who): Person,
+    access: Access,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let asked = Form::read(query.unwrap_or_default().as_bytes());
+    let secret = app.once.take(app.engine.ambient(), who.session.id, asked.value("once"));
+    let test = match asked.value("test").parse() {
+        Ok(id) => test(&app, access.webhook()?.webhook.id, id).await?,
+        Err(_) => None,
+    };
+    Ok(page(&app, &who, &access, Beside { secret, test, ..Beside::default() }).await?.into_response())
 }
 
 /// Switches a webhook on or off.
@@ -121,41 +133,38 @@ pub(crate) async fn switch(State(app): State<App>, access: Access, form: Form) -
     Ok(go_to(&format!("/sites/{}/webhooks{page}", access.site.site.id)))
 }
 
-/// Sends a test, and shows what was answered.
+/// Sends a test, waits for its answer, and goes on to it.
 pub(crate) async fn send_test(
     State(app): State<App>,
     Person(who): Person,
     access: Access,
     form: Form,
 ) -> Result<Response, Problem> {
-    let webhook_id = access.webhook()?.webhook.id;
-    match app.engine.send_test(access.site.site.id, webhook_id).await {
+    let (site_id, webhook_id) = (access.site.site.id, access.webhook()?.webhook.id);
+    match app.engine.send_test(site_id, webhook_id).await {
         Ok(id) => {
-            let test = tested(&app, webhook_id, id).await?;
-            Ok(page(&app, &who, &access, Once { test, ..Once::default() }).await?.into_response())
+            answered(&app, webhook_id, id).await?;
+            Ok(go_to(&format!("/sites/{site_id}/webhooks/{webhook_id}?test={id}#test")))
         }
         Err(error) => Ok(again(page(&app, &who, &access, refused(form, error)?).await?)),
     }
 }
 
-/// Gives a webhook a new secret, and shows it.
+/// Gives a webhook a new secret, and goes on to it.
 pub(crate) async fn rotate_secret(
     State(app): State<App>,
     Person(who): Person,
     access: Access,
     form: Form,
 ) -> Result<Response, Problem> {
-    let webhook_id = access.webhook()?.webhook.id;
+    let (site_id, webhook_id) = (access.site.site.id, access.webhook()?.webhook.id);
     let grace = json!({"grace_seconds": form.number("grace_seconds")});
     let rotated = match crate::webhooks::read_grace(&grace) {
-        Ok(grace) => app.engine.rotate_secret(access.site.site.id, webhook_id, grace).await,
+        Ok(grace) => app.engine.rotate_secret(site_id, webhook_id, grace).await,
         Err(invalid) => Err(ManageError::Invalid(invalid)),
     };
     match rotated {
-        Ok(secret) => {
-            let secret = Some(secret.reveal().to_owned());
-            Ok(page(&app, &who, &access, Once { secret, ..Once::default() }).await?.into_response())
-        }
+        Ok(secret) => Ok(shown_with_secret(&app, &who, site_id, webhook_id, &secret)),
         Err(error) => Ok(again(page(&app, &who, &access, refused(form, error)?).await?)),
     }
 }
@@ -166,11 +175,17 @@ pub(crate) async fn delete(State(app): State<App>, access: Access, _: Form) -> R
     Ok(go_to(&format!("/sites/{}/webhooks", access.site.site.id)))
 }
 
-fn refused(form: Form, error: ManageError) -> Result<Once, Problem> {
-    Ok(Once { form: form.refused(error, &[])?, ..Once::default() })
+/// Sends the browser on to a webhook, where its secret is shown this one time.
+fn shown_with_secret(app: &App, who: &SignedIn, site_id: SiteId, webhook_id: WebhookId, secret: &Secret) -> Response {
+    let token = app.once.keep(app.engine.ambient(), who.session.id, secret.reveal().to_owned());
+    go_to(&format!("/sites/{site_id}/webhooks/{webhook_id}?once={token}"))
 }
 
-async fn page(app: &App, who: &SignedIn, access: &Access, once: Once) -> Result<Page<One>, Problem> {
+fn refused(form: Form, error: ManageError) -> Result<Beside, Problem> {
+    Ok(Beside { form: form.refused(error, &[])?, ..Beside::default() })
+}
+
+async fn page(app: &App, who: &SignedIn, access: &Access, beside: Beside) -> Result<Page<One>, Problem> {
     let site = &access.site;
     let webhook = access.webhook()?;
     let card = cards(app, access, &[webhook]).await?.pop().ok_or(Problem::NotFound)?;
@@ -181,10 +196,10 @@ async fn page(app: &App, who: &SignedIn, access: &Access, once: Once) -> Result<
         domain: site.site.domain.to_string(),
         may_change: access.may_change,
         sentences: triggers.map(|trigger| words::sentence(&trigger.rule, &site.goals)).collect(),
-        samples: samples::of(&card.url, once.secret.as_deref()),
-        secret: once.secret,
-        test: once.test,
-        form: once.form,
+        samples: samples::of(&card.url, beside.secret.as_deref()),
+        secret: beside.secret,
+        test: beside.test,
+        form: beside.form,
         graces: GRACES,
         card,
     }))
@@ -213,17 +228,25 @@ async fn cards(app: &App, access: &Access, webhooks: &[&ActiveWebhook]) -> Resul
     Ok(webhooks.iter().map(card).collect())
 }
 
+/// A test of this webhook, as far as it has come.
+async fn test(app: &App, webhook_id: WebhookId, id: DeliveryId) -> Result<Option<Tested>, Problem> {
+    let found = app.engine.store().delivery(webhook_id, id).await?;
+    let found = found.filter(|found| found.delivery.test);
+    Ok(found.map(|DeliveryDetail { delivery, mut attempts, .. }| {
+        let attempt = attempts.pop().map(|recorded| recorded.attempt);
+        Tested { delivery, attempt }
+    }))
+}
+
 /// Waits until a test has been answered, for as long as an endpoint may take, and not beyond the shutdown.
-async fn tested(app: &App, webhook_id: WebhookId, id: DeliveryId) -> Result<Option<Tested>, Problem> {
+async fn answered(app: &App, webhook_id: WebhookId, id: DeliveryId) -> Result<(), Problem> {
     let (mut watcher, until) = (app.engine.watch(&[webhook_id]), Instant::now() + TEST_TIME);
     loop {
-        let found = app.engine.store().delivery(webhook_id, id).await?;
-        let DeliveryDetail { delivery, mut attempts, .. } = found.ok_or(Problem::NotFound)?;
-        let attempt = attempts.pop().map(|recorded| recorded.attempt);
-        let is_answered = attempt.is_some() || delivery.completed_at.is_some();
+        let tested = test(app, webhook_id, id).await?.ok_or(Problem::NotFound)?;
+        let is_answered = tested.attempt.is_some() || tested.delivery.completed_at.is_some();
         let change = app.shutdown.run_until_cancelled(tokio::time::timeout_at(until, watcher.changed()));
         if is_answered || !matches!(change.await, Some(Ok(()))) {
-            return Ok(Some(Tested { delivery, attempt }));
+            return Ok(());
         }
     }
 }

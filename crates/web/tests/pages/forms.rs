@@ -1,5 +1,7 @@
-//! Forms for what there is already: they hold the whole of it, so that a field that was cleared is not one that stays.
+//! Forms for what there is already, which hold the whole of it, so that a field that was cleared is not one that stays; and what a
+//! webhook's form shows beside its fields.
 
+use bellwether_domain::history::{Gaps, Minute, minute_of};
 use serde_json::{Value, json};
 
 use crate::support::{Browser, NOWHERE, Server};
@@ -43,6 +45,53 @@ async fn a_webhook_loses_its_name_and_no_url_that_was_cleared() {
     assert_eq!(shown().await["name"], "nowhere.example");
     browser.post(&edit, &whole[..2]).await.sent_to(&path);
     assert_eq!(shown().await["triggers"], Value::Array(Vec::new()));
+}
+
+#[tokio::test]
+async fn a_goal_that_was_deleted_meanwhile_does_not_become_any_goal() {
+    let server = Server::start().await;
+    let browser = Browser::of_owner(&server).await;
+    let site = server.add_site("example.com").await;
+    let goal = server.add_goal(&site, "Signup").await;
+    server.delete(&format!("/api/sites/{site}/goals/{goal}")).await;
+    let form =
+        [("url", NOWHERE), ("triggers-0-type", "goal_completion"), ("triggers-0-goal_id", &*goal), ("triggers-0-threshold", "1")];
+    let page = browser.post(&format!("/sites/{site}/webhooks"), &form).await;
+    let html = page.html(422);
+    assert!(html.contains(&format!(r#"<option value="{goal}" selected>a goal that is gone</option>"#)), "{html}");
+    assert!(html.contains("Goal must be the id of a goal of the site."), "{html}");
+}
+
+#[tokio::test]
+async fn a_preview_knows_of_what_fired_before_the_day_that_it_shows() {
+    let server = Server::start().await;
+    let browser = Browser::of_owner(&server).await;
+    let site = server.add_site("example.com").await;
+    let now = minute_of(server.engine.ambient().now().second());
+    let many = |minute| Minute { minute, visitors: visitors(20), ..Minute::default() };
+    let minutes = [now - 3 * 1_440, now - 60].map(|minute| (site.parse().expect("an id"), many(minute)));
+    server.engine.store().add_minutes(minutes.into()).await.expect("minutes");
+    let preview = async |window: &str, cooldown: &str| {
+        let form = [
+            ("triggers-0-type", "visitor_spike"),
+            ("triggers-0-unit", "visitors"),
+            ("triggers-0-threshold", "20"),
+            ("triggers-0-window_seconds", window),
+            ("triggers-0-cooldown_seconds", cooldown),
+            ("preview", "yes"),
+        ];
+        browser.post(&format!("/sites/{site}/webhooks"), &form).await.html(200).to_owned()
+    };
+    assert!(preview("60", "3600").await.contains("It would have fired once."));
+    assert!(preview("60", "604800").await.contains("It would not have fired."), "it was silent still");
+    const NOTE: &str = "counted once more here for each return";
+    assert!(!preview("1800", "0").await.contains(NOTE) && preview("1801", "0").await.contains(NOTE));
+}
+
+fn visitors(number: u32) -> Gaps {
+    let mut visitors = Gaps::default();
+    visitors[0] = number;
+    visitors
 }
 
 /// A form with a field that was cleared.

@@ -39,6 +39,13 @@ impl Answer {
         assert_eq!((self.status.as_u16(), self.header("location")), (303, Some(path)), "{}", self.text());
     }
 
+    /// Where a browser is sent on to, without the part of the page behind it.
+    #[track_caller]
+    pub(crate) fn location(&self) -> &str {
+        let location = self.header("location").unwrap_or_else(|| panic!("it leads nowhere: {}", self.text()));
+        location.split('#').next().unwrap_or_default()
+    }
+
     /// The problem that an answer with this status tells of, as RFC 9457 has it.
     #[track_caller]
     pub(crate) fn problem(&self, status: u16) -> Value {

@@ -61,7 +61,7 @@ impl<'a> Browser<'a> {
 
     /// Makes a link to a site, and returns its path.
     pub(crate) async fn invite(&self, site_id: &str, role: &str) -> String {
-        let page = self.post(&format!("/sites/{site_id}/people"), &[("role", role)]).await;
+        let page = self.submit(&format!("/sites/{site_id}/people"), &[("role", role)]).await;
         let link = page.html(200).split("value=\"http://127.0.0.1:8090").nth(1).and_then(|rest| rest.split('"').next());
         link.expect("a link").to_owned()
     }
@@ -77,6 +77,13 @@ impl<'a> Browser<'a> {
     /// Sends a form from a page of the server.
     pub(crate) async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
         self.post_from("same-origin", path, fields).await
+    }
+
+    /// Sends a form from a page of the server, and goes on to where that leads.
+    pub(crate) async fn submit(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let sent = self.post(path, fields).await;
+        assert_eq!(sent.status, 303, "{}", sent.text());
+        self.get(sent.location()).await
     }
 
     /// Sends a form, from where `Sec-Fetch-Site` says.

@@ -13,7 +13,7 @@ use bellwether_engine::{ManageError, NewWebhook};
 use bellwether_store::SignedIn;
 use serde_json::Value;
 
-use super::{Once, page as webhook_page};
+use super::shown_with_secret;
 use crate::App;
 use crate::access::{Access, Person};
 use crate::pages::charts::Visitors;
@@ -65,7 +65,7 @@ pub(crate) async fn show(State(app): State<App>, Person(who): Person, access: Ac
     Ok(page(&app, &who, &access, Some(webhook.id), form).await?.into_response())
 }
 
-/// Adds a webhook, and shows it with its secret; or changes the form.
+/// Adds a webhook, and goes on to it and its secret; or changes the form.
 pub(crate) async fn create(State(app): State<App>, Person(who): Person, access: Access, form: Form) -> Result<Response, Problem> {
     let form = match pressed(form) {
         Pressed::Another(form) => return Ok(page(&app, &who, &access, None, form).await?.into_response()),
@@ -76,12 +76,7 @@ pub(crate) async fn create(State(app): State<App>, Person(who): Person, access: 
         Err(invalid) => Err(ManageError::Invalid(invalid)),
     };
     match created {
-        Ok(NewWebhook { webhook, secret }) => {
-            let site = app.engine.find_site(&access.site.site.id.to_string()).ok_or(Problem::NotFound)?;
-            let access = access.with_site(site).with_id("webhook_id", &webhook.id);
-            let once = Once { secret: Some(secret.reveal().to_owned()), ..Once::default() };
-            Ok(webhook_page(&app, &who, &access, once).await?.into_response())
-        }
+        Ok(NewWebhook { webhook, secret }) => Ok(shown_with_secret(&app, &who, webhook.site_id, webhook.id, &secret)),
         Err(error) => Ok(again(page(&app, &who, &access, None, refused(form, error)?).await?)),
     }
 }
