@@ -3,6 +3,7 @@
 mod forms;
 mod history;
 mod once;
+mod samples;
 mod sites;
 
 use std::collections::BTreeSet;
