@@ -1,6 +1,6 @@
 //! Somebody in front of a browser, who finds things by what they are called.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,9 +10,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use thirtyfour::error::WebDriverResult;
-use thirtyfour::{By, WebDriver, WebElement};
+use thirtyfour::{By, Key, WebDriver, WebElement};
 
-use super::LOOKS;
+use super::looks::LOOKS;
 use crate::browser::pages::file;
 use crate::support::{TIME_LIMIT, within};
 
@@ -21,6 +21,10 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const AXE: &str = "const done = arguments[arguments.length - 1];
     axe.run(document).then((results) => done(results.violations.map((rule) =>
         rule.id + ': ' + rule.nodes.map((node) => node.html + ' ' + node.failureSummary).join(' | '))));";
+/// The id and the name of what has the focus.
+const FOCUSED: &str = "const { id, innerText, ariaLabel } = document.activeElement; return [id, ariaLabel || innerText.trim()]";
+/// More than any page has to be reached.
+const MAX_TABS: usize = 100;
 /// The page is loaded anew; this tells the one that was left.
 const LEFT: &str = "document.documentElement.dataset.left = 'yes'";
 const IS_THERE: &str = "return document.readyState === 'complete' && document.documentElement.dataset.left !== 'yes'";
@@ -31,13 +35,16 @@ pub(super) struct Person<'a> {
     server: SocketAddr,
     clicks: Cell<u32>,
     fields: Cell<u32>,
+    /// The paths of the pages that were looked at in every way.
+    pub(super) looked_at: RefCell<Vec<String>>,
     /// Where pictures go, if they are taken.
     pub(super) screenshots: Option<PathBuf>,
 }
 
 impl<'a> Person<'a> {
     pub(super) fn new(driver: &'a WebDriver, server: SocketAddr) -> Self {
-        Self { driver, server, clicks: Cell::new(0), fields: Cell::new(0), screenshots: None }
+        let (clicks, fields) = (Cell::new(0), Cell::new(0));
+        Self { driver, server, clicks, fields, looked_at: RefCell::default(), screenshots: None }
     }
 
     /// How often something was clicked.
@@ -68,6 +75,43 @@ impl<'a> Person<'a> {
 
     pub(super) async fn tick(&self, css: &str) -> WebDriverResult<()> {
         self.driver.find(By::Css(css)).await?.click().await
+    }
+
+    /// Presses a button that sends nothing.
+    pub(super) async fn click(&self, name: &str) -> WebDriverResult<()> {
+        self.named("button", name).await?.click().await
+    }
+
+    /// Puts what was copied in place of what a field holds.
+    pub(super) async fn paste(&self, id: &str) -> WebDriverResult<()> {
+        let field = self.driver.find(By::Id(id)).await?;
+        field.clear().await?;
+        field.send_keys(Key::Control + "v").await
+    }
+
+    /// Moves on with the Tab key until something of this name, or of this id, has the focus.
+    pub(super) async fn tab_to(&self, name: &str) -> WebDriverResult<()> {
+        for _ in 0..MAX_TABS {
+            self.driver.action_chain().send_keys(Key::Tab).perform().await?;
+            let focused = self.driver.execute(FOCUSED, Vec::new()).await?.convert::<(String, String)>()?;
+            if focused.0 == name || focused.1.starts_with(name) {
+                return Ok(());
+            }
+        }
+        panic!("the Tab key leads to no {name}");
+    }
+
+    /// Types into what has the focus.
+    pub(super) async fn type_text(&self, text: &str) -> WebDriverResult<()> {
+        self.driver.action_chain().send_keys(text).perform().await
+    }
+
+    /// Presses Enter, which leads to another page.
+    pub(super) async fn enter(&self) -> WebDriverResult<()> {
+        self.driver.execute(LEFT, Vec::new()).await?;
+        self.driver.action_chain().send_keys(Key::Enter).perform().await?;
+        self.arrives().await;
+        Ok(())
     }
 
     /// Presses a button that sends a form.
@@ -125,22 +169,30 @@ impl<'a> Person<'a> {
         Ok(self.driver.find_all(By::Css(css)).await?.len())
     }
 
-    /// Looks at pages in every way: none breaks a rule of accessibility or is wider than the window.
+    /// Opens pages and looks at each of them.
     pub(super) async fn check(&self, pages: &[(&str, String)]) -> WebDriverResult<()> {
+        for (name, path) in pages {
+            self.open(path).await?;
+            self.check_shown(name).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the page that is shown in every way: it breaks no rule of accessibility, and is no wider than the window.
+    pub(super) async fn check_shown(&self, name: &str) -> WebDriverResult<()> {
+        let path = self.driver.current_url().await?.path().to_owned();
+        self.looked_at.borrow_mut().push(path);
         let axe = fs::read_to_string(file("node_modules/axe-core/axe.min.js")).expect("the rules");
+        self.driver.execute(&axe, Vec::new()).await?;
         for (look, scheme, width) in LOOKS {
             self.look(scheme, width).await?;
-            for (name, path) in pages {
-                self.open(path).await?;
-                self.driver.execute(&axe, Vec::new()).await?;
-                let broken: Vec<String> = self.driver.execute_async(AXE, Vec::new()).await?.convert()?;
-                assert!(broken.is_empty(), "{name} in {look}: {broken:#?}");
-                let wide = self.driver.execute("return document.documentElement.scrollWidth", Vec::new()).await?;
-                let wide: u32 = wide.convert()?;
-                assert!(wide <= width, "{name} in {look} is {wide} pixels wide");
-                if let Some(folder) = &self.screenshots {
-                    self.picture(&folder.join(format!("{name}-{look}.png"))).await?;
-                }
+            let broken: Vec<String> = self.driver.execute_async(AXE, Vec::new()).await?.convert()?;
+            assert!(broken.is_empty(), "{name} in {look}: {broken:#?}");
+            let wide = self.driver.execute("return document.documentElement.scrollWidth", Vec::new()).await?;
+            let wide: u32 = wide.convert()?;
+            assert!(wide <= width, "{name} in {look} is {wide} pixels wide");
+            if let Some(folder) = &self.screenshots {
+                self.picture(&folder.join(format!("{name}-{look}.png"))).await?;
             }
         }
         self.look("light", 1_280).await
@@ -182,6 +234,11 @@ impl<'a> Person<'a> {
         let found = self.named(tag, name).await.unwrap_or_else(|error| panic!("no {name}: {error}"));
         self.driver.execute(LEFT, Vec::new()).await?;
         found.click().await?;
+        self.arrives().await;
+        Ok(())
+    }
+
+    async fn arrives(&self) {
         let arrival = async {
             let mut looks = tokio::time::interval(LOOK_INTERVAL);
             while !self.is_there().await {
@@ -189,7 +246,6 @@ impl<'a> Person<'a> {
             }
         };
         within("the next page", arrival).await;
-        Ok(())
     }
 
     async fn is_there(&self) -> bool {
