@@ -45,6 +45,9 @@ pub(crate) enum Failure {
     /// An answer's JSON is not as documented.
     #[error("the answer has no {0}")]
     Missing(&'static str),
+    /// A server's database could not be written to.
+    #[error("the database cannot be used")]
+    Database(#[from] rusqlite::Error),
     /// Something is not JSON.
     #[error("not JSON")]
     Json(#[from] serde_json::Error),

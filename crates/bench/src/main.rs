@@ -22,6 +22,7 @@ mod layout;
 mod load;
 mod memory;
 mod pages;
+mod past;
 mod process;
 mod receiver;
 mod report;

@@ -1,6 +1,9 @@
-//! How long pages take with many sites and a long history: each page beside the health check, which is an answer without a page.
+//! How long pages take with many sites, a long history and much traffic: each page beside the health check, which is an answer without
+//! a page.
 
 use std::time::{Duration, Instant};
+
+use serde_json::json;
 
 use crate::connection::Connection;
 use crate::failure::{Failure, Result};
@@ -15,6 +18,10 @@ use crate::template::Template;
 /// The history: of one site's webhooks, each as long as the others'.
 const LAYOUT: Layout = Layout { sites: 1, webhooks_per_site: 10 };
 const LIMIT: Duration = Duration::from_secs(1_800);
+/// The longest window, which makes the form that shows it look back the furthest.
+const WINDOW_SECONDS: u32 = 86_400;
+/// All that it looks back at: the day that it shows, three windows before, and an hour of silence.
+const MINUTES: u32 = 4 * 1_440 + 60;
 const P99_LIMIT_MS: f64 = 20.0;
 /// Asked for before the clock runs.
 const WARM_UP: usize = 5;
@@ -29,6 +36,9 @@ pub(crate) async fn measure(settings: &Settings) -> Result<Vec<Figure>> {
     fleet.load(server.process.address, settings.connections).each(numbers).await?;
     journal.complete(LIMIT).await?;
     fleet.recorded(&server, each).await?;
+    let server = server.kill().await?.with_past(&fleet.domain(0), MINUTES)?.start().await?;
+    let spike = json!({"type": "visitor_spike", "window_seconds": WINDOW_SECONDS});
+    server.add_trigger(&fleet.domain(0), fleet.webhook(0), &spike).await?;
     for site in LAYOUT.sites as u64..settings.scale.page_sites {
         server.add_silent_site(&format!("other-{site}.example")).await?;
     }
@@ -58,6 +68,7 @@ async fn paths(server: &Server, fleet: &Fleet) -> Result<Vec<(&'static str, Stri
         ("deliveries", of_webhook("/deliveries")),
         ("dead letters", of_webhook("/deliveries?status=failed")),
         ("deliveries that are hard to find", of_webhook("/deliveries?status=retrying")),
+        ("dead letters that are hard to find", of_webhook("/deliveries?status=failed&event_type=visitor_spike")),
         ("one delivery", of_webhook(&format!("/deliveries/{delivery}"))),
         ("people", of_site("/people")),
         ("the account", "/account".to_owned()),

@@ -12,6 +12,7 @@ use tokio::process::Command;
 
 use crate::connection::Connection;
 use crate::failure::{Failure, Result, within};
+use crate::past;
 use crate::process::{Memory, Process};
 use crate::template::Template;
 
@@ -25,6 +26,8 @@ const RECORD_LIMIT: Duration = Duration::from_secs(300);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// On disk, like the data of a real server; `/tmp` may be memory.
 const DATA_PARENT: &str = "target";
+/// In the data directory.
+const DATABASE: &str = "bellwether.db";
 
 /// A running server. It and its data are gone when it is dropped.
 pub(crate) struct Server {
@@ -88,6 +91,11 @@ impl Server {
         let answer = self.post(&format!("/api/sites/{domain}/webhooks"), &webhook).await?;
         let id = answer["webhook"]["id"].as_str().ok_or(Failure::Missing("webhook.id"))?;
         Ok(id.to_owned())
+    }
+
+    /// Adds a trigger to a webhook.
+    pub(crate) async fn add_trigger(&self, domain: &str, webhook: &str, trigger: &Value) -> Result<()> {
+        self.post(&format!("/api/sites/{domain}/webhooks/{webhook}/triggers"), trigger).await.map(drop)
     }
 
     /// How many visitors a site has in the last five minutes.
@@ -176,6 +184,12 @@ impl Stopped {
             return Ok(self);
         }
         Err(Failure::NotReady { program: self.home.program.display().to_string(), said: format!("no user, {status}") })
+    }
+
+    /// Gives a site so many minutes of traffic, and every webhook dead letters.
+    pub(crate) fn with_past(self, domain: &str, minutes: u32) -> Result<Self> {
+        past::write(&self.home.data.path().join(DATABASE), domain, minutes)?;
+        Ok(self)
     }
 
     /// Starts the server again on the same data.

@@ -18,7 +18,7 @@ const COLUMNS: &str = "id, event_id, event_type, webhook_id, trigger_id, url, st
 /// A stretch of a webhook's history.
 const BETWEEN: &str = "webhook_id = $1 AND id >= $2 AND id < $3";
 /// So many deliveries are looked at for those that a filter lets through, before who asks is told how far that has come.
-const LOOKED_AT: usize = 10_000;
+const LOOKED_AT: usize = 2_000;
 /// An id is made so shortly after the time that its delivery bears.
 const ID_DELAY: Duration = Duration::from_secs(60);
 

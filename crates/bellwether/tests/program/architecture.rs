@@ -18,7 +18,8 @@ const MAY_USE: [(&str, &[&str]); 7] = [
 ];
 /// Libraries that belong to one place, and the crates that are that place.
 const BELONGS_TO: [(&str, &[&str]); 6] = [
-    ("rusqlite", &["bellwether-store"]),
+    // The bench makes up a past in the database of a server that is stopped.
+    ("rusqlite", &["bellwether-store", "bellwether-bench"]),
     ("refinery", &["bellwether-store"]),
     ("tokio-postgres", &["bellwether-store"]),
     ("deadpool-postgres", &["bellwether-store"]),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
-use thirtyfour::error::WebDriverResult;
+use thirtyfour::error::{WebDriverErrorInner, WebDriverResult};
 use thirtyfour::{By, Key, WebDriver, WebElement};
 
 use super::looks::LOOKS;
@@ -23,6 +23,8 @@ const AXE: &str = "const done = arguments[arguments.length - 1];
         rule.id + ': ' + rule.nodes.map((node) => node.html + ' ' + node.failureSummary).join(' | '))));";
 /// The id and the name of what has the focus.
 const FOCUSED: &str = "const { id, innerText, ariaLabel } = document.activeElement; return [id, ariaLabel || innerText.trim()]";
+/// A page is asked for anew far more seldom than somebody clicks.
+const MAX_TRIES: usize = 5;
 /// More than any page has to be reached.
 const MAX_TABS: usize = 100;
 /// The page is loaded anew; this tells the one that was left.
@@ -231,11 +233,20 @@ impl<'a> Person<'a> {
 
     async fn leave_by(&self, tag: &str, name: &str) -> WebDriverResult<()> {
         self.clicks.set(self.clicks.get() + 1);
-        let found = self.named(tag, name).await.unwrap_or_else(|error| panic!("no {name}: {error}"));
         self.driver.execute(LEFT, Vec::new()).await?;
-        found.click().await?;
-        self.arrives().await;
-        Ok(())
+        for _ in 0..MAX_TRIES {
+            let found = self.named(tag, name).await.unwrap_or_else(|error| panic!("no {name}: {error}"));
+            match found.click().await {
+                // A page that shows what is new has put it in the place of what was found.
+                Err(error) if matches!(error.as_inner(), WebDriverErrorInner::StaleElementReference(_)) => {}
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    self.arrives().await;
+                    return Ok(());
+                }
+            }
+        }
+        panic!("{name} is replaced again and again");
     }
 
     async fn arrives(&self) {
