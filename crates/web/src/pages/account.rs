@@ -1,7 +1,7 @@
 //! One's own account.
 
 use askama::Template;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use bellwether_domain::id::SessionId;
 use bellwether_domain::time::Timestamp;
@@ -30,14 +30,15 @@ struct ShownSession {
 }
 
 /// The password, and where one is signed in.
-pub(crate) async fn show(State(app): State<App>, Person(who): Person) -> Result<Response, Problem> {
-    Ok(page(&app, &who, Form::default(), false).await?.into_response())
+pub(crate) async fn show(State(app): State<App>, Person(who): Person, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    let changed = Form::read(query.unwrap_or_default().as_bytes()).has("changed");
+    Ok(page(&app, &who, Form::default(), changed).await?.into_response())
 }
 
-/// Changes the password.
+/// Changes the password, and goes on to the account.
 pub(crate) async fn change_password(State(app): State<App>, Person(who): Person, form: Form) -> Result<Response, Problem> {
     match app.engine.change_password(&who, form.value("old_password"), form.value("password")).await {
-        Ok(()) => Ok(page(&app, &who, Form::default(), true).await?.into_response()),
+        Ok(()) => Ok(go_to("/account?changed")),
         Err(error) => {
             let form = form.refused(error, &["old_password", "password"])?;
             Ok(again(page(&app, &who, form, false).await?))
