@@ -20,15 +20,15 @@ const MAX_PASSWORD_BYTES: usize = 1_024;
 
 /// `bellwether migrate`.
 pub(crate) async fn migrate(config: &Config) -> Ended {
-    open_or_make(config)?.close().await;
-    writeln!(io::stdout(), "{} is up to date", config.database_path.display())?;
+    open_or_make(config).await?.close().await;
+    writeln!(io::stdout(), "{} is up to date", config.database)?;
     Ok(())
 }
 
 /// `bellwether key create`.
 pub(crate) async fn create_key(config: &Config, ambient: &Ambient, create: KeyCreate) -> Ended {
-    let store = open_or_make(config)?;
-    let failed = |error: StoreError| at(&config.database_path, &error);
+    let store = open_or_make(config).await?;
+    let failed = |error: StoreError| at(&config.database, &error);
     let site_id = match create.site {
         Some(domain) => {
             let sites = store.sites().await.map_err(failed)?;
@@ -44,7 +44,7 @@ pub(crate) async fn create_key(config: &Config, ambient: &Ambient, create: KeyCr
     let (text, key) = new_key(ambient, create.name, site_id, role);
     store.add_key(key).await.map_err(failed)?;
     store.close().await;
-    writeln!(io::stderr(), "a key for {}:", config.database_path.display())?;
+    writeln!(io::stderr(), "a key for {}:", config.database)?;
     writeln!(io::stdout(), "{text}")?;
     Ok(())
 }
@@ -57,10 +57,10 @@ pub(crate) async fn create_user(config: &Config, ambient: &Ambient, create: User
     let password_hash = hash_password(&password, ambient.bytes::<16>());
     let (id, created_at) = (UserId::new(ambient), ambient.now());
     let user = NewUser { id, email: email.clone(), password_hash, owner: create.owner, created_at };
-    let store = open_or_make(config)?;
+    let store = open_or_make(config).await?;
     store.add_user(user).await.map_err(|error| match error {
         StoreError::Exists => format!("--email: there is an account for {email} already"),
-        error => at(&config.database_path, &error),
+        error => at(&config.database, &error),
     })?;
     store.close().await;
     writeln!(io::stdout(), "{id}")?;
@@ -69,26 +69,26 @@ pub(crate) async fn create_user(config: &Config, ambient: &Ambient, create: User
 
 /// `bellwether check`.
 pub(crate) async fn check(config: &Config, ambient: &Ambient) -> Ended {
-    must_exist(&config.database_path)?;
-    let store = open(&config.database_path, Migration::Require)?;
+    must_exist(&config.database)?;
+    let store = open(&config.database, Migration::Require).await?;
     // Without a key and without anything encrypted, any will do.
     let any = || Ok(SecretKeys { current: [0; 32], former: Vec::new() });
     let settings = settings(config, &store, any).await?;
-    let sites = Engine::check(&store, ambient, &settings).await.map_err(|error| not_started(&config.database_path, error))?;
-    store.check().await.map_err(|error| at(&config.database_path, &error))?;
+    let sites = Engine::check(&store, ambient, &settings).await.map_err(|error| not_started(&config.database, error))?;
+    store.check().await.map_err(|error| at(&config.database, &error))?;
     store.close().await;
-    writeln!(io::stdout(), "{}: {sites} sites, nothing is wrong", config.database_path.display())?;
+    writeln!(io::stdout(), "{}: {sites} sites, nothing is wrong", config.database)?;
     Ok(())
 }
 
 /// `bellwether key rotate-encryption`. The new key is in its place before anything is encrypted with it, and the old one stays until
 /// nothing is: whenever this breaks off, the server starts, and the next try goes on.
 pub(crate) async fn rotate_encryption(config: &Config, ambient: &Ambient) -> Ended {
-    must_exist(&config.database_path)?;
+    must_exist(&config.database)?;
     let _lock = lock(config)?;
-    let store = open(&config.database_path, Migration::Run)?;
+    let store = open(&config.database, Migration::Run).await?;
     let current = async || settings(config, &store, || Err(SecretKeyError::missing(config))).await;
-    let not_resealed = |error| not_started(&config.database_path, error);
+    let not_resealed = |error| not_started(&config.database, error);
     let generated = match config.secret_key {
         Some(_) => None,
         None => {
@@ -116,9 +116,9 @@ pub(crate) async fn rotate_encryption(config: &Config, ambient: &Ambient) -> End
     }
 }
 
-fn open_or_make(config: &Config) -> Result<Store, Error> {
+async fn open_or_make(config: &Config) -> Result<Store, Error> {
     create_data_dir(&config.data_dir)?;
-    open(&config.database_path, Migration::Run)
+    open(&config.database, Migration::Run).await
 }
 
 fn read_password() -> Result<String, Error> {

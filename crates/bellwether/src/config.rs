@@ -12,6 +12,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use bellwether_engine::send::Proxy;
+use bellwether_store::Database;
 use figment::providers::{Format as _, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
@@ -36,8 +37,8 @@ pub(crate) struct Config {
     pub(crate) base_url: Option<Url>,
     /// The directory of the SQLite file and the generated key. It may not exist yet.
     pub(crate) data_dir: PathBuf,
-    /// The SQLite file.
-    pub(crate) database_path: PathBuf,
+    /// Where everything is kept.
+    pub(crate) database: Database,
     /// What encrypts webhook secrets at rest; without it there is a key in the data directory.
     pub(crate) secret_key: Option<SecretKeys>,
     /// Webhooks may be sent to `http://` endpoints.
@@ -115,7 +116,7 @@ impl Config {
         Ok(Self {
             listen,
             base_url: settings.read("base_url", base_url)?,
-            database_path: settings.read("database_url", database)?.unwrap_or_else(|| data_dir.join(DATABASE_FILE)),
+            database: settings.read("database_url", database)?.unwrap_or_else(|| Database::File(data_dir.join(DATABASE_FILE))),
             data_dir,
             secret_key: settings.read("secret_key", secret_key)?,
             allow_http: settings.read("allow_http", flag)?.unwrap_or(false),
@@ -161,7 +162,7 @@ const SETTINGS: [Setting; 13] = [
     Setting {
         key: "database_url",
         default: "sqlite: and bellwether.db in data_dir",
-        help: "The database: sqlite: and the path of a file, from the working directory.",
+        help: "The database: sqlite: and the path of a file, from the working directory, or postgres://user:password@host:5432/name.",
     },
     Setting {
         key: "secret_key",
@@ -331,7 +332,7 @@ mod tests {
             listen: SocketAddr::from(([127, 0, 0, 1], 8090)),
             base_url: None,
             data_dir: PathBuf::from("./data"),
-            database_path: PathBuf::from("./data/bellwether.db"),
+            database: Database::File(PathBuf::from("./data/bellwether.db")),
             secret_key: None,
             allow_http: false,
             allow_networks: Vec::new(),
@@ -357,7 +358,7 @@ mod tests {
             listen: SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 80)),
             base_url: Url::parse("https://stats.example.com/").ok(),
             data_dir: PathBuf::from("d"),
-            database_path: PathBuf::from("x/y.db"),
+            database: Database::File(PathBuf::from("x/y.db")),
             secret_key: SecretKeys::parse(KEY.as_bytes()).ok(),
             allow_http: true,
             allow_networks: networks(&["10.0.0.0/8", "fd00::1/128"]),
@@ -393,7 +394,7 @@ mod tests {
         let config = load("trusted_proxies = ['127.0.0.1']", &env, Flags::default()).expect("settings");
         assert_eq!(config.listen.port(), 0);
         assert_eq!(config.base_url.as_ref().map(Url::as_str), Some("http://localhost/"));
-        assert_eq!((config.data_dir, config.database_path), (PathBuf::from("2026"), PathBuf::from("/x.db")));
+        assert_eq!((config.data_dir, config.database), (PathBuf::from("2026"), Database::File(PathBuf::from("/x.db"))));
         assert!(config.secret_key.is_some() && config.allow_http);
         assert_eq!(config.allow_networks, networks(&["10.0.0.0/8", "::1/128"]));
         assert_eq!((config.ca_file, config.trusted_proxies), (Some(PathBuf::from("true")), Vec::new()));
@@ -416,6 +417,7 @@ mod tests {
     fn what_is_wrong_in_the_environment() {
         let address = "is not an address like 127.0.0.1:8090";
         let url = "must be a URL that begins with http:// or https://, without user, query and fragment";
+        let server = "like postgres://user:password@host:5432/name";
         let cases = [
             ("LISTEN", "nonsense", format!(r#""nonsense" {address}"#)),
             ("LISTEN", "127.0.0.1", format!(r#""127.0.0.1" {address}"#)),
@@ -433,9 +435,18 @@ mod tests {
             ),
             ("DATA_DIR", "", "must not be empty".to_owned()),
             ("DATA_DIR", "\u{fffd}", "must be Unicode".to_owned()),
-            ("DATABASE_URL", "postgres://me:pw@db/x", "PostgreSQL is not supported yet by this version".to_owned()),
-            ("DATABASE_URL", "postgresql://db/x", "PostgreSQL is not supported yet by this version".to_owned()),
-            ("DATABASE_URL", "x.db", "must begin with sqlite: and name a file, like sqlite:data/bellwether.db".to_owned()),
+            ("DATABASE_URL", "postgres://me:pw@db", format!("must name a host and a database, {server}")),
+            ("DATABASE_URL", "postgres://me:pw@db:x/y", format!("must be a URL {server}")),
+            (
+                "DATABASE_URL",
+                "postgres://db/x?sslmode=a",
+                "has the parameter sslmode, which is not known with that value".to_owned(),
+            ),
+            (
+                "DATABASE_URL",
+                "x.db",
+                format!("must begin with sqlite: and name a file, like sqlite:data/bellwether.db, or be a URL {server}"),
+            ),
             ("DATABASE_URL", "sqlite:", "must name a file, like sqlite:data/bellwether.db".to_owned()),
             ("DATABASE_URL", "sqlite::memory:", "must name a file, like sqlite:data/bellwether.db".to_owned()),
             (
@@ -520,7 +531,17 @@ mod tests {
             ("sqlite:./b.db", "./b.db"),
         ];
         for (url, path) in cases {
-            assert_eq!(database(&Value::from(url)), Ok(PathBuf::from(path)), "{url}");
+            assert_eq!(database(&Value::from(url)), Ok(Database::File(PathBuf::from(path))), "{url}");
+        }
+    }
+
+    #[test]
+    fn database_servers() {
+        for (url, shown) in [
+            ("postgres://me:pw@db.example.com/stats", "postgres://db.example.com:5432/stats"),
+            ("postgresql://me@127.0.0.1:6000/stats?sslmode=disable", "postgres://127.0.0.1:6000/stats"),
+        ] {
+            assert_eq!(database(&Value::from(url)).map(|database| database.to_string()), Ok(shown.to_owned()));
         }
     }
 

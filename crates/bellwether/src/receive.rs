@@ -144,7 +144,9 @@ fn show(webhook: &Received, styles: &Styles) -> String {
             let _ = writeln!(shown, "  webhook-signature  {}", standard.style(styles.of(standard)));
         }
     }
-    shown + &pretty(&webhook.body) + "\n\n"
+    shown.push_str(&pretty(&webhook.body));
+    shown.push_str("\n\n");
+    shown
 }
 
 /// The body indented if it is JSON, else as it came.

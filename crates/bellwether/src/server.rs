@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use bellwether_domain::ambient::Ambient;
 use bellwether_domain::endpoint::EndpointPolicy;
 use bellwether_engine::send::SystemResolver;
 use bellwether_engine::{Engine, Settings, StartError, Workers};
-use bellwether_store::{Migration, ProcessLock, Store, StoreError};
+use bellwether_store::{Database, Migration, ProcessLock, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -41,7 +40,7 @@ pub(crate) struct Server {
     workers: Workers,
     web: JoinHandle<()>,
     web_shutdown: CancellationToken,
-    _lock: ProcessLock,
+    _lock: Option<ProcessLock>,
 }
 
 /// What an operator stops a process with: SIGTERM and Ctrl-C.
@@ -61,7 +60,7 @@ pub(crate) async fn run(config: Config, ambient: Ambient, no_migrate: bool) -> E
     if let Some(url) = &server.setup_url {
         writeln!(io::stdout(), "there is no account yet: make the first one at {url}")?;
     }
-    info!(address = %server.address, database = %config.database_path.display(), "listening");
+    info!(address = %server.address, database = %config.database, "listening");
     server.wait(&mut signals).await;
     info!("stopping");
     server.stop().await
@@ -81,23 +80,24 @@ fn allow_many_files() {
 impl Server {
     /// Opens the database, starts the workers and listens. What can be refused without it is refused before the database is touched.
     pub(crate) async fn start(config: &Config, ambient: Ambient, migration: Migration) -> Result<Self, Error> {
-        let path = &config.database_path;
+        let database = &config.database;
         if migration == Migration::Require {
-            must_exist(path)?;
+            must_exist(database)?;
         }
+        must_have_key(config)?;
         let lock = lock(config)?;
         let unheard = |error| format!("BELLWETHER_LISTEN: cannot listen on {}: {error}", config.listen);
         let listener = TcpListener::bind(config.listen).await.map_err(unheard)?;
         let address = listener.local_addr().map_err(unheard)?;
-        let store = open(path, migration)?;
+        let store = open(database, migration).await?;
         let settings = settings(config, &store, || secret_key::create(config, &*ambient.random)).await?;
         let resolver = Arc::new(SystemResolver::new().map_err(|error| format!("names cannot be resolved: {error}"))?);
         let workers = Workers::default();
         let engine =
-            Engine::start(store, ambient, settings, resolver, &workers).await.map_err(|error| not_started(path, error))?;
+            Engine::start(store, ambient, settings, resolver, &workers).await.map_err(|error| not_started(database, error))?;
         let web_shutdown = CancellationToken::new();
         let base_url = config.base_url.clone().unwrap_or_else(|| base_url_of(address));
-        let setup_code = engine.setup_code().await.map_err(|error| at(path, &error))?;
+        let setup_code = engine.setup_code().await.map_err(|error| at(database, &error))?;
         let setup_url = setup_code.and_then(|code| base_url.join(&format!("setup?code={code}")).ok());
         let web_settings = bellwether_web::Settings { base_url, trusted_proxies: config.trusted_proxies.clone() };
         let (serving, shutdown) = (engine.clone(), web_shutdown.clone());
@@ -144,42 +144,58 @@ impl Signals {
     }
 }
 
-/// Keeps the database for this process alone.
-pub(crate) fn lock(config: &Config) -> Result<ProcessLock, Error> {
+/// Keeps a database file for this process alone.
+pub(crate) fn lock(config: &Config) -> Result<Option<ProcessLock>, Error> {
     create_data_dir(&config.data_dir)?;
-    let path = &config.database_path;
-    Ok(ProcessLock::take(path).map_err(|error| match error {
-        StoreError::Locked => format!("{}: another bellwether serves this database already", path.display()),
-        error => at(path, &error),
-    })?)
+    let Database::File(path) = &config.database else {
+        return Ok(None);
+    };
+    let lock = ProcessLock::take(path).map_err(|error| match error {
+        StoreError::Locked => format!("{}: another bellwether serves this database already", config.database),
+        error => at(&config.database, &error),
+    });
+    Ok(Some(lock?))
 }
 
-/// Opens the database. A new one is for its owner only: SQLite would let everybody read it.
-pub(crate) fn open(path: &Path, migration: Migration) -> Result<Store, Error> {
-    if migration == Migration::Run {
+/// Opens the database. A new file is for its owner only: SQLite would let everybody read it.
+pub(crate) async fn open(database: &Database, migration: Migration) -> Result<Store, Error> {
+    if let (Migration::Run, Database::File(path)) = (migration, database) {
         // What fails here, or is there already, is the business of what comes next.
         let _ = File::options().write(true).create_new(true).mode(0o600).open(path);
     }
-    Store::open(path, migration).map_err(|error| at(path, &error).into())
+    Store::open(database, migration).await.map_err(|error| at(database, &error).into())
 }
 
 /// For what must not make a database that is not there.
-pub(crate) fn must_exist(path: &Path) -> Result<(), Error> {
+pub(crate) fn must_exist(database: &Database) -> Result<(), Error> {
+    let Database::File(path) = database else {
+        return Ok(());
+    };
     match path.try_exists() {
         Ok(true) => Ok(()),
-        Ok(false) => Err(format!("{}: there is no database yet; serve or migrate makes it", path.display()).into()),
-        Err(error) => Err(format!("{}: {error}", path.display()).into()),
+        Ok(false) => Err(format!("{database}: there is no database yet; serve or migrate makes it").into()),
+        Err(error) => Err(format!("{database}: {error}").into()),
     }
 }
 
-/// An error of the database, with its file.
-pub(crate) fn at(path: &Path, error: &StoreError) -> String {
-    format!("{}: {error}", path.display())
+/// A key that is generated is in a directory of one machine, and a server's database may be that of several.
+pub(crate) fn must_have_key(config: &Config) -> Result<(), ConfigError> {
+    if config.secret_key.is_some() || !config.database.is_shared() {
+        return Ok(());
+    }
+    let problem =
+        "must be set where the database is PostgreSQL, to the same for all processes; `openssl rand -base64 32` makes one";
+    Err(ConfigError::Setting { name: "BELLWETHER_SECRET_KEY".to_owned(), problem: problem.to_owned() })
 }
 
-pub(crate) fn not_started(path: &Path, error: StartError) -> Error {
+/// An error of the database, with where that is.
+pub(crate) fn at(database: &Database, error: &StoreError) -> String {
+    format!("{database}: {error}")
+}
+
+pub(crate) fn not_started(database: &Database, error: StartError) -> Error {
     match error {
-        StartError::Store(error) => at(path, &error).into(),
+        StartError::Store(error) => at(database, &error).into(),
         error => error.into(),
     }
 }
@@ -190,9 +206,10 @@ pub(crate) async fn settings(
     store: &Store,
     new_keys: impl FnOnce() -> Result<SecretKeys, SecretKeyError>,
 ) -> Result<Settings, Error> {
+    must_have_key(config)?;
     let keys = match secret_key::load(config)? {
         Some(keys) => keys,
-        None if store.all_webhooks().await.map_err(|error| at(&config.database_path, &error))?.is_empty() => new_keys()?,
+        None if store.all_webhooks().await.map_err(|error| at(&config.database, &error))?.is_empty() => new_keys()?,
         None => return Err(SecretKeyError::missing(config).into()),
     };
     let extra_roots_pem = match &config.ca_file {

@@ -99,7 +99,9 @@ impl Dispatcher {
         let Parts { store, ambient, registry, sender, outcomes } = parts;
         let owner = OwnerId::new(&ambient);
         let now = ambient.now();
-        store.bury_other_owners(owner).await?;
+        if !store.is_shared() {
+            store.bury_other_owners(owner).await?;
+        }
         // Before anything is owned: what belongs to somebody who is not known to have lived is never freed.
         store.keep_alive(owner, now, now + LEASE, MAX_HELD).await?;
         let wake = Arc::new(Notify::new());

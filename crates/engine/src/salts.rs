@@ -53,7 +53,7 @@ mod tests {
     async fn salts_survive_a_restart_and_change_at_midnight() {
         let (ambient, clock) = manual();
         let database = Database::temporary();
-        let load = || SaltKeeper::load(database.store(), ambient.clone());
+        let load = async || SaltKeeper::load(database.store().await, ambient.clone()).await;
         let (first, again) = (load().await.expect("salts"), load().await.expect("salts"));
         let today = first.at(ambient.now()).await.expect("salts");
         assert!(again.at(ambient.now()).await.expect("salts") == today);

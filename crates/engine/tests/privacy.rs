@@ -2,18 +2,20 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed, in a helper too")]
 
-#[path = "engine/log.rs"]
+#[path = "suite/log.rs"]
 mod log;
-#[path = "engine/rig.rs"]
+#[path = "suite/rig.rs"]
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod rig;
 
+use bellwether_testkit::database::Engine;
 use bellwether_testkit::receiver::{Behaviour, Receiver};
-use rusqlite::Connection;
 use serde_json::json;
 
 use crate::log::Log;
 use crate::rig::{FIREFOX, Rig, pageview, seconds, signup, webhook_change};
+
+const ENGINE: Engine = Engine::Sqlite;
 
 #[tokio::test]
 async fn no_line_ever_holds_a_secret_or_a_visitor() {
@@ -35,8 +37,7 @@ async fn no_line_ever_holds_a_secret_or_a_visitor() {
         .update_webhook(rig.site_id, generated.webhook.id, webhook_change(&json!({"enabled": false})))
         .await
         .expect("a webhook");
-    let full = |connection: &Connection| Ok(connection.query_row("PRAGMA max_page_count = 1", [], |_| Ok(()))?);
-    rig.engine.store().write(full).await.expect("a limit");
+    rig.disturb("PRAGMA max_page_count = 1").await;
     let props: serde_json::Map<_, _> = (0..30).map(|number| (format!("p{number}"), json!("x".repeat(2_000)))).collect();
     let refused = rig.visit(77, json!({"n": "Signup", "u": "https://example.com/", "p": props})).await;
     assert!(refused.is_err());

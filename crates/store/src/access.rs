@@ -2,9 +2,8 @@
 
 use bellwether_domain::id::{KeyId, SiteId};
 use bellwether_domain::time::Timestamp;
-use rusqlite::{OptionalExtension as _, params};
 
-use crate::sqlite::prepare;
+use crate::sql::{Connection, Row, values};
 use crate::{Store, StoreError};
 
 /// What somebody may do with a site.
@@ -49,9 +48,8 @@ impl Role {
         }
     }
 
-    pub(crate) fn from_name(name: &str) -> Result<Self, StoreError> {
-        let known = [Self::Viewer, Self::Admin].into_iter().find(|role| role.name() == name);
-        known.ok_or_else(|| StoreError::Unreadable(format!("the role {name}")))
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        [Self::Viewer, Self::Admin].into_iter().find(|role| role.name() == name)
     }
 }
 
@@ -59,25 +57,19 @@ impl Store {
     /// Keeps an API key; one statement. Errors: `Exists` for the same hash, `Gone` without its site.
     pub async fn add_key(&self, new: NewKey) -> Result<(), StoreError> {
         let insert = "INSERT INTO keys (id, name, hash, site_id, role, created_at_us) VALUES ($1, $2, $3, $4, $5, $6)";
-        let add = move |connection: &rusqlite::Connection| {
-            let site_id = new.key.site_id.as_ref().map(SiteId::as_bytes);
-            let (id, role) = (new.key.id.as_bytes(), new.key.role.name());
-            prepare(connection, insert)?.execute(params![id, new.name, new.hash, site_id, role, new.created_at.as_micros()])?;
-            Ok(())
+        let add = move |connection: &Connection| {
+            let NewKey { key, name, hash, created_at } = &new;
+            connection.execute(insert, &values![key.id, name, hash, key.site_id, key.role, *created_at]).map(|_| ())
         };
         self.write(add).await
     }
 
     /// The API key of a hash; one statement.
     pub async fn find_key(&self, hash: [u8; 32]) -> Result<Option<Key>, StoreError> {
-        let find = move |connection: &rusqlite::Connection| {
-            let mut select = prepare(connection, "SELECT id, site_id, role FROM keys WHERE hash = $1")?;
-            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, Option<_>>(1)?, row.get::<_, String>(2)?));
-            let Some((id, site_id, role)) = select.query_row([hash], row).optional()? else {
-                return Ok(None);
-            };
-            let site_id = site_id.map(SiteId::from_bytes);
-            Ok(Some(Key { id: KeyId::from_bytes(id), site_id, role: Role::from_name(&role)? }))
+        let find = move |connection: &Connection| {
+            let sql = "SELECT id, site_id, role FROM keys WHERE hash = $1";
+            let key = |row: &Row<'_>| Ok(Key { id: row.get(0)?, site_id: row.get(1)?, role: row.get(2)? });
+            connection.query_optional(sql, &values![&hash], key)
         };
         self.read(find).await
     }

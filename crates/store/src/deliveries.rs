@@ -1,15 +1,15 @@
 //! The history of deliveries, as people look at it.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bellwether_domain::delivery::{Attempt, Delivery, Status};
-use bellwether_domain::id::{DeliveryId, EventId, SiteId, TriggerId, WebhookId};
+use bellwether_domain::id::{DeliveryId, SiteId, WebhookId};
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::trigger::EventType;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use crate::sqlite::prepare;
+use crate::sql::{Connection, Row, values};
 use crate::{Store, StoreError};
 
 const COLUMNS: &str = "id, event_id, event_type, webhook_id, trigger_id, url, status, attempt_count, response_code,
@@ -91,21 +91,18 @@ impl Store {
         PageNumber { page, limit }: PageNumber,
     ) -> Result<DeliveryPage, StoreError> {
         let page = move |connection: &Connection| {
-            let matching = "webhook_id = $1 AND ($2 IS NULL OR status = $2) AND ($3 IS NULL OR event_type = $3)
-                            AND ($4 IS NULL OR created_at_us >= $4) AND ($5 IS NULL OR created_at_us < $5)";
-            let (status, event_type) = (filter.status.map(Status::name), filter.event_type.map(EventType::name));
-            let (since, until) = (filter.since.map(Timestamp::as_micros), filter.until.map(Timestamp::as_micros));
-            let values = params![webhook_id.as_bytes(), status, event_type, since, until];
+            let matching = "webhook_id = $1 AND (status = $2 OR $2 IS NULL) AND (event_type = $3 OR $3 IS NULL)
+                            AND (created_at_us >= $4 OR $4 IS NULL) AND (created_at_us < $5 OR $5 IS NULL)";
+            let (status, event_type) = (filter.status, filter.event_type);
+            let (since, until) = (filter.since, filter.until);
+            let values = values![webhook_id, status, event_type, since, until];
             let count = format!("SELECT COUNT(*) FROM deliveries WHERE {matching}");
-            let total_count = prepare(connection, &count)?.query_row(values, |row| row.get(0))?;
+            let total_count = connection.query_one(&count, &values, |row| row.get(0))?;
             let select =
                 format!("SELECT {COLUMNS} FROM deliveries WHERE {matching} ORDER BY webhook_id DESC, id DESC LIMIT $6 OFFSET $7");
             let offset = u64::from(page.saturating_sub(1)) * u64::from(limit);
-            let values = params![webhook_id.as_bytes(), status, event_type, since, until, limit, offset];
-            let mut select = prepare(connection, &select)?;
-            let rows = select.query_map(values, |row| Ok(read_delivery(row)))?;
-            let deliveries = rows.map(|row| row?).collect::<Result<_, StoreError>>()?;
-            Ok(DeliveryPage { deliveries, total_count })
+            let values = values![webhook_id, status, event_type, since, until, limit, offset];
+            Ok(DeliveryPage { deliveries: connection.query(&select, &values, read_delivery)?, total_count })
         };
         self.read(page).await
     }
@@ -127,20 +124,18 @@ impl Store {
             let since = filter.since.map_or(DeliveryId::from_bytes([0; 16]), DeliveryId::first_at);
             let until = filter.until.map(|until| DeliveryId::first_at(until + ID_DELAY));
             let until = before.into_iter().chain(until).min().unwrap_or(DeliveryId::from_bytes([u8::MAX; 16]));
-            let mut select = prepare(connection, &sql)?;
-            let mut rows = select.query(params![webhook_id.as_bytes(), since.as_bytes(), until.as_bytes(), LOOKED_AT])?;
-            let (mut deliveries, mut looked_at, mut last) = (Vec::new(), 0, None);
-            while let Some(row) = rows.next()? {
+            let (mut deliveries, mut looked_at, mut last, mut is_full) = (Vec::new(), 0, None, false);
+            connection.look_through(&sql, &values![webhook_id, since, until, LOOKED_AT], |row| {
                 if deliveries.len() == limit {
-                    return Ok(Stretch { deliveries, next: last });
+                    is_full = true;
+                    return Ok(ControlFlow::Break(()));
                 }
                 let delivery = read_delivery(row)?;
                 (looked_at, last) = (looked_at + 1, Some(delivery.id));
-                if filter.lets_through(&delivery) {
-                    deliveries.push(delivery);
-                }
-            }
-            Ok(Stretch { deliveries, next: last.filter(|_| looked_at == LOOKED_AT) })
+                deliveries.extend(filter.lets_through(&delivery).then_some(delivery));
+                Ok(ControlFlow::Continue(()))
+            })?;
+            Ok(Stretch { deliveries, next: last.filter(|_| is_full || looked_at == LOOKED_AT) })
         };
         self.read(stretch).await
     }
@@ -149,13 +144,11 @@ impl Store {
     pub async fn delivery(&self, webhook_id: WebhookId, id: DeliveryId) -> Result<Option<DeliveryDetail>, StoreError> {
         let one = move |connection: &Connection| {
             let sql = format!("SELECT {COLUMNS} FROM deliveries WHERE webhook_id = $1 AND id = $2");
-            let mut select = prepare(connection, &sql)?;
-            let found = select.query_row([webhook_id.as_bytes(), id.as_bytes()], |row| Ok(read_delivery(row))).optional()?;
-            let Some(delivery) = found.transpose()? else {
+            let Some(delivery) = connection.query_optional(&sql, &values![webhook_id, id], read_delivery)? else {
                 return Ok(None);
             };
             let sql = "SELECT payload FROM events WHERE id = $1";
-            let payload = prepare(connection, sql)?.query_row([delivery.event_id.as_bytes()], |row| row.get(0))?;
+            let payload = connection.query_one(sql, &values![delivery.event_id], |row| row.get(0))?;
             Ok(Some(DeliveryDetail { delivery, payload, attempts: attempts(connection, id)? }))
         };
         self.read(one).await
@@ -165,12 +158,10 @@ impl Store {
     pub async fn last_deliveries(&self, webhook_ids: Vec<WebhookId>) -> Result<HashMap<WebhookId, Delivery>, StoreError> {
         let last = move |connection: &Connection| {
             let sql = format!("SELECT {COLUMNS} FROM deliveries WHERE webhook_id = $1 ORDER BY id DESC LIMIT 1");
-            let mut select = prepare(connection, &sql)?;
             let mut found = HashMap::new();
             for webhook_id in webhook_ids {
-                if let Some(delivery) = select.query_row([webhook_id.as_bytes()], |row| Ok(read_delivery(row))).optional()? {
-                    found.insert(webhook_id, delivery?);
-                }
+                let last = connection.query_optional(&sql, &values![webhook_id], read_delivery)?;
+                found.extend(last.map(|delivery| (webhook_id, delivery)));
             }
             Ok(found)
         };
@@ -182,9 +173,7 @@ impl Store {
         let count = move |connection: &Connection| {
             let sql = "SELECT status, COUNT(*) FROM deliveries
                        WHERE webhook_id IN (SELECT id FROM webhooks WHERE site_id = $1) GROUP BY status";
-            let mut select = prepare(connection, sql)?;
-            let rows = select.query_map([site_id.as_bytes()], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
-            rows.map(|row| row.map_err(StoreError::from).and_then(|(name, count)| Ok((status(&name)?, count)))).collect()
+            connection.query(sql, &values![site_id], |row| Ok((row.get(0)?, row.get(1)?)))
         };
         self.read(count).await
     }
@@ -215,7 +204,7 @@ fn attempts(connection: &Connection, id: DeliveryId) -> Result<Vec<RecordedAttem
     let read = |row: &Row<'_>| {
         let attempt = Attempt {
             number: row.get(0)?,
-            started_at: Timestamp::from_micros(row.get(1)?),
+            started_at: row.get(1)?,
             duration_ms: row.get(2)?,
             response_code: row.get(4)?,
             response_body: row.get(5)?,
@@ -223,31 +212,25 @@ fn attempts(connection: &Connection, id: DeliveryId) -> Result<Vec<RecordedAttem
         };
         Ok(RecordedAttempt { attempt, request_headers: row.get(3)? })
     };
-    let mut select = prepare(connection, sql)?;
-    let attempts = select.query_map([id.as_bytes()], read)?;
-    Ok(attempts.collect::<Result<_, _>>()?)
+    connection.query(sql, &values![id], read)
 }
 
 fn read_delivery(row: &Row<'_>) -> Result<Delivery, StoreError> {
     Ok(Delivery {
-        id: DeliveryId::from_bytes(row.get(0)?),
-        event_id: EventId::from_bytes(row.get(1)?),
+        id: row.get(0)?,
+        event_id: row.get(1)?,
         event_type: row.get(2)?,
-        webhook_id: WebhookId::from_bytes(row.get(3)?),
-        trigger_id: row.get::<_, Option<_>>(4)?.map(TriggerId::from_bytes),
+        webhook_id: row.get(3)?,
+        trigger_id: row.get(4)?,
         url: row.get(5)?,
-        status: status(&row.get::<_, String>(6)?)?,
+        status: row.get(6)?,
         attempt_count: row.get(7)?,
         response_code: row.get(8)?,
         response_time_ms: row.get(9)?,
         error: row.get(10)?,
-        next_attempt_at: row.get::<_, Option<_>>(11)?.map(Timestamp::from_micros),
-        created_at: Timestamp::from_micros(row.get(12)?),
-        completed_at: row.get::<_, Option<_>>(13)?.map(Timestamp::from_micros),
+        next_attempt_at: row.get(11)?,
+        created_at: row.get(12)?,
+        completed_at: row.get(13)?,
         test: row.get(14)?,
     })
-}
-
-pub(crate) fn status(name: &str) -> Result<Status, StoreError> {
-    Status::from_name(name).ok_or_else(|| StoreError::Unreadable(format!("the status {name}")))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rusqlite::ErrorCode;
+use tokio_postgres::error::SqlState;
 
 /// Why the store could not do something. Nothing was changed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -56,6 +57,15 @@ pub enum StoreError {
     /// The store is closing.
     #[error("the database is being closed")]
     Closed,
+    /// The database server cannot be asked.
+    #[error("the database cannot be reached: {0}")]
+    Unreachable(String),
+    /// The connection broke while it was committed, and nobody could be asked whether it was.
+    #[error("it is not known whether the database kept this: the connection broke")]
+    InDoubt,
+    /// Anything else that PostgreSQL says.
+    #[error("the database failed: {}", chain(.0.as_ref()))]
+    Postgres(Arc<tokio_postgres::Error>),
     /// Anything else that SQLite says.
     #[error("the database failed: {0}")]
     Sqlite(Arc<rusqlite::Error>),
@@ -67,17 +77,69 @@ pub enum StoreError {
     Unreadable(String),
 }
 
-/// What SQLite says went wrong, without the statements in which it did.
+/// What the database says went wrong, without the statements in which it did.
 fn explain(error: &refinery::Error) -> String {
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = cause {
         if let Some(rusqlite::Error::SqlInputError { msg, .. }) = error.downcast_ref() {
             return msg.clone();
         }
+        if let Some(error) = error.downcast_ref::<tokio_postgres::Error>() {
+            return chain(error);
+        }
         cause = error.source();
     }
     error.to_string()
 }
+
+/// An error with what caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+impl StoreError {
+    /// Why there is no connection to a server.
+    pub(crate) fn not_connected(error: &tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(error) => Self::Unreachable(error.message().to_owned()),
+            None => Self::Unreachable(chain(error)),
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for StoreError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(code) = error.code() else {
+            let is_broken =
+                error.is_closed() || std::error::Error::source(&error).is_some_and(|cause| cause.is::<std::io::Error>());
+            return if is_broken { Self::Unreachable(chain(&error)) } else { Self::Postgres(Arc::new(error)) };
+        };
+        match *code {
+            SqlState::UNIQUE_VIOLATION => Self::Exists,
+            SqlState::FOREIGN_KEY_VIOLATION => Self::Gone,
+            SqlState::QUERY_CANCELED | SqlState::LOCK_NOT_AVAILABLE => Self::Busy,
+            SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => Self::Undone,
+            SqlState::DISK_FULL => Self::Full,
+            SqlState::READ_ONLY_SQL_TRANSACTION => Self::ReadOnly,
+            ref code if ENDS_CONNECTION.contains(code) => Self::Unreachable(chain(&error)),
+            _ => Self::Postgres(Arc::new(error)),
+        }
+    }
+}
+
+/// With these the server ends a connection.
+const ENDS_CONNECTION: [SqlState; 4] = [
+    SqlState::ADMIN_SHUTDOWN,
+    SqlState::CRASH_SHUTDOWN,
+    SqlState::CANNOT_CONNECT_NOW,
+    SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+];
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {

@@ -2,11 +2,9 @@
 
 use bellwether_domain::goal::{Goal, GoalKind, GoalSpec, MAX_GOALS_PER_SITE, PathPattern};
 use bellwether_domain::id::{GoalId, SiteId};
-use bellwether_domain::time::Timestamp;
-use rusqlite::{Connection, Row, params};
 
 use crate::sites::changed_one;
-use crate::sqlite::prepare;
+use crate::sql::{Connection, Row, values};
 use crate::{Store, StoreError};
 
 const COLUMNS: &str = "id, site_id, display_name, event_name, page_path, scroll_threshold, custom_props, currency, created_at_us";
@@ -15,11 +13,8 @@ const NO_THRESHOLD: i64 = -1;
 impl Store {
     /// Every goal of every site, in the order they were made; one statement.
     pub async fn goals(&self) -> Result<Vec<(SiteId, Goal)>, StoreError> {
-        let all = move |connection: &Connection| {
-            let mut select = prepare(connection, &format!("SELECT {COLUMNS} FROM goals ORDER BY id"))?;
-            let rows = select.query_map([], |row| Ok(read_goal(row)))?;
-            rows.map(|row| row?).collect()
-        };
+        let all =
+            move |connection: &Connection| connection.query(&format!("SELECT {COLUMNS} FROM goals ORDER BY id"), &[], read_goal);
         self.read(all).await
     }
 
@@ -28,17 +23,17 @@ impl Store {
     pub async fn add_goal(&self, site_id: SiteId, goal: Goal) -> Result<(), StoreError> {
         let add = move |connection: &Connection| {
             let count = "SELECT COUNT(*) FROM goals WHERE site_id = $1";
-            let goals: usize = prepare(connection, count)?.query_row([site_id.as_bytes()], |row| row.get(0))?;
+            let goals: usize = connection.query_one(count, &values![site_id], |row| row.get(0))?;
             if goals >= MAX_GOALS_PER_SITE {
                 return Err(StoreError::TooMany(MAX_GOALS_PER_SITE));
             }
             let sql = format!("INSERT INTO goals ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)");
             let (event_name, page_path, threshold, currency) = columns_of(&goal.spec.kind);
             let props = serde_json::to_string(&goal.spec.custom_props).map_err(unreadable)?;
-            let (id, site_id, created_at) = (goal.id.as_bytes(), site_id.as_bytes(), goal.created_at.as_micros());
+            let (id, site_id, created_at) = (goal.id, site_id, goal.created_at);
             let name = &goal.spec.display_name;
-            let values = params![id, site_id, name, event_name, page_path, threshold, props, currency, created_at];
-            prepare(connection, &sql)?.execute(values)?;
+            let values = values![id, site_id, name, event_name, page_path, threshold, &props, currency, created_at];
+            connection.execute(&sql, &values)?;
             Ok(())
         };
         self.write(add).await
@@ -48,7 +43,7 @@ impl Store {
     pub async fn delete_goal(&self, site_id: SiteId, id: GoalId) -> Result<(), StoreError> {
         let delete = move |connection: &Connection| {
             let sql = "DELETE FROM goals WHERE id = $1 AND site_id = $2";
-            changed_one(prepare(connection, sql)?.execute([id.as_bytes(), site_id.as_bytes()])?)
+            changed_one(connection.execute(sql, &values![id, site_id])?)
         };
         self.write(delete).await
     }
@@ -65,17 +60,17 @@ fn columns_of(kind: &GoalKind) -> (Option<&str>, Option<&str>, i64, Option<&str>
 
 fn read_goal(row: &Row<'_>) -> Result<(SiteId, Goal), StoreError> {
     let event_name: Option<String> = row.get(3)?;
-    let path = row.get::<_, Option<String>>(4)?.map(|path| PathPattern::new(&path));
-    let kind = match (event_name, path, row.get::<_, i64>(5)?) {
+    let path = row.get::<Option<String>>(4)?.map(|path| PathPattern::new(&path));
+    let kind = match (event_name, path, row.get::<i64>(5)?) {
         (Some(name), _, _) => GoalKind::Event { name, currency: row.get(7)? },
         (None, Some(path), NO_THRESHOLD) => GoalKind::Page { path },
         (None, Some(path), threshold) => GoalKind::Scroll { path, threshold: u8::try_from(threshold).map_err(unreadable)? },
         (None, None, _) => return Err(StoreError::Unreadable("a goal without event and page".to_owned())),
     };
-    let custom_props = serde_json::from_str(&row.get::<_, String>(6)?).map_err(unreadable)?;
+    let custom_props = serde_json::from_str(&row.get::<String>(6)?).map_err(unreadable)?;
     let spec = GoalSpec { display_name: row.get(2)?, kind, custom_props };
-    let goal = Goal { id: GoalId::from_bytes(row.get(0)?), spec, created_at: Timestamp::from_micros(row.get(8)?) };
-    Ok((SiteId::from_bytes(row.get(1)?), goal))
+    let goal = Goal { id: row.get(0)?, spec, created_at: row.get(8)? };
+    Ok((row.get(1)?, goal))
 }
 
 fn unreadable(error: impl std::fmt::Display) -> StoreError {

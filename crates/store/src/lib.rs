@@ -4,25 +4,37 @@
 //! never knows about HTTP, and what a delivery's outcome means is decided before it gets here.
 
 mod access;
+mod arrivals;
+mod database;
 mod deliveries;
 mod error;
 mod goals;
+mod leases;
 mod outbox;
 mod people;
+mod process_lock;
+mod readers;
 mod replays;
 mod retention;
 mod salts;
+mod schema;
 mod sites;
-mod sqlite;
+mod sql;
+mod store;
 mod traffic;
 mod webhooks;
+mod writer;
 
 pub use access::{Key, NewKey, Role};
+pub use database::Database;
 pub use deliveries::{DeliveryDetail, DeliveryFilter, DeliveryPage, PageNumber, RecordedAttempt, Stretch};
 pub use error::StoreError;
 pub use outbox::{AttemptRecord, Backlog, DueDelivery, NewDelivery, NewEvent, Settlement};
 pub use people::{Invitation, Member, NewUser, Session, SignedIn, User};
+pub use process_lock::ProcessLock;
 pub use replays::{Replay, ReplayFilter};
-pub use sqlite::{Migration, ProcessLock, Store};
+pub use schema::Migration;
+pub use sql::{Connection, InvalidUrl, Server};
+pub use store::Store;
 pub use traffic::HourOfOutcomes;
 pub use webhooks::{Sealed, SealedWebhook};

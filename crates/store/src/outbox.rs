@@ -10,9 +10,8 @@ use bellwether_domain::delivery::Status;
 use bellwether_domain::id::{DeliveryId, EventId, OwnerId, SiteId, TriggerId, WebhookId};
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::trigger::EventType;
-use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params};
 
-use crate::sqlite::prepare;
+use crate::sql::{Connection, Dialect, Row, Value, values};
 use crate::{Store, StoreError};
 
 /// Something that fired, with its deliveries.
@@ -131,8 +130,7 @@ impl Store {
         events: Arc<[NewEvent]>,
         then: impl FnOnce(&Result<(), StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        let add = move |connection: &Connection| events.iter().try_for_each(|event| insert_event(connection, event));
-        self.append(add, then).await
+        self.arrivals.add(&self.writer, events, then).await
     }
 
     /// Adds a delivery of the same event as another one of its webhook, and for the same reason; one transaction. Errors: `Gone`
@@ -144,16 +142,15 @@ impl Store {
                                                next_attempt_at_us, created_at_us, test)
                        SELECT webhook_id, $1, event_id, trigger_id, event_type, $2, 'pending', 0, $3, $4, $4, test
                        FROM deliveries WHERE webhook_id = $5 AND id = $6";
-            let (owner, webhook_id) = (new.owner.as_ref().map(OwnerId::as_bytes), new.webhook_id.as_bytes());
-            let values = params![new.id.as_bytes(), new.url, owner, now.as_micros(), webhook_id, other.as_bytes()];
-            if prepare(connection, sql)?.execute(values)? == 0 {
+            let values = values![new.id, &new.url, new.owner, now, new.webhook_id, other];
+            if connection.execute(sql, &values)? == 0 {
                 return Err(StoreError::Gone);
             }
             let sql = "UPDATE events SET delivery_count = delivery_count + 1
                        WHERE id = (SELECT event_id FROM deliveries WHERE webhook_id = $1 AND id = $2)";
-            prepare(connection, sql)?.execute([webhook_id, new.id.as_bytes()])?;
+            connection.execute(sql, &values![new.webhook_id, new.id])?;
             let sql = format!("SELECT {DUE} WHERE d.webhook_id = $1 AND d.id = $2");
-            prepare(connection, &sql)?.query_row([webhook_id, new.id.as_bytes()], |row| Ok(read_due(row)))?
+            connection.query_one(&sql, &values![new.webhook_id, new.id], read_due)
         };
         self.write(add).await
     }
@@ -161,16 +158,12 @@ impl Store {
     /// The webhooks for which open deliveries belong to nobody; one statement, whose time grows with the webhooks, not with the
     /// deliveries.
     pub async fn backlogs(&self) -> Result<Vec<Backlog>, StoreError> {
-        self.read_apart(|connection| {
-            let mut select = prepare(connection, SELECT_BACKLOGS)?;
-            let backlogs = select.query_map([], read_backlog)?;
-            Ok(backlogs.collect::<Result<_, _>>()?)
-        })
-        .await
+        self.read_apart(|connection| connection.query(SELECT_BACKLOGS, &[], read_backlog)).await
     }
 
     /// Makes deliveries that are due at `now` and belong to nobody the work of `owner`: of each webhook in `wanted` up to so many,
-    /// the longest due first; one transaction. Also returns what is left of them.
+    /// the longest due first; one transaction. Also returns what is left of them. What another process is about to claim is passed
+    /// over.
     pub async fn claim(
         &self,
         owner: OwnerId,
@@ -178,14 +171,15 @@ impl Store {
         wanted: Vec<(WebhookId, usize)>,
     ) -> Result<(Vec<DueDelivery>, Vec<Backlog>), StoreError> {
         let claim = move |connection: &Connection| {
-            let (mut due, mut left) = (Vec::new(), Vec::new());
-            let mut own = prepare(connection, "UPDATE deliveries SET owner = $1 WHERE webhook_id = $2 AND id = $3")?;
-            for (webhook_id, limit) in wanted {
-                for delivery in select_due(connection, webhook_id, now, limit)? {
-                    own.execute([owner.as_bytes(), webhook_id.as_bytes(), delivery.id.as_bytes()])?;
-                    due.push(delivery);
-                }
-                left.extend(prepare(connection, SELECT_BACKLOG)?.query_row([webhook_id.as_bytes()], read_backlog).optional()?);
+            let mut due = Vec::new();
+            for (webhook_id, limit) in &wanted {
+                due.extend(select_due(connection, *webhook_id, now, *limit)?);
+            }
+            let own = "UPDATE deliveries SET owner = $1 WHERE webhook_id = $2 AND id = $3";
+            connection.execute_each(own, due.iter().map(|due| values![owner, due.webhook_id, due.id]))?;
+            let mut left = Vec::new();
+            for (webhook_id, _) in wanted {
+                left.extend(connection.query_optional(SELECT_BACKLOG, &values![webhook_id], read_backlog)?);
             }
             Ok((due, left))
         };
@@ -196,52 +190,14 @@ impl Store {
     /// left alone; how many these were is returned.
     pub async fn settle(&self, owner: OwnerId, settlements: Arc<[Settlement]>) -> Result<usize, StoreError> {
         let settle = move |connection: &Connection| {
-            let mut lost = 0;
-            let (mut update, mut insert) = (prepare(connection, UPDATE_SETTLED)?, prepare(connection, INSERT_ATTEMPT)?);
-            for settlement in settlements.iter() {
-                if !update_settled(&mut update, owner, settlement)? {
-                    lost += 1;
-                } else if let Some(attempt) = &settlement.attempt {
-                    insert_attempt(&mut insert, settlement.delivery_id, attempt)?;
-                    forget_attempts(connection, settlement.delivery_id, attempt.number)?;
-                }
-            }
-            Ok(lost)
+            let changed = connection.execute_each(UPDATE_SETTLED, settlements.iter().map(|one| settled(owner, one)))?;
+            let settled = || settlements.iter().zip(&changed).filter(|(_, changed)| **changed == 1).map(|(one, _)| one);
+            let attempts = || settled().filter_map(|one| one.attempt.as_ref().map(|attempt| (one.delivery_id, attempt)));
+            connection.execute_each(INSERT_ATTEMPT, attempts().map(|(id, attempt)| attempted(id, attempt)))?;
+            attempts().try_for_each(|(id, attempt)| forget_attempts(connection, id, attempt.number))?;
+            Ok(settlements.len() - settled().count())
         };
-        self.append(settle, |_| ()).await
-    }
-
-    /// Says that `owner` is alive until `until`, and frees up to `limit` deliveries of those who are not alive at `now`; one
-    /// transaction. Returns how many were freed.
-    pub async fn keep_alive(&self, owner: OwnerId, now: Timestamp, until: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        let keep = move |connection: &Connection| {
-            let alive = "INSERT INTO owners (id, alive_until_us) VALUES ($1, $2)
-                         ON CONFLICT (id) DO UPDATE SET alive_until_us = excluded.alive_until_us";
-            prepare(connection, alive)?.execute(params![owner.as_bytes(), until.as_micros()])?;
-            free_dead(connection, now, limit)
-        };
-        self.write(keep).await
-    }
-
-    /// Declares every process but `owner` dead; one statement. Only for one that has the database for itself.
-    pub async fn bury_other_owners(&self, owner: OwnerId) -> Result<(), StoreError> {
-        let bury = move |connection: &Connection| {
-            let sql = "UPDATE owners SET alive_until_us = 0 WHERE id <> $1";
-            prepare(connection, sql)?.execute([owner.as_bytes()])?;
-            Ok(())
-        };
-        self.write(bury).await
-    }
-
-    /// Gives back everything that `owner` owns; one transaction.
-    pub async fn give_back(&self, owner: OwnerId) -> Result<(), StoreError> {
-        let give_back = move |connection: &Connection| {
-            let free = "UPDATE deliveries SET owner = NULL WHERE owner = $1 AND completed_at_us IS NULL";
-            prepare(connection, free)?.execute([owner.as_bytes()])?;
-            prepare(connection, "DELETE FROM owners WHERE id = $1")?.execute([owner.as_bytes()])?;
-            Ok(())
-        };
-        self.write(give_back).await
+        self.append(settle).await
     }
 
     /// Cancels up to `limit` open deliveries of a webhook that belong to nobody; one statement. Returns how many.
@@ -251,7 +207,7 @@ impl Store {
                        WHERE webhook_id = $2 AND id IN (
                            SELECT id FROM deliveries
                            WHERE webhook_id = $2 AND owner IS NULL AND completed_at_us IS NULL LIMIT $3)";
-            Ok(prepare(connection, sql)?.execute(params![now.as_micros(), webhook_id.as_bytes(), limit])?)
+            connection.execute(sql, &values![now, webhook_id, limit])
         };
         self.write(cancel).await
     }
@@ -269,16 +225,11 @@ impl Store {
             let sql = "SELECT next_attempt_at_us, id FROM deliveries
                        WHERE webhook_id = $1 AND owner IS NULL AND completed_at_us IS NULL AND (next_attempt_at_us, id) > ($2, $3)
                        ORDER BY next_attempt_at_us, id LIMIT $4";
-            let mut select = prepare(connection, sql)?;
-            let values = params![webhook_id.as_bytes(), after.0.as_micros(), after.1.as_bytes(), limit];
-            let position = |row: &Row<'_>| Ok((Timestamp::from_micros(row.get(0)?), DeliveryId::from_bytes(row.get(1)?)));
-            let found = select.query_map(values, position)?.collect::<Result<Vec<_>, _>>()?;
-            let mut update =
-                prepare(connection, "UPDATE deliveries SET next_attempt_at_us = $1 WHERE webhook_id = $2 AND id = $3")?;
-            for (due_at, id) in &found {
-                let due_at = (*due_at - by).max(now);
-                update.execute(params![due_at.as_micros(), webhook_id.as_bytes(), id.as_bytes()])?;
-            }
+            let position = |row: &Row<'_>| Ok((row.get::<Timestamp>(0)?, row.get(1)?));
+            let found = connection.query(sql, &values![webhook_id, after.0, after.1, limit], position)?;
+            let update = "UPDATE deliveries SET next_attempt_at_us = $1 WHERE webhook_id = $2 AND id = $3";
+            let earlier = found.iter().map(|(due_at, id)| values![(*due_at - by).max(now), webhook_id, *id]);
+            connection.execute_each(update, earlier)?;
             Ok(found.last().copied().filter(|_| found.len() == limit))
         };
         self.write(bring).await
@@ -287,46 +238,55 @@ impl Store {
     /// When triggers with a cooldown last fired; one statement.
     pub async fn crossings(&self) -> Result<Vec<(TriggerId, Timestamp)>, StoreError> {
         let all = move |connection: &Connection| {
-            let mut select = prepare(connection, "SELECT trigger_id, fired_at_us FROM crossings")?;
-            let row = |row: &Row<'_>| Ok((TriggerId::from_bytes(row.get(0)?), Timestamp::from_micros(row.get(1)?)));
-            let crossings = select.query_map([], row)?;
-            Ok(crossings.collect::<Result<_, _>>()?)
+            let sql = "SELECT trigger_id, fired_at_us FROM crossings";
+            connection.query(sql, &[], |row| Ok((row.get(0)?, row.get(1)?)))
         };
         self.read(all).await
     }
 }
 
-pub(crate) fn insert_event(connection: &Connection, event: &NewEvent) -> Result<(), StoreError> {
-    let created_at = event.created_at.as_micros();
-    let (id, event_type) = (event.id.as_bytes(), event.event_type.name());
-    let sql = "INSERT INTO events (id, site_id, type, payload, created_at_us, delivery_count) VALUES ($1, $2, $3, $4, $5, $6)";
-    let (site_id, deliveries) = (event.site_id.as_bytes(), event.deliveries.len());
-    prepare(connection, sql)?.execute(params![id, site_id, event_type, event.payload, created_at, deliveries])?;
-    let sql = "INSERT INTO deliveries (webhook_id, id, event_id, trigger_id, event_type, url, status, attempt_count, owner,
-                                       next_attempt_at_us, created_at_us, test)
-               VALUES ($1, $2, $3, $4, $5, $6, 'pending', 0, $7, $8, $8, $9)";
-    let mut insert = prepare(connection, sql)?;
-    for delivery in &event.deliveries {
-        let owner = delivery.owner.as_ref().map(OwnerId::as_bytes);
-        let (webhook_id, delivery_id) = (delivery.webhook_id.as_bytes(), delivery.id.as_bytes());
-        let trigger_id = delivery.trigger_id.as_ref().map(TriggerId::as_bytes);
-        let (url, test) = (&delivery.url, delivery.test);
-        insert.execute(params![webhook_id, delivery_id, id, trigger_id, event_type, url, owner, created_at, test])?;
-    }
-    for trigger_id in &event.cooling {
-        let sql = "INSERT INTO crossings (trigger_id, fired_at_us) VALUES ($1, $2)
-                   ON CONFLICT (trigger_id) DO UPDATE SET fired_at_us = excluded.fired_at_us";
-        prepare(connection, sql)?.execute(params![trigger_id.as_bytes(), created_at])?;
-    }
-    Ok(())
+const INSERT_EVENT: &str =
+    "INSERT INTO events (id, site_id, type, payload, created_at_us, delivery_count) VALUES ($1, $2, $3, $4, $5, $6)";
+
+const INSERT_DELIVERY: &str =
+    "INSERT INTO deliveries (webhook_id, id, event_id, trigger_id, event_type, url, status, attempt_count,
+                                                       owner, next_attempt_at_us, created_at_us, test)
+    VALUES ($1, $2, $3, $4, $5, $6, 'pending', 0, $7, $8, $8, $9)";
+
+const INSERT_CROSSING: &str = "INSERT INTO crossings (trigger_id, fired_at_us) VALUES ($1, $2)
+    ON CONFLICT (trigger_id) DO UPDATE SET fired_at_us = excluded.fired_at_us";
+
+pub(crate) fn insert_events<'e>(
+    connection: &Connection,
+    events: impl Iterator<Item = &'e NewEvent> + Clone,
+) -> Result<(), StoreError> {
+    connection.execute_each(
+        INSERT_EVENT,
+        events.clone().map(|event| {
+            let (created_at, deliveries) = (event.created_at, event.deliveries.len());
+            values![event.id, event.site_id, event.event_type, &event.payload, created_at, deliveries]
+        }),
+    )?;
+    let deliveries = events.clone().flat_map(|event| event.deliveries.iter().map(move |delivery| (event, delivery)));
+    connection.execute_each(
+        INSERT_DELIVERY,
+        deliveries.map(|(event, new)| {
+            let (event_id, event_type, created_at) = (event.id, event.event_type, event.created_at);
+            values![new.webhook_id, new.id, event_id, new.trigger_id, event_type, &new.url, new.owner, created_at, new.test]
+        }),
+    )?;
+    let cooling = events.flat_map(|event| event.cooling.iter().map(|trigger_id| values![*trigger_id, event.created_at]));
+    connection.execute_each(INSERT_CROSSING, cooling).map(|_| ())
 }
 
 /// The webhooks one after the other, each found in the index behind the one before.
 const SELECT_BACKLOGS: &str = "WITH RECURSIVE waiting (webhook_id) AS (
-        SELECT MIN(webhook_id) FROM deliveries WHERE owner IS NULL AND completed_at_us IS NULL
+        SELECT (SELECT d.webhook_id FROM deliveries d
+                WHERE d.owner IS NULL AND d.completed_at_us IS NULL ORDER BY d.webhook_id LIMIT 1)
         UNION ALL
-        SELECT (SELECT MIN(d.webhook_id) FROM deliveries d
-                WHERE d.owner IS NULL AND d.completed_at_us IS NULL AND d.webhook_id > waiting.webhook_id)
+        SELECT (SELECT d.webhook_id FROM deliveries d
+                WHERE d.owner IS NULL AND d.completed_at_us IS NULL AND d.webhook_id > waiting.webhook_id
+                ORDER BY d.webhook_id LIMIT 1)
         FROM waiting WHERE waiting.webhook_id IS NOT NULL)
     SELECT webhook_id, (SELECT MIN(d.next_attempt_at_us) FROM deliveries d
                         WHERE d.owner IS NULL AND d.completed_at_us IS NULL AND d.webhook_id = waiting.webhook_id)
@@ -335,8 +295,8 @@ const SELECT_BACKLOGS: &str = "WITH RECURSIVE waiting (webhook_id) AS (
 const SELECT_BACKLOG: &str = "SELECT webhook_id, next_attempt_at_us FROM deliveries
     WHERE webhook_id = $1 AND owner IS NULL AND completed_at_us IS NULL ORDER BY next_attempt_at_us LIMIT 1";
 
-fn read_backlog(row: &Row<'_>) -> rusqlite::Result<Backlog> {
-    Ok(Backlog { webhook_id: WebhookId::from_bytes(row.get(0)?), due_at: Timestamp::from_micros(row.get(1)?) })
+fn read_backlog(row: &Row<'_>) -> Result<Backlog, StoreError> {
+    Ok(Backlog { webhook_id: row.get(0)?, due_at: row.get(1)? })
 }
 
 const DUE: &str = "d.id, d.webhook_id, d.event_id, d.event_type, e.payload, d.attempt_count, d.counted_attempts
@@ -348,24 +308,24 @@ fn select_due(
     now: Timestamp,
     limit: usize,
 ) -> Result<Vec<DueDelivery>, StoreError> {
+    let alone = match connection.dialect() {
+        Dialect::Sqlite => "",
+        Dialect::Postgres => "FOR UPDATE OF d SKIP LOCKED",
+    };
     let sql = format!(
         "SELECT {DUE}
          WHERE d.webhook_id = $1 AND d.owner IS NULL AND d.completed_at_us IS NULL AND d.next_attempt_at_us <= $2
-         ORDER BY d.next_attempt_at_us LIMIT $3"
+         ORDER BY d.next_attempt_at_us LIMIT $3 {alone}"
     );
-    let mut select = prepare(connection, &sql)?;
-    let rows = select.query_map(params![webhook_id.as_bytes(), now.as_micros(), limit], |row| Ok(read_due(row)))?;
-    rows.map(|row| row?).collect()
+    connection.query(&sql, &values![webhook_id, now, limit], read_due)
 }
 
 fn read_due(row: &Row<'_>) -> Result<DueDelivery, StoreError> {
-    let name: String = row.get(3)?;
-    let event_type = EventType::from_name(&name).ok_or_else(|| StoreError::Unreadable(format!("the event type {name}")))?;
     Ok(DueDelivery {
-        id: DeliveryId::from_bytes(row.get(0)?),
-        webhook_id: WebhookId::from_bytes(row.get(1)?),
-        event_id: EventId::from_bytes(row.get(2)?),
-        event_type,
+        id: row.get(0)?,
+        webhook_id: row.get(1)?,
+        event_id: row.get(2)?,
+        event_type: row.get(3)?,
         payload: row.get(4)?,
         attempt_count: row.get(5)?,
         counted_attempts: row.get(6)?,
@@ -385,69 +345,47 @@ const INSERT_ATTEMPT: &str = "INSERT INTO attempts
         (delivery_id, number, started_at_us, duration_ms, request_headers, response_code, response_body, error)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
 
-/// Whether the delivery was the owner's.
-fn update_settled(update: &mut CachedStatement<'_>, owner: OwnerId, settlement: &Settlement) -> Result<bool, StoreError> {
-    let completed_at = match settlement.next_attempt_at {
-        Some(_) => None,
-        None => Some(settlement.settled_at.as_micros()),
-    };
-    let attempt = settlement.attempt.as_ref();
-    let rows = update.execute(params![
-        settlement.url,
-        settlement.status.name(),
-        settlement.next_attempt_at.map(Timestamp::as_micros),
+/// What goes into [`UPDATE_SETTLED`].
+fn settled(owner: OwnerId, one: &Settlement) -> [Value<'_>; 12] {
+    let completed_at = one.next_attempt_at.is_none().then_some(one.settled_at);
+    let attempt = one.attempt.as_ref();
+    values![
+        one.url.as_ref(),
+        one.status,
+        one.next_attempt_at,
         completed_at,
         attempt.map(|attempt| attempt.number),
         attempt.and_then(|attempt| attempt.response_code),
         attempt.map(|attempt| attempt.duration_ms),
         attempt.and_then(|attempt| attempt.error.as_deref()),
         attempt.map(|attempt| attempt.counted),
-        settlement.webhook_id.as_bytes(),
-        settlement.delivery_id.as_bytes(),
-        owner.as_bytes(),
-    ])?;
-    Ok(rows == 1)
+        one.webhook_id,
+        one.delivery_id,
+        owner,
+    ]
+}
+
+/// What goes into [`INSERT_ATTEMPT`].
+fn attempted(delivery_id: DeliveryId, attempt: &AttemptRecord) -> [Value<'_>; 8] {
+    values![
+        delivery_id,
+        attempt.number,
+        attempt.started_at,
+        attempt.duration_ms,
+        &attempt.request_headers,
+        attempt.response_code,
+        attempt.response_body.as_deref(),
+        attempt.error.as_deref(),
+    ]
 }
 
 /// Of a delivery that is tried again and again the first attempts and the latest are kept.
 const KEPT_ATTEMPTS: u32 = 50;
 
-fn insert_attempt(insert: &mut CachedStatement<'_>, delivery_id: DeliveryId, attempt: &AttemptRecord) -> Result<(), StoreError> {
-    insert.execute(params![
-        delivery_id.as_bytes(),
-        attempt.number,
-        attempt.started_at.as_micros(),
-        attempt.duration_ms,
-        attempt.request_headers,
-        attempt.response_code,
-        attempt.response_body,
-        attempt.error,
-    ])?;
-    Ok(())
-}
-
 fn forget_attempts(connection: &Connection, delivery_id: DeliveryId, latest: u32) -> Result<(), StoreError> {
     if latest > 2 * KEPT_ATTEMPTS {
         let sql = "DELETE FROM attempts WHERE delivery_id = $1 AND number > $2 AND number <= $3";
-        prepare(connection, sql)?.execute(params![delivery_id.as_bytes(), KEPT_ATTEMPTS, latest - KEPT_ATTEMPTS])?;
+        connection.execute(sql, &values![delivery_id, KEPT_ATTEMPTS, latest - KEPT_ATTEMPTS])?;
     }
     Ok(())
-}
-
-/// Frees deliveries of one dead owner after the other, and forgets those that have none left.
-fn free_dead(connection: &Connection, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-    let mut freed = 0;
-    while freed < limit {
-        let sql = "SELECT id FROM owners WHERE alive_until_us < $1 LIMIT 1";
-        let dead = prepare(connection, sql)?.query_row([now.as_micros()], |row| row.get::<_, [u8; 16]>(0)).optional()?;
-        let Some(dead) = dead else { break };
-        let sql = "UPDATE deliveries SET owner = NULL WHERE (webhook_id, id) IN (
-                       SELECT webhook_id, id FROM deliveries WHERE owner = $1 AND completed_at_us IS NULL LIMIT $2)";
-        let rows = prepare(connection, sql)?.execute(params![dead, limit - freed])?;
-        if rows == 0 {
-            prepare(connection, "DELETE FROM owners WHERE id = $1")?.execute([dead])?;
-        }
-        freed += rows;
-    }
-    Ok(freed)
 }

@@ -2,11 +2,10 @@
 
 use bellwether_domain::id::{InvitationId, SessionId, SiteId, UserId};
 use bellwether_domain::time::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::access::Role;
 use crate::sites::changed_one;
-use crate::sqlite::prepare;
+use crate::sql::{Connection, Row, values};
 use crate::{Store, StoreError};
 
 /// A person to be kept.
@@ -111,8 +110,7 @@ impl Store {
     pub async fn user_by_email(&self, email: String) -> Result<Option<(User, String)>, StoreError> {
         let find = move |connection: &Connection| {
             let sql = "SELECT id, email, owner, password_hash FROM users WHERE email = $1";
-            let row = |row: &Row<'_>| Ok((read_user(row)?, row.get(3)?));
-            Ok(prepare(connection, sql)?.query_row([email], row).optional()?)
+            connection.query_optional(sql, &values![&email], |row| Ok((read_user(row)?, row.get(3)?)))
         };
         self.read(find).await
     }
@@ -121,10 +119,10 @@ impl Store {
     pub async fn change_password(&self, id: UserId, hash: String, kept: Option<SessionId>) -> Result<(), StoreError> {
         let change = move |connection: &Connection| {
             let sql = "UPDATE users SET password_hash = $1 WHERE id = $2";
-            changed_one(prepare(connection, sql)?.execute(params![hash, id.as_bytes()])?)?;
-            let kept = kept.as_ref().map_or([0; 16], |kept| *kept.as_bytes());
+            changed_one(connection.execute(sql, &values![&hash, id])?)?;
+            let kept = kept.unwrap_or(SessionId::from_bytes([0; 16]));
             let sql = "DELETE FROM sessions WHERE user_id = $1 AND id <> $2";
-            prepare(connection, sql)?.execute(params![id.as_bytes(), kept])?;
+            connection.execute(sql, &values![id, kept])?;
             Ok(())
         };
         self.write(change).await
@@ -134,21 +132,24 @@ impl Store {
     /// longest time; one transaction.
     pub async fn add_session(&self, user_id: UserId, hash: [u8; 32], session: Session, most: usize) -> Result<(), StoreError> {
         let add = move |connection: &Connection| {
-            prepare(connection, "DELETE FROM sessions WHERE expires_at_us <= $1")?.execute([session.created_at.as_micros()])?;
+            connection.execute("DELETE FROM sessions WHERE expires_at_us <= $1", &values![session.created_at])?;
             let sql = "DELETE FROM sessions WHERE user_id = $1 AND id NOT IN
                        (SELECT id FROM sessions WHERE user_id = $1 ORDER BY last_seen_at_us DESC, id DESC LIMIT $2)";
-            prepare(connection, sql)?.execute(params![user_id.as_bytes(), most.saturating_sub(1)])?;
+            connection.execute(sql, &values![user_id, most.saturating_sub(1)])?;
             let sql = "INSERT INTO sessions (id, hash, user_id, device, created_at_us, last_seen_at_us, expires_at_us)
                        VALUES ($1, $2, $3, $4, $5, $6, $7)";
-            prepare(connection, sql)?.execute(params![
-                session.id.as_bytes(),
-                hash,
-                user_id.as_bytes(),
-                session.device,
-                session.created_at.as_micros(),
-                session.last_seen_at.as_micros(),
-                session.expires_at.as_micros(),
-            ])?;
+            connection.execute(
+                sql,
+                &values![
+                    session.id,
+                    &hash,
+                    user_id,
+                    &session.device,
+                    session.created_at,
+                    session.last_seen_at,
+                    session.expires_at,
+                ],
+            )?;
             Ok(())
         };
         self.write(add).await
@@ -160,7 +161,7 @@ impl Store {
             let sql = "SELECT u.id, u.email, u.owner, s.id, s.device, s.created_at_us, s.last_seen_at_us, s.expires_at_us
                        FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.hash = $1 AND s.expires_at_us > $2";
             let row = |row: &Row<'_>| Ok((read_user(row)?, read_session(row, 3)?));
-            let found = prepare(connection, sql)?.query_row(params![hash, now.as_micros()], row).optional()?;
+            let found = connection.query_optional(sql, &values![&hash, now], row)?;
             let Some((user, session)) = found else {
                 return Ok(None);
             };
@@ -174,7 +175,7 @@ impl Store {
     pub async fn touch_session(&self, id: SessionId, now: Timestamp, expires_at: Timestamp) -> Result<(), StoreError> {
         let touch = move |connection: &Connection| {
             let sql = "UPDATE sessions SET last_seen_at_us = $1, expires_at_us = $2 WHERE id = $3";
-            prepare(connection, sql)?.execute(params![now.as_micros(), expires_at.as_micros(), id.as_bytes()])?;
+            connection.execute(sql, &values![now, expires_at, id])?;
             Ok(())
         };
         self.write(touch).await
@@ -185,9 +186,7 @@ impl Store {
         let all = move |connection: &Connection| {
             let sql = "SELECT id, device, created_at_us, last_seen_at_us, expires_at_us FROM sessions
                        WHERE user_id = $1 AND expires_at_us > $2 ORDER BY last_seen_at_us DESC, id";
-            let mut select = prepare(connection, sql)?;
-            let sessions = select.query_map(params![user_id.as_bytes(), now.as_micros()], |row| read_session(row, 0))?;
-            Ok(sessions.collect::<Result<_, _>>()?)
+            connection.query(sql, &values![user_id, now], |row| read_session(row, 0))
         };
         self.read(all).await
     }
@@ -196,7 +195,7 @@ impl Store {
     pub async fn delete_session(&self, user_id: UserId, id: SessionId) -> Result<(), StoreError> {
         let delete = move |connection: &Connection| {
             let sql = "DELETE FROM sessions WHERE user_id = $1 AND id = $2";
-            changed_one(prepare(connection, sql)?.execute([user_id.as_bytes(), id.as_bytes()])?)
+            changed_one(connection.execute(sql, &values![user_id, id])?)
         };
         self.write(delete).await
     }
@@ -206,12 +205,8 @@ impl Store {
         let all = move |connection: &Connection| {
             let sql = "SELECT u.id, u.email, m.role FROM members m JOIN users u ON u.id = m.user_id
                        WHERE m.site_id = $1 ORDER BY u.email";
-            let mut select = prepare(connection, sql)?;
-            let row = |row: &Row<'_>| Ok((UserId::from_bytes(row.get(0)?), row.get(1)?, row.get::<_, String>(2)?));
-            let rows = select.query_map([site_id.as_bytes()], row)?;
-            let member =
-                |(user_id, email, role): (UserId, String, String)| Ok(Member { user_id, email, role: Role::from_name(&role)? });
-            rows.map(|row| member(row?)).collect()
+            let member = |row: &Row<'_>| Ok(Member { user_id: row.get(0)?, email: row.get(1)?, role: row.get(2)? });
+            connection.query(sql, &values![site_id], member)
         };
         self.read(all).await
     }
@@ -220,7 +215,7 @@ impl Store {
     pub async fn change_member(&self, site_id: SiteId, user_id: UserId, role: Role) -> Result<(), StoreError> {
         let change = move |connection: &Connection| {
             let sql = "UPDATE members SET role = $1 WHERE user_id = $2 AND site_id = $3";
-            changed_one(prepare(connection, sql)?.execute(params![role.name(), user_id.as_bytes(), site_id.as_bytes()])?)
+            changed_one(connection.execute(sql, &values![role.name(), user_id, site_id])?)
         };
         self.write(change).await
     }
@@ -229,7 +224,7 @@ impl Store {
     pub async fn remove_member(&self, site_id: SiteId, user_id: UserId) -> Result<(), StoreError> {
         let remove = move |connection: &Connection| {
             let sql = "DELETE FROM members WHERE user_id = $1 AND site_id = $2";
-            changed_one(prepare(connection, sql)?.execute([user_id.as_bytes(), site_id.as_bytes()])?)
+            changed_one(connection.execute(sql, &values![user_id, site_id])?)
         };
         self.write(remove).await
     }
@@ -237,17 +232,17 @@ impl Store {
     /// Keeps an invitation, up to `most` of a site; one transaction. Errors: `TooMany`, `Gone` without its site.
     pub async fn add_invitation(&self, new: Invitation, hash: [u8; 32], most: usize) -> Result<(), StoreError> {
         let add = move |connection: &Connection| {
-            prepare(connection, "DELETE FROM invitations WHERE expires_at_us <= $1")?.execute([new.created_at.as_micros()])?;
+            connection.execute("DELETE FROM invitations WHERE expires_at_us <= $1", &values![new.created_at])?;
             let count = "SELECT COUNT(*) FROM invitations WHERE site_id = $1";
-            let count: usize = prepare(connection, count)?.query_row([new.site_id.as_bytes()], |row| row.get(0))?;
+            let count: usize = connection.query_one(count, &values![new.site_id], |row| row.get(0))?;
             if count >= most {
                 return Err(StoreError::TooMany(most));
             }
             let sql = "INSERT INTO invitations (id, hash, site_id, role, created_at_us, expires_at_us)
                        VALUES ($1, $2, $3, $4, $5, $6)";
-            let (created_at, expires_at) = (new.created_at.as_micros(), new.expires_at.as_micros());
-            let values = params![new.id.as_bytes(), hash, new.site_id.as_bytes(), new.role.name(), created_at, expires_at];
-            prepare(connection, sql)?.execute(values)?;
+            let (created_at, expires_at) = (new.created_at, new.expires_at);
+            let values = values![new.id, &hash, new.site_id, new.role.name(), created_at, expires_at];
+            connection.execute(sql, &values)?;
             Ok(())
         };
         self.write(add).await
@@ -258,9 +253,7 @@ impl Store {
         let all = move |connection: &Connection| {
             let sql = "SELECT id, site_id, role, created_at_us, expires_at_us FROM invitations
                        WHERE site_id = $1 AND expires_at_us > $2 ORDER BY id";
-            let mut select = prepare(connection, sql)?;
-            let rows = select.query_map(params![site_id.as_bytes(), now.as_micros()], |row| Ok(read_invitation(row)))?;
-            rows.map(|row| row?).collect()
+            connection.query(sql, &values![site_id, now], read_invitation)
         };
         self.read(all).await
     }
@@ -274,7 +267,7 @@ impl Store {
     pub async fn delete_invitation(&self, site_id: SiteId, id: InvitationId) -> Result<(), StoreError> {
         let delete = move |connection: &Connection| {
             let sql = "DELETE FROM invitations WHERE site_id = $1 AND id = $2";
-            changed_one(prepare(connection, sql)?.execute([site_id.as_bytes(), id.as_bytes()])?)
+            changed_one(connection.execute(sql, &values![site_id, id])?)
         };
         self.write(delete).await
     }
@@ -298,8 +291,8 @@ impl Store {
             let sql = "INSERT INTO members (user_id, site_id, role, created_at_us) VALUES ($1, $2, $3, $4)
                        ON CONFLICT (user_id, site_id) DO UPDATE SET role = excluded.role";
             let (site_id, role) = (invitation.site_id, invitation.role.name());
-            prepare(connection, sql)?.execute(params![user_id.as_bytes(), site_id.as_bytes(), role, now.as_micros()])?;
-            prepare(connection, "DELETE FROM invitations WHERE id = $1")?.execute([invitation.id.as_bytes()])?;
+            connection.execute(sql, &values![user_id, site_id, role, now])?;
+            connection.execute("DELETE FROM invitations WHERE id = $1", &values![invitation.id])?;
             Ok(site_id)
         };
         self.write(accept).await
@@ -307,13 +300,13 @@ impl Store {
 }
 
 fn any_user(connection: &Connection) -> Result<bool, StoreError> {
-    Ok(prepare(connection, "SELECT EXISTS (SELECT 1 FROM users)")?.query_row([], |row| row.get(0))?)
+    connection.query_one("SELECT EXISTS (SELECT 1 FROM users)", &[], |row| row.get(0))
 }
 
 fn insert_user(connection: &Connection, new: &NewUser) -> Result<(), StoreError> {
     let insert = "INSERT INTO users (id, email, password_hash, owner, created_at_us) VALUES ($1, $2, $3, $4, $5)";
-    let (id, created_at) = (new.id.as_bytes(), new.created_at.as_micros());
-    prepare(connection, insert)?.execute(params![id, new.email, new.password_hash, new.owner, created_at])?;
+    let (id, created_at) = (new.id, new.created_at);
+    connection.execute(insert, &values![id, &new.email, &new.password_hash, new.owner, created_at])?;
     Ok(())
 }
 
@@ -321,47 +314,35 @@ fn insert_user(connection: &Connection, new: &NewUser) -> Result<(), StoreError>
 fn role_on(connection: &Connection, user_id: UserId, site_id: SiteId) -> Result<Option<Role>, StoreError> {
     let sql = "SELECT CASE WHEN u.owner THEN $1 ELSE m.role END
                FROM users u LEFT JOIN members m ON m.user_id = u.id AND m.site_id = $2 WHERE u.id = $3";
-    let values = params![Role::Admin.name(), site_id.as_bytes(), user_id.as_bytes()];
-    let name: Option<String> = prepare(connection, sql)?.query_row(values, |row| row.get(0)).optional()?.flatten();
-    name.map(|name| Role::from_name(&name)).transpose()
+    Ok(connection.query_optional(sql, &values![Role::Admin, site_id, user_id], |row| row.get(0))?.flatten())
 }
 
 fn sites_of(connection: &Connection, user_id: UserId) -> Result<Vec<(SiteId, Role)>, StoreError> {
-    let mut select = prepare(connection, "SELECT site_id, role FROM members WHERE user_id = $1")?;
-    let row = |row: &Row<'_>| Ok((SiteId::from_bytes(row.get(0)?), row.get::<_, String>(1)?));
-    let rows = select.query_map([user_id.as_bytes()], row)?;
-    let site = |(site_id, role): (SiteId, String)| Ok((site_id, Role::from_name(&role)?));
-    rows.map(|row| site(row?)).collect()
+    let sql = "SELECT site_id, role FROM members WHERE user_id = $1";
+    connection.query(sql, &values![user_id], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
 fn select_invitation(connection: &Connection, hash: [u8; 32], now: Timestamp) -> Result<Option<Invitation>, StoreError> {
     let sql = "SELECT id, site_id, role, created_at_us, expires_at_us FROM invitations
                WHERE hash = $1 AND expires_at_us > $2
                AND site_id IN (SELECT id FROM sites WHERE deleted_at_us IS NULL)";
-    let found = prepare(connection, sql)?.query_row(params![hash, now.as_micros()], |row| Ok(read_invitation(row)));
-    found.optional()?.transpose()
+    connection.query_optional(sql, &values![&hash, now], read_invitation)
 }
 
-fn read_user(row: &Row<'_>) -> rusqlite::Result<User> {
-    Ok(User { id: UserId::from_bytes(row.get(0)?), email: row.get(1)?, owner: row.get(2)? })
+fn read_user(row: &Row<'_>) -> Result<User, StoreError> {
+    Ok(User { id: row.get(0)?, email: row.get(1)?, owner: row.get(2)? })
 }
 
-fn read_session(row: &Row<'_>, first: usize) -> rusqlite::Result<Session> {
+fn read_session(row: &Row<'_>, first: usize) -> Result<Session, StoreError> {
     Ok(Session {
-        id: SessionId::from_bytes(row.get(first)?),
+        id: row.get(first)?,
         device: row.get(first + 1)?,
-        created_at: Timestamp::from_micros(row.get(first + 2)?),
-        last_seen_at: Timestamp::from_micros(row.get(first + 3)?),
-        expires_at: Timestamp::from_micros(row.get(first + 4)?),
+        created_at: row.get(first + 2)?,
+        last_seen_at: row.get(first + 3)?,
+        expires_at: row.get(first + 4)?,
     })
 }
 
 fn read_invitation(row: &Row<'_>) -> Result<Invitation, StoreError> {
-    Ok(Invitation {
-        id: InvitationId::from_bytes(row.get(0)?),
-        site_id: SiteId::from_bytes(row.get(1)?),
-        role: Role::from_name(&row.get::<_, String>(2)?)?,
-        created_at: Timestamp::from_micros(row.get(3)?),
-        expires_at: Timestamp::from_micros(row.get(4)?),
-    })
+    Ok(Invitation { id: row.get(0)?, site_id: row.get(1)?, role: row.get(2)?, created_at: row.get(3)?, expires_at: row.get(4)? })
 }

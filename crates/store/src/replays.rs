@@ -3,10 +3,8 @@
 use bellwether_domain::delivery::Status;
 use bellwether_domain::id::{DeliveryId, ReplayId, WebhookId};
 use bellwether_domain::time::Timestamp;
-use rusqlite::{Connection, Row, params};
 
-use crate::deliveries::status;
-use crate::sqlite::prepare;
+use crate::sql::{Connection, Row, values};
 use crate::{Store, StoreError};
 
 const COLUMNS: &str = "id, webhook_id, status, since_us, until_us, after_id, total, done";
@@ -44,8 +42,8 @@ impl Store {
     pub async fn count_lost(&self, filter: ReplayFilter) -> Result<u64, StoreError> {
         let count = move |connection: &Connection| {
             let sql = format!("SELECT COUNT(*) {}", lost(filter.status));
-            let values = params![filter.webhook_id.as_bytes(), [0_u8; 16], filter.since.as_micros(), filter.until.as_micros()];
-            Ok(prepare(connection, &sql)?.query_row(values, |row| row.get(0))?)
+            let values = values![filter.webhook_id, DeliveryId::from_bytes([0; 16]), filter.since, filter.until];
+            connection.query_one(&sql, &values, |row| row.get(0))
         };
         self.read(count).await
     }
@@ -55,10 +53,8 @@ impl Store {
         let some = move |connection: &Connection| {
             let Replay { filter, after, .. } = &replay;
             let sql = format!("SELECT id {} ORDER BY id LIMIT $5", lost(filter.status));
-            let (webhook_id, since, until) = (filter.webhook_id.as_bytes(), filter.since.as_micros(), filter.until.as_micros());
-            let mut select = prepare(connection, &sql)?;
-            let ids = select.query_map(params![webhook_id, after.as_bytes(), since, until, limit], |row| row.get(0))?;
-            Ok(ids.map(|id| id.map(DeliveryId::from_bytes)).collect::<Result<_, _>>()?)
+            let (webhook_id, since, until) = (filter.webhook_id, filter.since, filter.until);
+            connection.query(&sql, &values![webhook_id, *after, since, until, limit], |row| row.get(0))
         };
         self.read(some).await
     }
@@ -68,16 +64,16 @@ impl Store {
         let add = move |connection: &Connection| {
             let Replay { id, filter, after, total, .. } = &replay;
             let count = "SELECT COUNT(*) FROM replays WHERE webhook_id = $1";
-            let count: usize = prepare(connection, count)?.query_row([filter.webhook_id.as_bytes()], |row| row.get(0))?;
+            let count: usize = connection.query_one(count, &values![filter.webhook_id], |row| row.get(0))?;
             if count >= most {
                 return Err(StoreError::TooMany(most));
             }
             let sql = "INSERT INTO replays (id, webhook_id, status, since_us, until_us, after_id, total)
                        VALUES ($1, $2, $3, $4, $5, $6, $7)";
-            let (since, until) = (filter.since.as_micros(), filter.until.as_micros());
-            let (webhook_id, status) = (filter.webhook_id.as_bytes(), filter.status.name());
-            let values = params![id.as_bytes(), webhook_id, status, since, until, after.as_bytes(), total];
-            prepare(connection, sql)?.execute(values)?;
+            let (since, until) = (filter.since, filter.until);
+            let (webhook_id, status) = (filter.webhook_id, filter.status.name());
+            let values = values![*id, webhook_id, status, since, until, *after, *total];
+            connection.execute(sql, &values)?;
             Ok(())
         };
         self.write(add).await
@@ -86,9 +82,7 @@ impl Store {
     /// All replays that are not done, in the order they were asked for; one statement.
     pub async fn replays(&self) -> Result<Vec<Replay>, StoreError> {
         let all = move |connection: &Connection| {
-            let mut select = prepare(connection, &format!("SELECT {COLUMNS} FROM replays ORDER BY id"))?;
-            let rows = select.query_map([], |row| Ok(read_replay(row)))?;
-            rows.map(|row| row?).collect()
+            connection.query(&format!("SELECT {COLUMNS} FROM replays ORDER BY id"), &[], read_replay)
         };
         self.read(all).await
     }
@@ -97,9 +91,7 @@ impl Store {
     pub async fn replays_of(&self, webhook_id: WebhookId) -> Result<Vec<Replay>, StoreError> {
         let all = move |connection: &Connection| {
             let sql = format!("SELECT {COLUMNS} FROM replays WHERE webhook_id = $1 ORDER BY id");
-            let mut select = prepare(connection, &sql)?;
-            let rows = select.query_map([webhook_id.as_bytes()], |row| Ok(read_replay(row)))?;
-            rows.map(|row| row?).collect()
+            connection.query(&sql, &values![webhook_id], read_replay)
         };
         self.read(all).await
     }
@@ -111,7 +103,7 @@ impl Store {
             let revived = make_due(connection, (replay.filter.webhook_id, replay.filter.status), &ids, now)?;
             let sql = "UPDATE replays SET after_id = $1, done = done + $2 WHERE id = $3";
             let last = ids.last().unwrap_or(&replay.after);
-            prepare(connection, sql)?.execute(params![last.as_bytes(), revived, replay.id.as_bytes()])?;
+            connection.execute(sql, &values![*last, revived, replay.id])?;
             Ok(())
         };
         self.write(revive).await
@@ -131,7 +123,7 @@ impl Store {
     /// Forgets a replay; one statement.
     pub async fn end_replay(&self, id: ReplayId) -> Result<(), StoreError> {
         let end = move |connection: &Connection| {
-            prepare(connection, "DELETE FROM replays WHERE id = $1")?.execute([id.as_bytes()])?;
+            connection.execute("DELETE FROM replays WHERE id = $1", &values![id])?;
             Ok(())
         };
         self.write(end).await
@@ -147,12 +139,8 @@ fn make_due(
     let sql = "UPDATE deliveries SET status = CASE WHEN attempt_count = 0 THEN 'pending' ELSE 'retrying' END,
                    counted_attempts = 0, next_attempt_at_us = $1, completed_at_us = NULL, owner = NULL
                WHERE webhook_id = $2 AND id = $3 AND status = $4 AND status IN ('failed', 'cancelled')";
-    let mut update = prepare(connection, sql)?;
-    let mut revived = 0;
-    for id in ids {
-        revived += update.execute(params![now.as_micros(), webhook_id.as_bytes(), id.as_bytes(), status.name()])?;
-    }
-    Ok(revived)
+    let revived = connection.execute_each(sql, ids.iter().map(|id| values![now, webhook_id, *id, status]))?;
+    Ok(revived.into_iter().sum())
 }
 
 /// The status stands in the text, where SQLite sees that the index of what was lost will do.
@@ -165,12 +153,7 @@ fn lost(status: Status) -> String {
 }
 
 fn read_replay(row: &Row<'_>) -> Result<Replay, StoreError> {
-    let filter = ReplayFilter {
-        webhook_id: WebhookId::from_bytes(row.get(1)?),
-        status: status(&row.get::<_, String>(2)?)?,
-        since: Timestamp::from_micros(row.get(3)?),
-        until: Timestamp::from_micros(row.get(4)?),
-    };
-    let (id, after) = (ReplayId::from_bytes(row.get(0)?), DeliveryId::from_bytes(row.get(5)?));
+    let filter = ReplayFilter { webhook_id: row.get(1)?, status: row.get(2)?, since: row.get(3)?, until: row.get(4)? };
+    let (id, after) = (row.get(0)?, row.get(5)?);
     Ok(Replay { id, filter, after, total: row.get(6)?, done: row.get(7)? })
 }

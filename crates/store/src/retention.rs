@@ -2,11 +2,10 @@
 //!
 //! What goes is looked up by readers and deleted by id, so that the thread that writes does no searching.
 
-use bellwether_domain::id::{DeliveryId, WebhookId};
+use bellwether_domain::id::{DeliveryId, EventId, WebhookId};
 use bellwether_domain::time::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::sqlite::prepare;
+use crate::sql::{Connection, values};
 use crate::{Store, StoreError};
 
 impl Store {
@@ -15,14 +14,13 @@ impl Store {
     pub async fn webhooks_with_history(&self) -> Result<Vec<WebhookId>, StoreError> {
         let all = move |connection: &Connection| {
             let sql = "WITH RECURSIVE found (webhook_id) AS (
-                           SELECT MIN(webhook_id) FROM deliveries
+                           SELECT (SELECT webhook_id FROM deliveries ORDER BY webhook_id LIMIT 1)
                            UNION ALL
-                           SELECT (SELECT MIN(d.webhook_id) FROM deliveries d WHERE d.webhook_id > found.webhook_id)
+                           SELECT (SELECT d.webhook_id FROM deliveries d WHERE d.webhook_id > found.webhook_id
+                                   ORDER BY d.webhook_id LIMIT 1)
                            FROM found WHERE found.webhook_id IS NOT NULL)
                        SELECT webhook_id FROM found WHERE webhook_id IS NOT NULL";
-            let mut select = prepare(connection, sql)?;
-            let ids = select.query_map([], |row| row.get(0))?;
-            Ok(ids.map(|id| id.map(WebhookId::from_bytes)).collect::<Result<_, _>>()?)
+            connection.query(sql, &[], |row| row.get(0))
         };
         self.read(all).await
     }
@@ -39,10 +37,7 @@ impl Store {
             let sql = "SELECT id FROM deliveries
                        WHERE webhook_id = $1 AND id > $2 AND id < $3 AND completed_at_us IS NOT NULL ORDER BY id LIMIT $4";
             let before = DeliveryId::first_at(before);
-            let mut select = prepare(connection, sql)?;
-            let values = params![webhook_id.as_bytes(), after.as_bytes(), before.as_bytes(), limit];
-            let ids = select.query_map(values, |row| row.get(0))?;
-            Ok(ids.map(|id| id.map(DeliveryId::from_bytes)).collect::<Result<_, _>>()?)
+            connection.query(sql, &values![webhook_id, after, before, limit], |row| row.get(0))
         };
         self.read(old).await
     }
@@ -59,19 +54,17 @@ impl Store {
         let delete = move |connection: &Connection| {
             let sql = "SELECT id FROM webhooks WHERE deleted_at_us < $1
                        AND NOT EXISTS (SELECT 1 FROM deliveries WHERE webhook_id = webhooks.id) LIMIT $2";
-            let mut select = prepare(connection, sql)?;
-            let ids = select.query_map(params![before.as_micros(), limit], |row| row.get::<_, [u8; 16]>(0))?;
-            let ids = ids.collect::<Result<Vec<_>, _>>()?;
+            let ids = connection.query(sql, &values![before, limit], |row| row.get::<WebhookId>(0))?;
             for id in &ids {
                 for sql in [
                     "DELETE FROM replays WHERE webhook_id = $1",
                     "DELETE FROM triggers WHERE webhook_id = $1",
                     "DELETE FROM webhooks WHERE id = $1",
                 ] {
-                    prepare(connection, sql)?.execute([id])?;
+                    connection.execute(sql, &values![*id])?;
                 }
             }
-            Ok(ids.into_iter().map(WebhookId::from_bytes).collect())
+            Ok(ids)
         };
         self.write(delete).await
     }
@@ -79,13 +72,11 @@ impl Store {
 
 fn delete_delivery(connection: &Connection, webhook_id: WebhookId, id: DeliveryId) -> Result<(), StoreError> {
     let sql = "DELETE FROM deliveries WHERE webhook_id = $1 AND id = $2 AND completed_at_us IS NOT NULL RETURNING event_id";
-    let mut delete = prepare(connection, sql)?;
-    let event_id = delete.query_row([webhook_id.as_bytes(), id.as_bytes()], |row| row.get::<_, [u8; 16]>(0)).optional()?;
-    let Some(event_id) = event_id else {
+    let Some(event_id) = connection.query_optional(sql, &values![webhook_id, id], |row| row.get::<EventId>(0))? else {
         return Ok(());
     };
-    prepare(connection, "DELETE FROM attempts WHERE delivery_id = $1")?.execute([id.as_bytes()])?;
-    prepare(connection, "UPDATE events SET delivery_count = delivery_count - 1 WHERE id = $1")?.execute([event_id])?;
-    prepare(connection, "DELETE FROM events WHERE id = $1 AND delivery_count <= 0")?.execute([event_id])?;
+    connection.execute("DELETE FROM attempts WHERE delivery_id = $1", &values![id])?;
+    connection.execute("UPDATE events SET delivery_count = delivery_count - 1 WHERE id = $1", &values![event_id])?;
+    connection.execute("DELETE FROM events WHERE id = $1 AND delivery_count <= 0", &values![event_id])?;
     Ok(())
 }

@@ -1,13 +1,10 @@
 //! Sites.
 
-use std::sync::Arc;
-
 use bellwether_domain::id::SiteId;
 use bellwether_domain::site::Site;
 use bellwether_domain::time::Timestamp;
-use rusqlite::{Connection, Row, params};
 
-use crate::sqlite::prepare;
+use crate::sql::{Connection, Row, values};
 use crate::{Store, StoreError};
 
 const COLUMNS: &str = "id, domain, name, timezone, created_at_us, updated_at_us";
@@ -17,9 +14,7 @@ impl Store {
     pub async fn sites(&self) -> Result<Vec<Site>, StoreError> {
         let all = move |connection: &Connection| {
             let sql = format!("SELECT {COLUMNS} FROM sites WHERE deleted_at_us IS NULL ORDER BY domain");
-            let mut select = prepare(connection, &sql)?;
-            let sites = select.query_map([], read_site)?;
-            Ok(sites.collect::<Result<_, _>>()?)
+            connection.query(&sql, &[], read_site)
         };
         self.read(all).await
     }
@@ -28,10 +23,8 @@ impl Store {
     pub async fn add_site(&self, site: Site) -> Result<(), StoreError> {
         let add = move |connection: &Connection| {
             let sql = format!("INSERT INTO sites ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6)");
-            let times = (site.created_at.as_micros(), site.updated_at.as_micros());
-            let values = params![site.id.as_bytes(), site.domain, site.name, site.timezone, times.0, times.1];
-            prepare(connection, &sql)?.execute(values)?;
-            Ok(())
+            let values = values![site.id, &site.domain, &site.name, &site.timezone, site.created_at, site.updated_at];
+            connection.execute(&sql, &values).map(|_| ())
         };
         self.write(add).await
     }
@@ -41,8 +34,8 @@ impl Store {
         let update = move |connection: &Connection| {
             let sql = "UPDATE sites SET domain = $1, name = $2, timezone = $3, updated_at_us = $4
                        WHERE id = $5 AND deleted_at_us IS NULL";
-            let values = params![site.domain, site.name, site.timezone, site.updated_at.as_micros(), site.id.as_bytes()];
-            changed_one(prepare(connection, sql)?.execute(values)?)
+            let values = values![&site.domain, &site.name, &site.timezone, site.updated_at, site.id];
+            changed_one(connection.execute(sql, &values)?)
         };
         self.write(update).await
     }
@@ -50,12 +43,11 @@ impl Store {
     /// Marks a site and its webhooks as deleted, and takes its keys away; one transaction. Its domain is free again. Errors: `Gone`.
     pub async fn delete_site(&self, id: SiteId, now: Timestamp) -> Result<(), StoreError> {
         let delete = move |connection: &Connection| {
-            let (id, now) = (id.as_bytes(), now.as_micros());
             let site = "UPDATE sites SET deleted_at_us = $1 WHERE id = $2 AND deleted_at_us IS NULL";
-            changed_one(prepare(connection, site)?.execute(params![now, id])?)?;
+            changed_one(connection.execute(site, &values![now, id])?)?;
             let webhooks = "UPDATE webhooks SET deleted_at_us = $1 WHERE site_id = $2 AND deleted_at_us IS NULL";
-            prepare(connection, webhooks)?.execute(params![now, id])?;
-            prepare(connection, "DELETE FROM keys WHERE site_id = $1")?.execute([id])?;
+            connection.execute(webhooks, &values![now, id])?;
+            connection.execute("DELETE FROM keys WHERE site_id = $1", &values![id])?;
             Ok(())
         };
         self.write(delete).await
@@ -66,13 +58,13 @@ pub(crate) fn changed_one(rows: usize) -> Result<(), StoreError> {
     if rows == 1 { Ok(()) } else { Err(StoreError::Gone) }
 }
 
-fn read_site(row: &Row<'_>) -> rusqlite::Result<Site> {
+fn read_site(row: &Row<'_>) -> Result<Site, StoreError> {
     Ok(Site {
-        id: SiteId::from_bytes(row.get(0)?),
-        domain: row.get::<_, Arc<str>>(1)?,
-        name: row.get::<_, Arc<str>>(2)?,
-        timezone: row.get::<_, Arc<str>>(3)?,
-        created_at: Timestamp::from_micros(row.get(4)?),
-        updated_at: Timestamp::from_micros(row.get(5)?),
+        id: row.get(0)?,
+        domain: row.get(1)?,
+        name: row.get(2)?,
+        timezone: row.get(3)?,
+        created_at: row.get(4)?,
+        updated_at: row.get(5)?,
     })
 }

@@ -6,9 +6,8 @@ use std::collections::HashMap;
 
 use bellwether_domain::history::{Gaps, Minute};
 use bellwether_domain::id::{GoalId, SiteId, WebhookId};
-use rusqlite::{Connection, params};
 
-use crate::sqlite::prepare;
+use crate::sql::{Connection, Row, values};
 use crate::{Store, StoreError};
 
 /// An hour of a webhook.
@@ -35,11 +34,8 @@ impl Store {
             let sql = "INSERT INTO outcomes (webhook_id, hour, succeeded, failed) VALUES ($1, $2, $3, $4)
                        ON CONFLICT (webhook_id, hour) DO UPDATE
                        SET succeeded = outcomes.succeeded + excluded.succeeded, failed = outcomes.failed + excluded.failed";
-            let mut insert = prepare(connection, sql)?;
-            for (id, HourOfOutcomes { hour, succeeded, failed }) in &hours {
-                insert.execute(params![id.as_bytes(), hour, succeeded, failed])?;
-            }
-            Ok(())
+            let hours = hours.iter().map(|(id, of)| values![*id, of.hour, of.succeeded, of.failed]);
+            connection.execute_each(sql, hours).map(|_| ())
         };
         self.write(add).await
     }
@@ -48,14 +44,10 @@ impl Store {
     pub async fn minutes(&self, site_id: SiteId, from: u32) -> Result<Vec<Minute>, StoreError> {
         let all = move |connection: &Connection| {
             let sql = "SELECT minute, pageviews, visitors FROM traffic WHERE site_id = $1 AND minute >= $2 ORDER BY minute";
-            let mut select = prepare(connection, sql)?;
-            let mut rows = select.query(params![site_id.as_bytes(), from])?;
-            let mut minutes = Vec::new();
-            while let Some(row) = rows.next()? {
-                let visitors = read_gaps(&row.get::<_, String>(2)?)?;
-                minutes.push(Minute { minute: row.get(0)?, pageviews: row.get(1)?, visitors, completions: Vec::new() });
-            }
-            Ok(minutes)
+            connection.query(sql, &values![site_id, from], |row| {
+                let visitors = read_gaps(&row.get::<String>(2)?)?;
+                Ok(Minute { minute: row.get(0)?, pageviews: row.get(1)?, visitors, completions: Vec::new() })
+            })
         };
         self.read(all).await
     }
@@ -65,10 +57,8 @@ impl Store {
         let all = move |connection: &Connection| {
             let sql = "SELECT goal_id, CAST(SUM(number) AS BIGINT) FROM completions
                        WHERE site_id = $1 AND minute >= $2 GROUP BY goal_id";
-            let mut select = prepare(connection, sql)?;
-            let rows =
-                select.query_map(params![site_id.as_bytes(), from], |row| Ok((GoalId::from_bytes(row.get(0)?), row.get(1)?)))?;
-            Ok(rows.collect::<Result<_, _>>()?)
+            let completions = connection.query(sql, &values![site_id, from], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(completions.into_iter().collect())
         };
         self.read(all).await
     }
@@ -77,15 +67,8 @@ impl Store {
     pub async fn outcomes(&self, ids: Vec<WebhookId>, from: u32) -> Result<HashMap<WebhookId, Vec<HourOfOutcomes>>, StoreError> {
         let all = move |connection: &Connection| {
             let sql = "SELECT hour, succeeded, failed FROM outcomes WHERE webhook_id = $1 AND hour >= $2 ORDER BY hour";
-            let mut select = prepare(connection, sql)?;
-            let mut found = HashMap::new();
-            for id in ids {
-                let hours = select.query_map(params![id.as_bytes(), from], |row| {
-                    Ok(HourOfOutcomes { hour: row.get(0)?, succeeded: row.get(1)?, failed: row.get(2)? })
-                })?;
-                found.insert(id, hours.collect::<Result<_, _>>()?);
-            }
-            Ok(found)
+            let hour = |row: &Row<'_>| Ok(HourOfOutcomes { hour: row.get(0)?, succeeded: row.get(1)?, failed: row.get(2)? });
+            ids.into_iter().map(|id| Ok((id, connection.query(sql, &values![id, from], hour)?))).collect()
         };
         self.read(all).await
     }
@@ -111,7 +94,7 @@ impl Store {
                     minute / 60,
                 ),
             ] {
-                deleted += prepare(connection, sql)?.execute(params![before, limit])?;
+                deleted += connection.execute(sql, &values![before, limit])?;
             }
             Ok(deleted)
         };
@@ -123,15 +106,13 @@ fn add_minute(connection: &Connection, site_id: SiteId, minute: &Minute) -> Resu
     let sql = "INSERT INTO traffic (site_id, minute, pageviews, visitors) VALUES ($1, $2, $3, $4)
                ON CONFLICT (site_id, minute) DO UPDATE
                SET pageviews = traffic.pageviews + excluded.pageviews, visitors = traffic.visitors || ',' || excluded.visitors";
-    let values = params![site_id.as_bytes(), minute.minute, minute.pageviews, write_gaps(&minute.visitors)];
-    prepare(connection, sql)?.execute(values)?;
+    let visitors = write_gaps(&minute.visitors);
+    let values = values![site_id, minute.minute, minute.pageviews, &visitors];
+    connection.execute(sql, &values)?;
     let sql = "INSERT INTO completions (site_id, minute, goal_id, number) VALUES ($1, $2, $3, $4)
                ON CONFLICT (site_id, minute, goal_id) DO UPDATE SET number = completions.number + excluded.number";
-    let mut insert = prepare(connection, sql)?;
-    for (goal_id, number) in &minute.completions {
-        insert.execute(params![site_id.as_bytes(), minute.minute, goal_id.as_bytes(), number])?;
-    }
-    Ok(())
+    let completions = minute.completions.iter().map(|(goal_id, number)| values![site_id, minute.minute, *goal_id, *number]);
+    connection.execute_each(sql, completions).map(|_| ())
 }
 
 fn write_gaps(gaps: &Gaps) -> String {

@@ -1,17 +1,16 @@
 //! Webhooks, with their triggers and their sealed secrets.
 
 use bellwether_domain::headers::CustomHeaders;
-use bellwether_domain::id::{SiteId, TriggerId, WebhookId};
+use bellwether_domain::id::WebhookId;
 use bellwether_domain::retry::Schedule;
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::trigger::{Rule, Trigger};
 use bellwether_domain::webhook::Webhook;
-use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 
-use crate::outbox::{NewEvent, insert_event};
+use crate::outbox::{NewEvent, insert_events};
 use crate::sites::changed_one;
-use crate::sqlite::prepare;
+use crate::sql::{Connection, Row, values};
 use crate::{Store, StoreError};
 
 const COLUMNS: &str = "id, site_id, name, url, secret, enabled, disabled_reason, retry_schedule, created_at_us, updated_at_us,
@@ -50,9 +49,7 @@ impl Store {
                 "SELECT {COLUMNS} FROM webhooks
                  WHERE id > $1 AND site_id IN (SELECT id FROM sites WHERE deleted_at_us IS NULL) ORDER BY id LIMIT $2"
             );
-            let mut select = prepare(connection, &sql)?;
-            let rows = select.query_map(params![after.as_bytes(), limit], |row| Ok(read_webhook(row)))?;
-            rows.map(|row| with_triggers(connection, row??)).collect()
+            with_triggers(connection, connection.query(&sql, &values![after, limit], read_webhook)?)
         };
         self.read(some).await
     }
@@ -61,9 +58,7 @@ impl Store {
     pub async fn all_webhooks(&self) -> Result<Vec<SealedWebhook>, StoreError> {
         let all = move |connection: &Connection| {
             let sql = format!("SELECT {COLUMNS} FROM webhooks ORDER BY id");
-            let mut select = prepare(connection, &sql)?;
-            let rows = select.query_map([], |row| Ok(read_webhook(row)))?;
-            rows.map(|row| with_triggers(connection, row??)).collect()
+            with_triggers(connection, connection.query(&sql, &[], read_webhook)?)
         };
         self.read(all).await
     }
@@ -73,8 +68,9 @@ impl Store {
     pub async fn add_webhook(&self, new: SealedWebhook, most: usize) -> Result<(), StoreError> {
         let add = move |connection: &Connection| {
             let SealedWebhook { webhook, sealed, .. } = &new;
+            let schedule = schedule_text(webhook);
             let count = "SELECT COUNT(*) FROM webhooks WHERE site_id = $1 AND deleted_at_us IS NULL";
-            let count: usize = prepare(connection, count)?.query_row([webhook.site_id.as_bytes()], |row| row.get(0))?;
+            let count: usize = connection.query_one(count, &values![webhook.site_id], |row| row.get(0))?;
             if count >= most {
                 return Err(StoreError::TooMany(most));
             }
@@ -82,22 +78,25 @@ impl Store {
                 "INSERT INTO webhooks ({COLUMNS})
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, NULL, NULL)"
             );
-            prepare(connection, &sql)?.execute(params![
-                webhook.id.as_bytes(),
-                webhook.site_id.as_bytes(),
-                webhook.name,
-                webhook.url,
-                sealed.secret,
-                webhook.enabled,
-                webhook.disabled_reason,
-                schedule_text(webhook),
-                webhook.created_at.as_micros(),
-                webhook.updated_at.as_micros(),
-                sealed.headers,
-                webhook.rate_limit_per_second,
-                sealed.previous_secret(),
-                sealed.previous_until(),
-            ])?;
+            connection.execute(
+                &sql,
+                &values![
+                    webhook.id,
+                    webhook.site_id,
+                    &webhook.name,
+                    &webhook.url,
+                    &sealed.secret,
+                    webhook.enabled,
+                    webhook.disabled_reason.as_ref(),
+                    schedule.as_ref(),
+                    webhook.created_at,
+                    webhook.updated_at,
+                    sealed.headers.as_ref(),
+                    webhook.rate_limit_per_second,
+                    sealed.previous_secret(),
+                    sealed.previous_until(),
+                ],
+            )?;
             insert_triggers(connection, webhook.id, &webhook.triggers)
         };
         self.write(add).await
@@ -110,20 +109,24 @@ impl Store {
             let sql = "UPDATE webhooks SET name = $1, url = $2, enabled = $3, disabled_reason = $4, retry_schedule = $5,
                        updated_at_us = $6, rate_limit_per_second = $7 WHERE id = $8 AND deleted_at_us IS NULL";
             let SealedWebhook { webhook, sealed, .. } = &changed;
-            changed_one(prepare(connection, sql)?.execute(params![
-                webhook.name,
-                webhook.url,
-                webhook.enabled,
-                webhook.disabled_reason,
-                schedule_text(webhook),
-                webhook.updated_at.as_micros(),
-                webhook.rate_limit_per_second,
-                webhook.id.as_bytes(),
-            ])?)?;
+            let schedule = schedule_text(webhook);
+            changed_one(connection.execute(
+                sql,
+                &values![
+                    &webhook.name,
+                    &webhook.url,
+                    webhook.enabled,
+                    webhook.disabled_reason.as_ref(),
+                    schedule.as_ref(),
+                    webhook.updated_at,
+                    webhook.rate_limit_per_second,
+                    webhook.id,
+                ],
+            )?)?;
             update_sealed(connection, webhook.id, sealed)?;
-            prepare(connection, "DELETE FROM triggers WHERE webhook_id = $1")?.execute([webhook.id.as_bytes()])?;
+            connection.execute("DELETE FROM triggers WHERE webhook_id = $1", &values![webhook.id])?;
             insert_triggers(connection, webhook.id, &webhook.triggers)?;
-            told.iter().try_for_each(|event| insert_event(connection, event))
+            insert_events(connection, told.iter())
         };
         self.write(update).await
     }
@@ -131,11 +134,8 @@ impl Store {
     /// Keeps since when every attempt at webhooks has failed, if the latest has; one transaction.
     pub async fn note_failing(&self, webhooks: Vec<(WebhookId, Option<Timestamp>)>) -> Result<(), StoreError> {
         let note = move |connection: &Connection| {
-            let mut update = prepare(connection, "UPDATE webhooks SET failing_since_us = $1 WHERE id = $2")?;
-            for (id, since) in &webhooks {
-                update.execute(params![since.map(Timestamp::as_micros), id.as_bytes()])?;
-            }
-            Ok(())
+            let sql = "UPDATE webhooks SET failing_since_us = $1 WHERE id = $2";
+            connection.execute_each(sql, webhooks.iter().map(|(id, since)| values![*since, *id])).map(|_| ())
         };
         self.write(note).await
     }
@@ -152,7 +152,7 @@ impl Store {
         let forget = move |connection: &Connection| {
             let sql = "UPDATE webhooks SET previous_secret = NULL, previous_secret_until_us = NULL
                        WHERE previous_secret_until_us <= $1";
-            prepare(connection, sql)?.execute([now.as_micros()])?;
+            connection.execute(sql, &values![now])?;
             Ok(())
         };
         self.write(forget).await
@@ -162,7 +162,7 @@ impl Store {
     pub async fn delete_webhook(&self, id: WebhookId, now: Timestamp) -> Result<(), StoreError> {
         let delete = move |connection: &Connection| {
             let sql = "UPDATE webhooks SET deleted_at_us = $1 WHERE id = $2 AND deleted_at_us IS NULL";
-            changed_one(prepare(connection, sql)?.execute(params![now.as_micros(), id.as_bytes()])?)
+            changed_one(connection.execute(sql, &values![now, id])?)
         };
         self.write(delete).await
     }
@@ -173,43 +173,54 @@ impl Sealed {
         self.previous.as_ref().map(|(secret, _)| secret.as_slice())
     }
 
-    fn previous_until(&self) -> Option<i64> {
-        self.previous.as_ref().map(|(_, until)| until.as_micros())
+    fn previous_until(&self) -> Option<Timestamp> {
+        self.previous.as_ref().map(|(_, until)| *until)
     }
 }
 
 fn update_sealed(connection: &Connection, id: WebhookId, sealed: &Sealed) -> Result<(), StoreError> {
     let sql = "UPDATE webhooks SET secret = $1, previous_secret = $2, previous_secret_until_us = $3, headers = $4 WHERE id = $5";
     let (previous, until) = (sealed.previous_secret(), sealed.previous_until());
-    prepare(connection, sql)?.execute(params![sealed.secret, previous, until, sealed.headers, id.as_bytes()])?;
+    connection.execute(sql, &values![&sealed.secret, previous, until, sealed.headers.as_ref(), id])?;
     Ok(())
 }
 
 fn insert_triggers(connection: &Connection, webhook_id: WebhookId, triggers: &[Trigger]) -> Result<(), StoreError> {
     let sql = "INSERT INTO triggers (id, webhook_id, goal_id, position, rule) VALUES ($1, $2, $3, $4, $5)";
-    let mut insert = prepare(connection, sql)?;
     for (position, trigger) in triggers.iter().enumerate() {
         let goal_id = match &trigger.rule {
             Rule::GoalCompletion(rule) => rule.goal_id,
             Rule::VisitorSpike(_) | Rule::WebhookDisabled => None,
         };
-        let goal_id = goal_id.as_ref().map(|id| *id.as_bytes());
         let rule = trigger.rule.to_json().to_string();
-        insert.execute(params![trigger.id.as_bytes(), webhook_id.as_bytes(), goal_id, position, rule])?;
+        connection.execute(sql, &values![trigger.id, webhook_id, goal_id, position, &rule])?;
     }
     Ok(())
 }
 
-fn with_triggers(connection: &Connection, mut sealed: SealedWebhook) -> Result<SealedWebhook, StoreError> {
-    let mut select = prepare(connection, "SELECT id, rule FROM triggers WHERE webhook_id = $1 ORDER BY position")?;
-    let mut rows = select.query([sealed.webhook.id.as_bytes()])?;
-    while let Some(row) = rows.next()? {
-        let rule: Value = serde_json::from_str(&row.get::<_, String>(1)?).map_err(unreadable)?;
-        let trigger = Trigger { id: TriggerId::from_bytes(row.get(0)?), rule: Rule::read(&rule, None).map_err(unreadable)? };
-        sealed.webhook.triggers.push(trigger);
+/// Webhooks that were found in the order of their ids, with the triggers of each.
+fn with_triggers(connection: &Connection, mut webhooks: Vec<SealedWebhook>) -> Result<Vec<SealedWebhook>, StoreError> {
+    let (Some(first), Some(last)) = (webhooks.first(), webhooks.last()) else {
+        return Ok(webhooks);
+    };
+    let sql =
+        "SELECT webhook_id, id, rule FROM triggers WHERE webhook_id >= $1 AND webhook_id <= $2 ORDER BY webhook_id, position";
+    let triggers = connection.query(sql, &values![first.webhook.id, last.webhook.id], read_trigger)?;
+    let mut triggers = triggers.into_iter().peekable();
+    for SealedWebhook { webhook, .. } in &mut webhooks {
+        // Webhooks that are left out may have triggers too.
+        while triggers.next_if(|(id, _)| *id < webhook.id).is_some() {}
+        while let Some((_, trigger)) = triggers.next_if(|(id, _)| *id == webhook.id) {
+            webhook.triggers.push(trigger);
+        }
+        webhook.triggers.shrink_to_fit();
     }
-    sealed.webhook.triggers.shrink_to_fit();
-    Ok(sealed)
+    Ok(webhooks)
+}
+
+fn read_trigger(row: &Row<'_>) -> Result<(WebhookId, Trigger), StoreError> {
+    let rule: Value = serde_json::from_str(&row.get::<String>(2)?).map_err(unreadable)?;
+    Ok((row.get(0)?, Trigger { id: row.get(1)?, rule: Rule::read(&rule, None).map_err(unreadable)? }))
 }
 
 fn schedule_text(webhook: &Webhook) -> Option<String> {
@@ -217,7 +228,7 @@ fn schedule_text(webhook: &Webhook) -> Option<String> {
 }
 
 fn read_webhook(row: &Row<'_>) -> Result<SealedWebhook, StoreError> {
-    let schedule = match row.get::<_, Option<String>>(7)? {
+    let schedule = match row.get::<Option<String>>(7)? {
         Some(text) => {
             let delays = serde_json::from_str(&text).map_err(unreadable)?;
             Some(Schedule::read(&delays).map_err(unreadable)?)
@@ -225,8 +236,8 @@ fn read_webhook(row: &Row<'_>) -> Result<SealedWebhook, StoreError> {
         None => None,
     };
     let webhook = Webhook {
-        id: WebhookId::from_bytes(row.get(0)?),
-        site_id: SiteId::from_bytes(row.get(1)?),
+        id: row.get(0)?,
+        site_id: row.get(1)?,
         name: row.get(2)?,
         url: row.get(3)?,
         enabled: row.get(5)?,
@@ -235,16 +246,12 @@ fn read_webhook(row: &Row<'_>) -> Result<SealedWebhook, StoreError> {
         headers: CustomHeaders::default(),
         retry_schedule: schedule,
         rate_limit_per_second: row.get(11)?,
-        created_at: Timestamp::from_micros(row.get(8)?),
-        updated_at: Timestamp::from_micros(row.get(9)?),
+        created_at: row.get(8)?,
+        updated_at: row.get(9)?,
     };
-    let previous = row.get::<_, Option<Vec<u8>>>(12)?.zip(time(row, 13)?);
+    let previous = row.get::<Option<Vec<u8>>>(12)?.zip(row.get(13)?);
     let sealed = Sealed { secret: row.get(4)?, previous, headers: row.get(10)? };
-    Ok(SealedWebhook { webhook, sealed, failing_since: time(row, 14)?, deleted_at: time(row, 15)? })
-}
-
-fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
-    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_micros))
+    Ok(SealedWebhook { webhook, sealed, failing_since: row.get(14)?, deleted_at: row.get(15)? })
 }
 
 fn unreadable(error: impl std::fmt::Display) -> StoreError {

@@ -515,7 +515,7 @@ async fn an_event_that_cannot_be_kept_is_refused_and_fires_when_it_comes_again()
     server.event(&custom("Signup")).await;
     let rename = async |from: &str, to: &str| {
         let sql = format!("ALTER TABLE {from} RENAME TO {to}");
-        let renamed = server.engine.store().write(move |connection| Ok(connection.execute_batch(&sql)?)).await;
+        let renamed = server.engine.store().write(move |connection| connection.run_all(&sql)).await;
         renamed.expect("a new name");
     };
     rename("events", "away").await;

@@ -141,7 +141,7 @@ async fn the_first_account_may_be_made_elsewhere() {
 async fn whoever_is_signed_in_stays_so_while_nothing_can_be_written() {
     let server = Server::start().await;
     let browser = Browser::of_owner(&server).await;
-    let forbid = server.engine.store().write(|connection| Ok(connection.execute_batch("PRAGMA query_only = ON")?));
+    let forbid = server.engine.store().write(|connection| connection.run_all("PRAGMA query_only = ON"));
     forbid.await.expect("a change");
     server.clock.advance(Duration::from_secs(600));
     browser.get("/sites").await.html(200);

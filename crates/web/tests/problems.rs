@@ -211,7 +211,7 @@ async fn a_database_that_fails_is_no_fault_of_the_caller_who_is_told_nothing_of_
     let server = Server::start().await;
     server.add_site("example.com").await;
     let webhook = server.add_webhook("example.com", &json!([])).await;
-    let break_it = server.engine.store().write(|connection| Ok(connection.execute_batch("DROP TABLE deliveries")?));
+    let break_it = server.engine.store().write(|connection| connection.run_all("DROP TABLE deliveries"));
     break_it.await.expect("a broken database");
     let answer = server.call_raw("GET", &format!("{webhook}/deliveries"), "").await;
     assert_eq!(answer.header("retry-after"), Some("5"));

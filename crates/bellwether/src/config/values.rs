@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use bellwether_engine::send::{NotAProxy, Proxy};
+use bellwether_store::{Database, InvalidUrl};
 use figment::value::Value;
 use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
@@ -97,17 +98,19 @@ pub(crate) fn base_url_of(listen: SocketAddr) -> Url {
     Url::parse(&format!("http://{listen}/")).expect("a URL")
 }
 
-/// The file behind `sqlite:`, with or without the two slashes that other programs want there.
-pub(super) fn database(value: &Value) -> Result<PathBuf, String> {
+/// A server's URL, or the file behind `sqlite:`, with or without the two slashes that other programs want there.
+pub(super) fn database(value: &Value) -> Result<Database, String> {
     let word = word(value)?;
     if word.starts_with("postgres://") || word.starts_with("postgresql://") {
-        return Err("PostgreSQL is not supported yet by this version".to_owned());
+        return word.parse().map(|server| Database::Server(Box::new(server))).map_err(|error: InvalidUrl| error.to_string());
     }
-    let file = word.strip_prefix("sqlite:").ok_or("must begin with sqlite: and name a file, like sqlite:data/bellwether.db")?;
+    let file = word.strip_prefix("sqlite:").ok_or(
+        "must begin with sqlite: and name a file, like sqlite:data/bellwether.db, or be a URL like postgres://user:password@host:5432/name",
+    )?;
     match file.strip_prefix("//").unwrap_or(file) {
         "" | "/" | ":memory:" => Err("must name a file, like sqlite:data/bellwether.db".to_owned()),
         file if file.contains('?') => Err("must name a file without parameters, like sqlite:data/bellwether.db".to_owned()),
-        file => Ok(PathBuf::from(file)),
+        file => Ok(Database::File(PathBuf::from(file))),
     }
 }
 

@@ -21,8 +21,8 @@ const BELONGS_TO: [(&str, &[&str]); 6] = [
     // The bench makes up a past in the database of a server that is stopped.
     ("rusqlite", &["bellwether-store", "bellwether-bench"]),
     ("refinery", &["bellwether-store"]),
-    ("tokio-postgres", &["bellwether-store"]),
-    ("deadpool-postgres", &["bellwether-store"]),
+    ("tokio-postgres", &["bellwether-store", "bellwether-testkit"]),
+    ("tokio-postgres-rustls", &["bellwether-store"]),
     ("axum", &["bellwether-web", "bellwether", "bellwether-bench"]),
     ("clap", &["bellwether", "bellwether-bench"]),
 ];

@@ -86,7 +86,7 @@ impl Server {
             retention: std::time::Duration::from_secs(30 * 86_400),
             proxy: None,
         };
-        let engine = Engine::start(database.store(), ambient, settings, Arc::new(Names), &Workers::default()).await;
+        let engine = Engine::start(database.store().await, ambient, settings, Arc::new(Names), &Workers::default()).await;
         let engine = engine.expect("an engine");
         let base_url = base_url.parse().expect("a URL");
         let web_settings = bellwether_web::Settings { base_url, trusted_proxies: trusted_proxies.to_vec() };

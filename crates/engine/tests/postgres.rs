@@ -1,0 +1,9 @@
+//! The engine on PostgreSQL.
+
+#![expect(clippy::expect_used, reason = "a test that cannot go on has failed, in a helper too")]
+
+mod suite;
+
+use bellwether_testkit::database::Engine;
+
+const ENGINE: Engine = Engine::Postgres;

@@ -1,0 +1,11 @@
+//! The engine on SQLite.
+
+#![expect(clippy::expect_used, reason = "a test that cannot go on has failed, in a helper too")]
+
+mod disk;
+#[path = "../suite/mod.rs"]
+mod suite;
+
+use bellwether_testkit::database::Engine;
+
+const ENGINE: Engine = Engine::Sqlite;

@@ -1,0 +1,18 @@
+//! The engine from an event to a webhook, on a real database of the engine that the crate names and real sockets, with a clock that is turned by hand.
+
+mod addresses;
+mod breaker;
+mod clock;
+mod configuration;
+mod delivery;
+pub(crate) mod detection;
+mod history;
+mod log;
+mod logging;
+mod people;
+mod replay;
+mod restart;
+mod retention;
+pub(crate) mod rig;
+mod secrets;
+mod sending;

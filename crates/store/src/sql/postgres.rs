@@ -1,0 +1,307 @@
+//! A connection to a PostgreSQL server.
+//!
+//! A [`Session`] is used by one thread at a time, which drives the connection itself while it waits: handing each statement to
+//! another thread and its answer back would take longer than most statements do. A session that broke is replaced with the next
+//! transaction. Whether one that broke while it committed did so is found out before anybody is told.
+
+mod server;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, SimpleQueryMessage, Statement};
+
+use super::{Access, Row, Value, is_numbered_in_order};
+use crate::StoreError;
+
+pub use server::{InvalidUrl, Server};
+
+/// How long connecting may take.
+const CONNECT_TIME_LIMIT: Duration = Duration::from_secs(5);
+/// How much longer than a statement may take its answer is waited for.
+const ANSWER_TIME_LIMIT: Duration = Duration::from_secs(5);
+/// After this time the server ends a transaction of whose process nothing is heard: its locks would hold up others.
+const SILENCE_TIME_LIMIT: Duration = Duration::from_secs(10);
+/// For how long it is asked what became of a commit that was not answered, and the pause in between.
+const DOUBT_TIME_LIMIT: Duration = Duration::from_secs(10);
+const DOUBT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A connection that comes back when it breaks.
+pub(crate) struct Session {
+    server: Server,
+    /// None only while this is dropped.
+    runtime: Option<Runtime>,
+    statement_limit: Duration,
+    open: RefCell<Option<Open>>,
+    state: Cell<State>,
+    /// That of the open transaction, if it writes.
+    number: Cell<Option<u64>>,
+}
+
+/// A connection that is there.
+struct Open {
+    client: Client,
+    statements: RefCell<HashMap<Box<str>, Statement>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// No transaction is open.
+    Idle,
+    /// One is open.
+    Within,
+    /// A statement failed, so that the open one can only be undone.
+    Failed,
+}
+
+impl Session {
+    /// Connects. Each statement is broken off after `statement_limit`. It must not be called by an asynchronous task.
+    pub(crate) fn connect(server: &Server, statement_limit: Duration) -> Result<Self, StoreError> {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| StoreError::CannotOpen(error.to_string()))?;
+        let session = Self {
+            server: server.clone(),
+            runtime: Some(runtime),
+            statement_limit,
+            open: RefCell::default(),
+            state: Cell::new(State::Idle),
+            number: Cell::default(),
+        };
+        session.connect_anew()?;
+        Ok(session)
+    }
+
+    /// The client, for what no other method does. Errors: what `work` says, `Unreachable` when it takes longer than `limit`.
+    pub(crate) fn with_client<T, E: Into<StoreError>>(
+        &mut self,
+        limit: Duration,
+        work: impl AsyncFnOnce(&mut Client) -> Result<T, E>,
+    ) -> Result<T, StoreError> {
+        let mut open = self.open.borrow_mut();
+        let open = open.as_mut().ok_or_else(no_answer)?;
+        let worked = self.wait(limit, work(&mut open.client)).ok_or_else(no_answer)?;
+        worked.map_err(Into::into)
+    }
+
+    pub(super) fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<usize, StoreError> {
+        self.ask(async |open| {
+            let statement = open.prepared(sql).await?;
+            Ok(count(open.client.execute(&statement, &parameters(values)).await?))
+        })
+    }
+
+    /// All of them are on their way before the first is answered.
+    pub(super) fn execute_each<'v, const N: usize>(
+        &self,
+        sql: &str,
+        rows: impl IntoIterator<Item = [Value<'v>; N]>,
+    ) -> Result<Vec<usize>, StoreError> {
+        let rows: Vec<_> = rows.into_iter().collect();
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.ask(async |open| {
+            let (client, statement) = (&open.client, &open.prepared(sql).await?);
+            let run = async |values: &[Value<'_>; N]| client.execute(statement, &parameters(values)).await.map(count);
+            try_join_all(rows.iter().map(run)).await
+        })
+    }
+
+    pub(super) fn look_through(
+        &self,
+        sql: &str,
+        values: &[Value<'_>],
+        look: &mut dyn FnMut(&Row<'_>) -> Result<ControlFlow<()>, StoreError>,
+    ) -> Result<(), StoreError> {
+        let rows = self.ask(async |open| {
+            let statement = open.prepared(sql).await?;
+            open.client.query(&statement, &parameters(values)).await
+        })?;
+        for row in &rows {
+            if look(&Row::Postgres(row))?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// A connection that broke since it was used last is replaced.
+    pub(super) fn begin(&self, access: Access) -> Result<(), StoreError> {
+        if self.open.borrow().is_some() {
+            match self.begin_once(access) {
+                Err(StoreError::Unreachable(_)) => {}
+                begun => return begun,
+            }
+        }
+        self.connect_anew()?;
+        self.begin_once(access)
+    }
+
+    fn begin_once(&self, access: Access) -> Result<(), StoreError> {
+        let sql = match access {
+            Access::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            Access::Write => "BEGIN; SELECT pg_current_xact_id()::text",
+        };
+        let answer = self.ask(async |open| open.client.simple_query(sql).await)?;
+        self.number.set(answer.iter().find_map(number));
+        self.state.set(State::Within);
+        Ok(())
+    }
+
+    pub(super) fn in_transaction(&self) -> bool {
+        self.state.get() != State::Idle
+    }
+
+    pub(super) fn commit(&self) -> Result<(), StoreError> {
+        if self.state.get() != State::Within {
+            self.roll_back()?;
+            return Err(StoreError::Undone);
+        }
+        let committed = self.run("COMMIT");
+        self.state.set(State::Idle);
+        match (committed, self.number.get()) {
+            (Err(StoreError::Unreachable(_)), Some(number)) => self.what_became_of(number),
+            (committed, _) => committed,
+        }
+    }
+
+    pub(super) fn roll_back(&self) -> Result<(), StoreError> {
+        let rolled_back = self.run("ROLLBACK");
+        self.state.set(State::Idle);
+        rolled_back
+    }
+
+    pub(super) fn run(&self, sql: &str) -> Result<(), StoreError> {
+        let ran = self.ask(async |open| open.client.batch_execute(sql).await);
+        // Whatever failed before, it is undone.
+        if ran.is_ok() && sql.starts_with("ROLLBACK TO") {
+            self.state.set(State::Within);
+        }
+        ran
+    }
+
+    /// Whether a transaction whose commit was not answered was committed.
+    fn what_became_of(&self, number: u64) -> Result<(), StoreError> {
+        let give_up_at = Instant::now() + DOUBT_TIME_LIMIT;
+        while Instant::now() < give_up_at {
+            match self.status_of(number).as_deref() {
+                Ok("committed") => return Ok(()),
+                Ok("aborted") => return Err(StoreError::Undone),
+                // It is not known yet, or nobody can be asked.
+                Ok(_) | Err(_) => self.wait_for(tokio::time::sleep(DOUBT_INTERVAL)),
+            }
+        }
+        Err(StoreError::InDoubt)
+    }
+
+    fn status_of(&self, number: u64) -> Result<String, StoreError> {
+        if self.open.borrow().is_none() {
+            self.connect_anew()?;
+        }
+        let mut status = None;
+        let sql = "SELECT pg_xact_status(($1::bigint)::text::xid8)";
+        self.look_through(sql, &[Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))], &mut |row| {
+            status = row.get(0)?;
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(status.unwrap_or_default())
+    }
+
+    pub(crate) fn connect_anew(&self) -> Result<(), StoreError> {
+        self.state.set(State::Idle);
+        self.open.take();
+        let connecting = async {
+            let client = self.server.connect().await?;
+            client.batch_execute(&self.settings()).await?;
+            Ok::<_, StoreError>(Open { client, statements: RefCell::default() })
+        };
+        let open = self.wait(CONNECT_TIME_LIMIT, connecting).ok_or_else(no_answer)?;
+        self.open.replace(Some(open?));
+        Ok(())
+    }
+
+    /// A server may be set to tell of commits before they are on the disk. Here it must not be.
+    fn settings(&self) -> String {
+        let (statement_ms, silence_ms) = (self.statement_limit.as_millis(), SILENCE_TIME_LIMIT.as_millis());
+        format!(
+            "SET statement_timeout = {statement_ms}; SET lock_timeout = {statement_ms};
+             SET idle_in_transaction_session_timeout = {silence_ms}; SET client_min_messages = warning;
+             SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+        )
+    }
+
+    /// Asks the server. What breaks the connection ends the transaction, and what fails within one spoils it.
+    fn ask<T>(&self, work: impl AsyncFnOnce(&Open) -> Result<T, tokio_postgres::Error>) -> Result<T, StoreError> {
+        let asked = match self.open.borrow().as_ref() {
+            Some(open) => self.wait(self.statement_limit + ANSWER_TIME_LIMIT, work(open)),
+            None => None,
+        };
+        let answer = asked.map_or_else(|| Err(no_answer()), |answer| answer.map_err(StoreError::from));
+        match &answer {
+            Ok(_) => {}
+            Err(StoreError::Unreachable(_)) => {
+                self.open.take();
+                self.state.set(State::Idle);
+            }
+            Err(_) if self.in_transaction() => self.state.set(State::Failed),
+            Err(_) => {}
+        }
+        answer
+    }
+
+    /// None when it takes longer.
+    fn wait<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        self.wait_for(async { tokio::time::timeout(limit, work).await.ok() })
+    }
+
+    #[expect(clippy::expect_used, reason = "it is there until this is dropped")]
+    fn wait_for<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.as_ref().expect("a runtime").block_on(work)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // The connection ends with the client, and a runtime must not be waited for by a task of another.
+        self.open.take();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Open {
+    async fn prepared(&self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
+        debug_assert!(is_numbered_in_order(sql), "{sql}");
+        if let Some(statement) = self.statements.borrow().get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client.prepare(sql).await?;
+        self.statements.borrow_mut().insert(sql.into(), statement.clone());
+        Ok(statement)
+    }
+}
+
+fn parameters<'p>(values: &'p [Value<'_>]) -> Vec<&'p (dyn ToSql + Sync)> {
+    values.iter().map(|value| value as _).collect()
+}
+
+fn count(rows: u64) -> usize {
+    usize::try_from(rows).unwrap_or(usize::MAX)
+}
+
+fn number(message: &SimpleQueryMessage) -> Option<u64> {
+    match message {
+        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+        _ => None,
+    }
+}
+
+fn no_answer() -> StoreError {
+    StoreError::Unreachable("it does not answer in time".to_owned())
+}

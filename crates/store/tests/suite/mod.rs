@@ -1,0 +1,9 @@
+//! Every method of the store, and with them every statement, on a real database of the engine that the crate names.
+
+mod configuration;
+mod history;
+mod outbox;
+mod people;
+mod retention;
+pub(crate) mod rig;
+mod traffic;

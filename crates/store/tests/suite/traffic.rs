@@ -1,0 +1,52 @@
+//! Minutes of sites and hours of webhooks.
+
+use bellwether_domain::history::{Gaps, Minute};
+use bellwether_domain::id::{GoalId, SiteId, WebhookId};
+use bellwether_store::HourOfOutcomes;
+
+use super::rig::Rig;
+
+fn minute(minute: u32, visitors: &[(usize, u32)], completions: &[(GoalId, u32)]) -> Minute {
+    let mut gaps = Gaps::default();
+    visitors.iter().for_each(|(gap, number)| gaps[*gap] = *number);
+    Minute { minute, pageviews: 10, visitors: gaps, completions: completions.to_vec() }
+}
+
+#[tokio::test]
+async fn minutes_are_added_up_and_those_that_are_old_deleted() {
+    let rig = Rig::new().await;
+    let (site, other) = (SiteId::new(&rig.ambient), SiteId::new(&rig.ambient));
+    let goals = [GoalId::new(&rig.ambient), GoalId::new(&rig.ambient)];
+    let minutes = vec![
+        (site, minute(7, &[(0, 3), (29, 1)], &[(goals[0], 2)])),
+        (site, minute(8, &[], &[(goals[0], 1), (goals[1], 4)])),
+        (other, minute(7, &[(1, 1)], &[])),
+    ];
+    rig.store.add_minutes(minutes).await.expect("kept");
+    rig.store.add_minutes(vec![(site, minute(8, &[(0, 1), (5, 2)], &[(goals[1], 1)]))]).await.expect("kept");
+    let sum = |pageviews, minute: Minute| Minute { pageviews, completions: Vec::new(), ..minute };
+    let (seven, eight) = (sum(10, minute(7, &[(0, 3), (29, 1)], &[])), sum(20, minute(8, &[(0, 1), (5, 2)], &[])));
+    assert_eq!(rig.store.minutes(site, 0).await.expect("minutes"), [seven, eight.clone()]);
+    assert_eq!(rig.store.minutes(site, 8).await.expect("minutes"), [eight]);
+    let completions = rig.store.completions(site, 0).await.expect("completions");
+    assert_eq!(completions, [(goals[0], 3), (goals[1], 5)].into());
+    assert_eq!(rig.store.completions(site, 8).await.expect("completions"), [(goals[0], 1), (goals[1], 5)].into());
+    assert!(rig.store.completions(other, 0).await.expect("completions").is_empty());
+    assert_eq!(rig.store.delete_traffic_before(8, 1).await.expect("deleted"), 2);
+    assert_eq!(rig.store.delete_traffic_before(8, 100).await.expect("deleted"), 1);
+    assert_eq!(rig.store.delete_traffic_before(8, 100).await.expect("deleted"), 0);
+    assert_eq!(rig.store.minutes(site, 0).await.expect("minutes").len(), 1);
+}
+
+#[tokio::test]
+async fn hours_are_added_up_and_those_that_are_old_deleted() {
+    let rig = Rig::new().await;
+    let (one, none) = (WebhookId::new(&rig.ambient), WebhookId::new(&rig.ambient));
+    let hour = |hour, succeeded, failed| HourOfOutcomes { hour, succeeded, failed };
+    rig.store.add_outcomes(vec![(one, hour(5, 2, 1)), (one, hour(6, 0, 1))]).await.expect("kept");
+    rig.store.add_outcomes(vec![(one, hour(6, 3, 0))]).await.expect("kept");
+    let outcomes = rig.store.outcomes(vec![one, none], 5).await.expect("hours");
+    assert_eq!((&outcomes[&one], &outcomes[&none]), (&vec![hour(5, 2, 1), hour(6, 3, 1)], &vec![]));
+    assert_eq!(rig.store.outcomes(vec![one], 6).await.expect("hours")[&one], [hour(6, 3, 1)]);
+    assert_eq!(rig.store.delete_traffic_before(6 * 60, 100).await.expect("deleted"), 1);
+}
