@@ -1,7 +1,7 @@
 //! The system's own clock and randomness: the one place that asks for them.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bellwether_domain::ambient::{Ambient, Clock, Random};
 use bellwether_domain::time::Timestamp;
@@ -9,10 +9,12 @@ use rand::Rng as _;
 
 /// The surroundings that the system offers.
 pub(crate) fn system() -> Ambient {
-    Ambient { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) }
+    Ambient { clock: Arc::new(SystemClock { begun: Instant::now() }), random: Arc::new(SystemRandom) }
 }
 
-struct SystemClock;
+struct SystemClock {
+    begun: Instant,
+}
 
 struct SystemRandom;
 
@@ -21,6 +23,10 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::EPOCH + since_1970
+    }
+
+    fn running(&self) -> Duration {
+        self.begun.elapsed()
     }
 }
 

@@ -185,6 +185,10 @@ mod tests {
         fn now(&self) -> Timestamp {
             Timestamp::from_micros(1_772_029_800_123_456)
         }
+
+        fn running(&self) -> Duration {
+            Duration::ZERO
+        }
     }
 
     /// What a receiver with that secret answers to `request`, and what it was told of.

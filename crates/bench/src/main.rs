@@ -24,6 +24,7 @@ mod memory;
 mod pages;
 mod past;
 mod process;
+mod program;
 mod receiver;
 mod report;
 mod rig;

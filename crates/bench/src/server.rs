@@ -1,6 +1,6 @@
 //! The real server with a data directory of its own, and its REST API as far as the bench needs it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::process::Command;
 
 use crate::connection::Connection;
 use crate::failure::{Failure, Result, within};
 use crate::past;
 use crate::process::{Memory, Process};
+use crate::program::{Launcher, Program};
 use crate::template::Template;
 
 /// The event that completes the goal of each site.
@@ -45,16 +45,17 @@ pub(crate) struct Stopped {
 }
 
 struct Home {
-    program: PathBuf,
+    program: Launcher,
     data: TempDir,
 }
 
 impl Server {
     /// Starts a server on an empty data directory.
-    pub(crate) async fn start(program: &Path) -> Result<Self> {
+    pub(crate) async fn start(program: &Program) -> Result<Self> {
+        let program = program.launcher().await?;
         let data = tempfile::Builder::new().prefix("bench-").tempdir_in(Path::new(DATA_PARENT).canonicalize()?)?;
-        let key = create_key(program, data.path()).await?;
-        Stopped { key, home: Home { program: program.to_owned(), data } }.start().await
+        let key = create_key(&program, data.path()).await?;
+        Stopped { key, home: Home { program, data } }.start().await
     }
 
     /// Kills the server and starts it again on the same data.
@@ -171,7 +172,7 @@ impl Server {
 impl Stopped {
     /// Adds somebody who may do everything.
     pub(crate) async fn with_owner(self) -> Result<Self> {
-        let mut command = command(&self.home.program, self.home.data.path());
+        let mut command = self.home.program.command(self.home.data.path());
         command.args(["user", "create", "--email", OWNER, "--password-stdin", "--owner"]);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::inherit());
         let mut child = command.spawn()?;
@@ -183,7 +184,7 @@ impl Stopped {
         if status.success() {
             return Ok(self);
         }
-        Err(Failure::NotReady { program: self.home.program.display().to_string(), said: format!("no user, {status}") })
+        Err(Failure::NotReady { program: self.home.program.name(), said: format!("no user, {status}") })
     }
 
     /// Gives a site so many minutes of traffic, and every webhook dead letters.
@@ -199,14 +200,14 @@ impl Stopped {
     }
 }
 
-async fn serve(program: &Path, data: &Path) -> Result<Process> {
-    let mut command = command(program, data);
+async fn serve(program: &Launcher, data: &Path) -> Result<Process> {
+    let mut command = program.command(data);
     command.arg("serve");
     Process::start(command).await
 }
 
-async fn create_key(program: &Path, data: &Path) -> Result<String> {
-    let mut command = command(program, data);
+async fn create_key(program: &Launcher, data: &Path) -> Result<String> {
+    let mut command = program.command(data);
     command.args(["key", "create", "--name", "bench"]).stderr(Stdio::inherit());
     let output = async { Ok(command.output().await?) };
     let output = within(REQUEST_LIMIT, "the creation of a key", output).await?;
@@ -214,23 +215,5 @@ async fn create_key(program: &Path, data: &Path) -> Result<String> {
     if output.status.success() && !key.is_empty() {
         return Ok(key);
     }
-    Err(Failure::NotReady { program: program.display().to_string(), said: format!("no key, {}", output.status) })
-}
-
-/// The server's command with the bench's configuration and nobody else's.
-fn command(program: &Path, data: &Path) -> Command {
-    let mut command = Command::new(program);
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("BELLWETHER_")) {
-        command.env_remove(name);
-    }
-    command
-        .env("BELLWETHER_LISTEN", "127.0.0.1:0")
-        .env("BELLWETHER_DATA_DIR", data)
-        .env("BELLWETHER_ALLOW_HTTP", "true")
-        .env("BELLWETHER_ALLOW_NETWORKS", "127.0.0.0/8")
-        .env("BELLWETHER_LOG_FORMAT", "json")
-        .env("RUST_LOG", "error")
-        .current_dir(data)
-        .kill_on_drop(true);
-    command
+    Err(Failure::NotReady { program: program.name(), said: format!("no key, {}", output.status) })
 }

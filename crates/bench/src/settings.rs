@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::failure::{Failure, Result};
+use crate::program::Program;
 
 /// The command line of a run.
 #[derive(Args)]
@@ -22,6 +23,9 @@ pub(crate) struct Options {
     /// How many connections send events at a time
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1000))]
     connections: u16,
+    /// On PostgreSQL instead of SQLite; pages, whose past is written into a file, are left out
+    #[arg(long)]
+    postgres: bool,
     /// Everything smaller: whether it works, not how well
     #[arg(long)]
     pub(crate) quick: bool,
@@ -54,7 +58,7 @@ pub(crate) enum Measurement {
 /// What the measurements need to know.
 pub(crate) struct Settings {
     /// The server's binary.
-    pub(crate) server: PathBuf,
+    pub(crate) server: Program,
     /// This binary, which plays the bare programs too.
     pub(crate) bench: PathBuf,
     /// How many connections send events at a time.
@@ -102,7 +106,9 @@ pub(crate) struct Scale {
 impl Options {
     /// What to measure, each once, in the order in which it is documented.
     pub(crate) fn measurements(&self) -> Vec<Measurement> {
-        let wanted = |measurement: &Measurement| self.only.is_empty() || self.only.contains(measurement);
+        let wanted = |measurement: &Measurement| {
+            (self.only.is_empty() || self.only.contains(measurement)) && !(self.postgres && *measurement == Measurement::Pages)
+        };
         Measurement::value_variants().iter().copied().filter(wanted).collect()
     }
 }
@@ -129,6 +135,7 @@ impl Settings {
         let server = options.server.canonicalize();
         let server = server.map_err(|source| Failure::Start { program: options.server.display().to_string(), source })?;
         let scale = if options.quick { Scale::QUICK } else { Scale::FULL };
+        let server = Program::new(server, options.postgres)?;
         Ok(Self { server, bench: std::env::current_exe()?, connections: options.connections.into(), scale })
     }
 }

@@ -3,6 +3,7 @@
 //! The binary passes the system's own; tests pass a clock that is turned by hand and numbers that repeat.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::time::Timestamp;
 
@@ -19,6 +20,18 @@ pub struct Ambient {
 pub trait Clock: Send + Sync {
     /// The wall clock's time, UTC. It may jump in both directions.
     fn now(&self) -> Timestamp;
+
+    /// The time that has passed since some moment in the past. It never jumps, but may stand still with the machine.
+    fn running(&self) -> Duration;
+}
+
+/// A moment by both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// What the wall clock says.
+    pub wall: Timestamp,
+    /// What [`Clock::running`] says.
+    pub running: Duration,
 }
 
 /// Yields random bytes.
@@ -31,6 +44,11 @@ impl Ambient {
     /// The time now.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// The moment now.
+    pub fn moment(&self) -> Moment {
+        Moment { wall: self.clock.now(), running: self.clock.running() }
     }
 
     /// `N` random bytes.

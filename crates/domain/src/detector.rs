@@ -304,6 +304,10 @@ pub(crate) mod tests {
         fn now(&self) -> Timestamp {
             Timestamp::from_micros(i64::from(START) * 1_000_000)
         }
+
+        fn running(&self) -> std::time::Duration {
+            std::time::Duration::ZERO
+        }
     }
 
     struct Counting(std::sync::atomic::AtomicU64);

@@ -4,7 +4,7 @@
 //! visitors in sliding [`window`]s; a [`goal`] may be completed and a [`trigger`] may fire; the [`detector`] of a site puts
 //! these together and answers with firings. A firing becomes a [`payload`] with a [`signature`], sent to an [`endpoint`] and
 //! tried again as [`retry`] decides; a [`breaker`] spares an endpoint that
-//! fails.
+//! fails. A process does so while it has a [`lease`].
 //!
 //! Everything here is pure: no SQL, no HTTP, no tasks. The time and randomness are arguments, or come through
 //! [`ambient`]'s two traits.
@@ -24,6 +24,7 @@ pub mod guess;
 pub mod headers;
 pub mod history;
 pub mod id;
+pub mod lease;
 pub mod payload;
 pub mod retry;
 pub mod signature;

@@ -83,6 +83,15 @@ pub enum Unit {
 }
 
 impl Rule {
+    /// Whether it counts what several events tell, so that one process has to see them all.
+    pub fn counts_events(&self) -> bool {
+        match self {
+            Self::GoalCompletion(rule) => rule.threshold > 1,
+            Self::VisitorSpike(_) => true,
+            Self::WebhookDisabled => false,
+        }
+    }
+
     /// The type of event that it makes, as payloads and the API name it.
     pub fn event_type(&self) -> EventType {
         match self {

@@ -6,6 +6,7 @@
 //! and again has its breaker open: what is held for it goes back to the table, and is tried one at a time.
 
 mod clock;
+mod life;
 mod paces;
 mod places;
 mod queues;
@@ -15,7 +16,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bellwether_domain::ambient::Ambient;
+use bellwether_domain::ambient::{Ambient, Moment};
 use bellwether_domain::breaker::{Breaker, Change, GIVEN_UP_AFTER};
 use bellwether_domain::delivery::Status;
 use bellwether_domain::id::{DeliveryId, OwnerId, WebhookId};
@@ -31,8 +32,9 @@ use crate::registry::{ActiveWebhook, Registry};
 use crate::send::{Answer, Sender};
 use crate::workers::Workers;
 use clock::{Clock, Step};
+use life::{Life, Sign};
 use paces::Paces;
-use places::{Ended, MAX_HELD, Pass, Place, Places};
+use places::{Ended, Pass, Place, Places};
 use queues::Queues;
 use settle::{Settler, Told};
 
@@ -42,16 +44,13 @@ const MAX_IN_FLIGHT: usize = 1_000;
 const RESERVED_IN_FLIGHT: usize = 500;
 const MAX_CLAIMED: usize = 1_000;
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// A process that has not said for this long that it is alive loses its deliveries.
-const LEASE: Duration = Duration::from_secs(30);
-const LEASE_RENEWAL: Duration = Duration::from_secs(10);
 /// How many deliveries are brought forward in a transaction, when the clock was set back.
 const BROUGHT_FORWARD: usize = 1_000;
 /// Webhooks that are given up and not yet switched off. One that finds no room asks again with its next failure.
 const MAX_GIVEN_UP: usize = 256;
 
 pub(crate) struct Dispatcher {
-    owner: OwnerId,
+    life: Life,
     store: Store,
     ambient: Ambient,
     registry: Arc<Registry>,
@@ -65,7 +64,6 @@ pub(crate) struct Dispatcher {
     given_up: mpsc::Sender<GivenUp>,
     in_flight: Semaphore,
     wake: Arc<Notify>,
-    renew_at: Mutex<Timestamp>,
     clock: Clock,
 }
 
@@ -91,23 +89,18 @@ pub(crate) struct GivenUp {
 /// A delivery in memory, in its place.
 pub(crate) struct Held {
     delivery: DueDelivery,
+    /// Whose work it is: this process's, unless it was taken for dead since.
+    owner: OwnerId,
     place: Place,
 }
 
 impl Dispatcher {
     pub(crate) async fn start(parts: Parts, workers: &Workers) -> Result<(Arc<Self>, mpsc::Receiver<GivenUp>), StoreError> {
         let Parts { store, ambient, registry, sender, outcomes } = parts;
-        let owner = OwnerId::new(&ambient);
-        let now = ambient.now();
-        if !store.is_shared() {
-            store.bury_other_owners(owner).await?;
-        }
-        // Before anything is owned: what belongs to somebody who is not known to have lived is never freed.
-        store.keep_alive(owner, now, now + LEASE, MAX_HELD).await?;
+        let life = Life::begin(store.clone(), ambient.clone()).await?;
         let wake = Arc::new(Notify::new());
         let (places, changes) = (Places::new(), Arc::new(Changes::new()));
         let settler = Settler::start(
-            owner,
             store.clone(),
             Told { places: places.clone(), changes: changes.clone(), wake: wake.clone(), outcomes },
             workers,
@@ -115,8 +108,8 @@ impl Dispatcher {
         let (given_up, to_be_switched_off) = mpsc::channel(MAX_GIVEN_UP);
         places.note_failing(registry.failing());
         let dispatcher = Arc::new(Self {
-            owner,
-            renew_at: Mutex::new(now + LEASE_RENEWAL),
+            life,
+            clock: Clock::new(ambient.moment()),
             store,
             ambient,
             registry,
@@ -130,7 +123,6 @@ impl Dispatcher {
             given_up,
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             wake,
-            clock: Clock::new(now, Instant::now()),
         });
         dispatcher.look_at_tables().await?;
         workers.spawn("dispatcher", dispatcher.clone().run());
@@ -144,14 +136,14 @@ impl Dispatcher {
         mut events: Vec<NewEvent>,
         then: impl FnOnce(&Result<(), StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        let mut places = Vec::new();
+        let (mut places, owner) = (Vec::new(), self.life.owner());
         for event in &mut events {
             for delivery in &mut event.deliveries {
-                let place = match delivery.test {
+                let place = owner.and_then(|_| match delivery.test {
                     true => self.places.take_by_hand(delivery.webhook_id),
                     false => self.places.take(delivery.webhook_id, event.created_at),
-                };
-                delivery.owner = place.is_some().then_some(self.owner);
+                });
+                delivery.owner = owner.filter(|_| place.is_some());
                 places.push(place);
             }
         }
@@ -160,7 +152,7 @@ impl Dispatcher {
         let and_send = move |result: &Result<(), StoreError>| {
             then(result);
             if result.is_ok() {
-                dispatcher.take_over(&kept, places);
+                dispatcher.take_over(&kept, owner, places);
             }
         };
         self.store.add_events_then(events, and_send).await
@@ -169,23 +161,27 @@ impl Dispatcher {
     /// Keeps a delivery of the same event as `other`, and sends it. For callers who stay.
     pub(crate) async fn resend(self: &Arc<Self>, other: DeliveryId, mut new: NewDelivery) -> Result<(), StoreError> {
         let (now, webhook_id) = (self.ambient.now(), new.webhook_id);
-        let place = self.places.take_by_hand(webhook_id);
-        new.owner = place.is_some().then_some(self.owner);
+        let owner = self.life.owner();
+        let place = owner.and_then(|_| self.places.take_by_hand(webhook_id));
+        new.owner = owner.filter(|_| place.is_some());
         let delivery = self.store.resend(other, new, now).await?;
-        self.send_or_leave(delivery, place);
+        self.send_or_leave(delivery, owner.zip(place));
         Ok(())
     }
 
     /// Says that this process is alive, when that is due, and claims what is due. Returns when more will be.
     pub(crate) async fn tick(self: &Arc<Self>) -> Result<Option<Timestamp>, StoreError> {
-        let now = self.ambient.now();
-        self.watch_clock(now, Instant::now()).await?;
-        self.renew_lease(now).await?;
-        let places = self.places.take_for_stored(now, MAX_CLAIMED);
+        let now = self.ambient.moment();
+        self.watch_clock(now).await?;
+        self.live(now).await?;
+        let Some(owner) = self.life.owner() else {
+            return Ok(None);
+        };
+        let places = self.places.take_for_stored(now.wall, MAX_CLAIMED);
         if !places.is_empty() {
-            self.claim(now, places).await?;
+            self.claim((owner, now.wall), places).await?;
         }
-        Ok(self.places.next_look(now))
+        Ok(self.places.next_look(now.wall))
     }
 
     /// Looks which endpoints something waits for in the table that belongs to nobody, whoever put it there.
@@ -199,7 +195,7 @@ impl Dispatcher {
     pub(crate) async fn cancel_waiting(&self, webhook_id: WebhookId) {
         let waiting = self.queues().drain(webhook_id);
         for held in waiting {
-            let settlement = self.cancelled(&held.delivery);
+            let settlement = self.cancelled(&held);
             self.settler.settle(settlement, held.place).await;
         }
     }
@@ -232,9 +228,24 @@ impl Dispatcher {
         self.wake.notify_one();
     }
 
+    /// Whether other processes may serve the same database.
+    pub(crate) fn has_company(&self) -> bool {
+        self.life.has_company()
+    }
+
+    /// Whether other processes serve the same database; it takes a little to find out.
+    pub(crate) async fn hears_others(&self) -> Result<bool, StoreError> {
+        self.life.hears_others().await
+    }
+
+    /// Whether this is the one process of several that does what only one should.
+    pub(crate) fn leads(&self) -> bool {
+        self.life.leads()
+    }
+
     /// Whether the clock was set forward lately, so that what it says is old may not be.
     pub(crate) fn doubts_clock(&self) -> bool {
-        self.clock.was_set_forward_lately(Instant::now())
+        self.clock.was_set_forward_lately(self.ambient.moment())
     }
 
     /// Waits until nothing is held in memory.
@@ -270,7 +281,7 @@ impl Dispatcher {
         if let Err(error) = self.keep_changes().await {
             warn!(%error, "since when endpoints have failed cannot be kept");
         }
-        if let Err(error) = self.store.give_back(self.owner).await {
+        if let Err(error) = self.life.end().await {
             warn!(%error, "deliveries cannot be given back; they are taken over when the lease ends");
         }
     }
@@ -281,14 +292,14 @@ impl Dispatcher {
 
     /// Times in the tables are those of the clock. When it is set back, they would be far away: they are set back with it. What a
     /// clock that is set forward makes due at once is sent at once.
-    async fn watch_clock(&self, now: Timestamp, instant: Instant) -> Result<(), StoreError> {
-        match self.clock.look(now, instant) {
+    async fn watch_clock(&self, now: Moment) -> Result<(), StoreError> {
+        match self.clock.look(now) {
             Step::None => {}
             Step::Back(by) => {
                 warn!(seconds = by.as_secs(), "the clock was set back; what waits is due as much earlier");
                 self.places.set_back(by);
                 for backlog in self.store.backlogs().await? {
-                    self.bring_forward(backlog.webhook_id, now, by).await?;
+                    self.bring_forward(backlog.webhook_id, now.wall, by).await?;
                 }
                 self.look_at_tables().await?;
             }
@@ -296,7 +307,7 @@ impl Dispatcher {
                 warn!(seconds = by.as_secs(), "the clock was set forward; what waited for that time is due now");
             }
         }
-        self.clock.set(now, instant);
+        self.clock.set(now);
         Ok(())
     }
 
@@ -309,16 +320,17 @@ impl Dispatcher {
         Ok(())
     }
 
-    async fn renew_lease(&self, now: Timestamp) -> Result<(), StoreError> {
-        let renew_at = *self.renew_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_set_back = renew_at > now + LEASE_RENEWAL;
-        if renew_at <= now || was_set_back {
-            self.store.keep_alive(self.owner, now, now + LEASE, MAX_HELD).await?;
-            self.look_at_tables().await?;
-            self.keep_changes().await?;
-            *self.renew_at.lock().unwrap_or_else(PoisonError::into_inner) = now + LEASE_RENEWAL;
+    /// Gives a sign of life, when that is due. What was held by a life that is over is left to others.
+    async fn live(&self, now: Moment) -> Result<(), StoreError> {
+        if !self.life.is_sign_due(now) {
+            return Ok(());
         }
-        Ok(())
+        if self.life.give_sign(now).await? == Sign::OfAnotherLife {
+            let left = self.queues().drain_all().len();
+            warn!(left, "others have taken this process for dead, and over what it held in memory");
+        }
+        self.look_at_tables().await?;
+        self.keep_changes().await
     }
 
     /// Writes down since when endpoints have only failed, for the process that comes after this one.
@@ -332,9 +344,13 @@ impl Dispatcher {
     }
 
     /// Makes what waits in the table this process's work, as much as there are places for.
-    async fn claim(self: &Arc<Self>, now: Timestamp, places: Vec<(WebhookId, Vec<Place>)>) -> Result<(), StoreError> {
+    async fn claim(
+        self: &Arc<Self>,
+        (owner, now): (OwnerId, Timestamp),
+        places: Vec<(WebhookId, Vec<Place>)>,
+    ) -> Result<(), StoreError> {
         let wanted: Vec<_> = places.iter().map(|(webhook_id, places)| (*webhook_id, places.len())).collect();
-        let claimed = self.store.claim(self.owner, now, wanted.clone()).await;
+        let claimed = self.store.claim(owner, now, wanted.clone()).await;
         let (due, left) = claimed.inspect_err(|_| {
             wanted.iter().for_each(|(webhook_id, _)| self.places.note_stored(*webhook_id, now));
         })?;
@@ -342,23 +358,23 @@ impl Dispatcher {
         let mut places: HashMap<_, _> = places.into_iter().collect();
         for delivery in due {
             if let Some(place) = places.get_mut(&delivery.webhook_id).and_then(Vec::pop) {
-                self.enqueue(Held { delivery, place });
+                self.enqueue(Held { delivery, owner, place });
             }
         }
         Ok(())
     }
 
     /// Sends what has just been kept, where it has a place; the rest is claimed later.
-    fn take_over(self: &Arc<Self>, events: &[NewEvent], places: Vec<Option<Place>>) {
+    fn take_over(self: &Arc<Self>, events: &[NewEvent], owner: Option<OwnerId>, places: Vec<Option<Place>>) {
         for (delivery, place) in events.iter().flat_map(due_deliveries).zip(places) {
-            self.send_or_leave(delivery, place);
+            self.send_or_leave(delivery, owner.zip(place));
         }
     }
 
-    fn send_or_leave(self: &Arc<Self>, delivery: DueDelivery, place: Option<Place>) {
+    fn send_or_leave(self: &Arc<Self>, delivery: DueDelivery, place: Option<(OwnerId, Place)>) {
         self.changes.note(delivery.webhook_id);
         match place {
-            Some(place) => self.enqueue(Held { delivery, place }),
+            Some((owner, place)) => self.enqueue(Held { delivery, owner, place }),
             None => {
                 self.places.note_stored(delivery.webhook_id, self.ambient.now());
                 self.wake.notify_one();
@@ -388,10 +404,11 @@ impl Dispatcher {
                 return;
             };
             let settlement = if self.is_barred(&held) {
-                self.given_back(&held.delivery)
+                self.given_back(&held)
             } else {
                 match self.turn(webhook_id).await {
-                    Some(_) if self.is_barred(&held) => self.given_back(&held.delivery),
+                    Some(_) if self.is_barred(&held) => self.given_back(&held),
+                    Some(_) if !self.is_ours(&held).await => continue,
                     Some(_under_way) => self.deliver(&held).await,
                     // It is given back to the table with everything else.
                     None => continue,
@@ -404,6 +421,16 @@ impl Dispatcher {
     /// Whether a delivery has to go back to the table, because its endpoint's breaker is open.
     fn is_barred(&self, held: &Held) -> bool {
         held.place.pass() == Pass::Usual && self.places.is_barred(held.delivery.webhook_id)
+    }
+
+    /// Whether a delivery may still be sent by this process. While it cannot tell, because it cannot give a sign of life, it waits, and
+    /// while what is sent cannot be recorded.
+    async fn is_ours(&self, held: &Held) -> bool {
+        let told = async {
+            self.settler.is_in_time().await;
+            self.life.is_that_of(held.owner).await
+        };
+        self.workers.shutdown().run_until_cancelled(told).await.unwrap_or(false)
     }
 
     /// Waits until a request to an endpoint may begin; none at the shutdown.
@@ -437,7 +464,7 @@ impl Dispatcher {
     async fn deliver(&self, held: &Held) -> Settlement {
         let delivery = &held.delivery;
         let Some(webhook) = self.registry.webhook_that_is_on(delivery.webhook_id) else {
-            return self.cancelled(delivery);
+            return self.cancelled(held);
         };
         let started_at = self.ambient.now();
         let answer = self.sender.send(&webhook, delivery, started_at).await;
@@ -455,7 +482,7 @@ impl Dispatcher {
         let number = delivery.attempt_count.saturating_add(1);
         log_attempt(&webhook, delivery, number, status, &answer);
         let (url, attempt) = (Some(webhook.webhook.url.clone()), Some(record((number, counted), started_at, answer)));
-        Settlement { url, attempt, settled_at, ..settlement(delivery, status, next_attempt_at) }
+        Settlement { url, attempt, settled_at, ..settlement(held, status, next_attempt_at) }
     }
 
     /// Takes note of what the attempt says of the endpoint, unless the webhook has another one by now, or is off.
@@ -484,14 +511,15 @@ impl Dispatcher {
         ended
     }
 
-    fn cancelled(&self, delivery: &DueDelivery) -> Settlement {
-        Settlement { settled_at: self.ambient.now(), ..settlement(delivery, Status::Cancelled, None) }
+    fn cancelled(&self, held: &Held) -> Settlement {
+        Settlement { settled_at: self.ambient.now(), ..settlement(held, Status::Cancelled, None) }
     }
 
     /// Back into the table, as it was.
-    fn given_back(&self, delivery: &DueDelivery) -> Settlement {
-        let (now, status) = (self.ambient.now(), if delivery.attempt_count == 0 { Status::Pending } else { Status::Retrying });
-        Settlement { settled_at: now, ..settlement(delivery, status, Some(now)) }
+    fn given_back(&self, held: &Held) -> Settlement {
+        let status = if held.delivery.attempt_count == 0 { Status::Pending } else { Status::Retrying };
+        let now = self.ambient.now();
+        Settlement { settled_at: now, ..settlement(held, status, Some(now)) }
     }
 }
 
@@ -502,10 +530,11 @@ fn reason_to_give_up(answer: &Answer, is_hopeless: bool) -> Option<String> {
     }
 }
 
-fn settlement(delivery: &DueDelivery, status: Status, next_attempt_at: Option<Timestamp>) -> Settlement {
+fn settlement(held: &Held, status: Status, next_attempt_at: Option<Timestamp>) -> Settlement {
     Settlement {
-        delivery_id: delivery.id,
-        webhook_id: delivery.webhook_id,
+        owner: held.owner,
+        delivery_id: held.delivery.id,
+        webhook_id: held.delivery.webhook_id,
         url: None,
         status,
         attempt: None,

@@ -9,6 +9,7 @@ mod by_hand;
 mod changes;
 mod detect;
 mod dispatch;
+mod follow;
 mod history;
 mod manage;
 mod people;
@@ -95,6 +96,8 @@ struct Inner {
     outcomes: Arc<Outcomes>,
     /// Told of each new replay.
     replays: Notify,
+    /// The number of the latest change of another process that is in force here.
+    followed: tokio::sync::Mutex<u64>,
     /// Held while a site changes, so that its changes follow each other.
     changing: SiteLocks,
 }
@@ -110,6 +113,11 @@ pub enum StartError {
         "the secrets of webhooks cannot be decrypted: BELLWETHER_SECRET_KEY, or secret.key in the data directory, is not the key they were encrypted with"
     )]
     WrongKey,
+    /// Something is counted that is spread over several processes.
+    #[error(
+        "other processes serve this database, and there are triggers on visitors or on several completions, for which all events have to come to one process: stop the others, or delete these triggers"
+    )]
+    Spread,
     /// Names cannot be resolved.
     #[error("names cannot be resolved: {0}")]
     Resolver(#[from] std::io::Error),
@@ -134,6 +142,8 @@ impl Engine {
         workers: &Workers,
     ) -> Result<Self, StartError> {
         let sealer = settings.sealer();
+        // Whatever changes while everything is read is read again.
+        let revision = if store.is_shared() { store.revision().await? } else { 0 };
         let registry = Arc::new(Registry::load(&store, &sealer, ambient.now()).await?);
         let salts = SaltKeeper::load(store.clone(), ambient.clone()).await?;
         let sender = Sender::new(&settings, resolver.clone())?;
@@ -146,6 +156,9 @@ impl Engine {
             outcomes: outcomes.clone(),
         };
         let (dispatcher, given_up) = Dispatcher::start(parts, workers).await?;
+        if registry.counts_events() && dispatcher.hears_others().await? {
+            return Err(StartError::Spread);
+        }
         let door = Door::new(&ambient, store.has_users().await?);
         let inner = Inner {
             door,
@@ -160,9 +173,11 @@ impl Engine {
             resolver,
             workers: workers.clone(),
             replays: Notify::new(),
+            followed: tokio::sync::Mutex::new(revision),
             changing: SiteLocks::new(),
         };
         let engine = Self { inner: Arc::new(inner) };
+        engine.start_following(workers);
         engine.start_upkeep(workers);
         engine.start_switching_off(given_up, workers);
         engine.start_replays(workers);

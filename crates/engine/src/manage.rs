@@ -28,6 +28,8 @@ use crate::registry::{ActiveSite, ActiveWebhook, SiteParts};
 const CANCELLED_PER_WRITE: usize = 1_000;
 const CANCELLING_WRITES: usize = 10;
 const SITE_LOCKS: usize = 64;
+const SPREAD: &str =
+    "can only be on visitors, or on several completions, where one process takes all events, and several serve here";
 
 /// Why a change was not made. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +112,7 @@ impl Engine {
             engine
                 .inner
                 .store
-                .update_site(site.clone())
+                .update_site(site.clone(), active.site.updated_at)
                 .await
                 .map_err(|error| exists(error, "there is a site with this domain already"))?;
             engine.inner.registry.put(SiteParts { site: site.clone(), ..active.parts() }, now);
@@ -344,6 +346,9 @@ impl Engine {
         let (engine, work) = (self.clone(), work(self.clone()));
         self.finish(async move {
             let _changing = engine.inner.changing.of(site_id).lock().await;
+            if engine.inner.store.is_shared() {
+                engine.take_over(site_id).await?;
+            }
             work.await
         })
         .await
@@ -372,7 +377,7 @@ impl Engine {
         let is_other = before.url != changed.webhook.url || before.headers != changed.webhook.headers;
         let begins_anew = is_other || !changed.is_on() || !before.enabled;
         let deliveries: Vec<_> = told.iter().flat_map(|event| &event.deliveries).map(|delivery| delivery.webhook_id).collect();
-        let updated = self.inner.store.update_webhook(self.sealed(&changed), told.into_iter().collect()).await;
+        let updated = self.inner.store.update_webhook(self.sealed(&changed), before.updated_at, told.into_iter().collect()).await;
         updated.map_err(|error| exists(error, "the webhook has this trigger already"))?;
         let (mut parts, webhook) = (active.parts(), changed.webhook.clone());
         let changed = Arc::new(changed);
@@ -416,6 +421,10 @@ impl Engine {
         for (index, _) in rules.iter().enumerate().filter(|(_, rule)| !has_goal_of(active, rule)) {
             invalid.add(&format!("triggers[{index}].goal_id"), NOT_A_GOAL);
         }
+        let is_new = |rule: &Rule| before.iter().all(|trigger| trigger.rule != *rule);
+        if self.inner.dispatcher.has_company() && rules.iter().any(|rule| rule.counts_events() && is_new(rule)) {
+            invalid.add("triggers", SPREAD);
+        }
         let trigger = |rule: Rule| {
             let kept = before.iter().find(|trigger| trigger.rule == rule);
             kept.copied().unwrap_or_else(|| Trigger { id: TriggerId::new(&self.inner.ambient), rule })
@@ -458,7 +467,7 @@ impl SiteLocks {
         Self(std::array::from_fn(|_| Mutex::new(())))
     }
 
-    fn of(&self, site_id: SiteId) -> &Mutex<()> {
+    pub(crate) fn of(&self, site_id: SiteId) -> &Mutex<()> {
         let [.., last] = *site_id.as_bytes();
         &self.0[usize::from(last) % SITE_LOCKS]
     }

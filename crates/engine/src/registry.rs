@@ -310,6 +310,13 @@ impl Registry {
         sites
     }
 
+    /// Whether some trigger that is on counts events.
+    pub(crate) fn counts_events(&self) -> bool {
+        let counts =
+            |webhook: &Arc<ActiveWebhook>| webhook.is_on() && webhook.webhook.triggers.iter().any(|on| on.rule.counts_events());
+        self.webhooks.pin().values().any(counts)
+    }
+
     /// Frees the memory of sites where nothing has happened for long.
     pub(crate) fn forget_idle(&self, now: Second) {
         self.by_id.pin().values().for_each(|site| site.forget_if_over(now));

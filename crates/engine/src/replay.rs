@@ -20,6 +20,8 @@ const BATCH: usize = 64;
 const INTERVAL: Duration = Duration::from_millis(20);
 /// The same while none of them does.
 const IDLE_INTERVAL: Duration = Duration::from_millis(500);
+/// How often it is looked for replays that another process was asked for.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_REPLAYS_PER_WEBHOOK: usize = 10;
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -92,7 +94,7 @@ impl Engine {
             loop {
                 let pause = match engine.go_on_with_replays().await {
                     Ok(Progress { left: 0, .. }) => {
-                        engine.inner.replays.notified().await;
+                        engine.replay_asked_for().await;
                         Duration::ZERO
                     }
                     Ok(Progress { moved: 0, .. }) => IDLE_INTERVAL,
@@ -110,9 +112,21 @@ impl Engine {
         });
     }
 
-    /// Makes the next of each replay due whose endpoint has nothing else to do.
+    /// Waits for the next replay. What another process is asked for is in the table only.
+    async fn replay_asked_for(&self) {
+        let asked_for = self.inner.replays.notified();
+        match self.inner.store.is_shared() {
+            true => drop(tokio::time::timeout(LOOK_INTERVAL, asked_for).await),
+            false => asked_for.await,
+        }
+    }
+
+    /// Makes the next of each replay due, in one of several processes, whose endpoint has nothing else to do.
     pub async fn go_on_with_replays(&self) -> std::result::Result<Progress, StoreError> {
         let mut progress = Progress::default();
+        if !self.inner.dispatcher.leads() {
+            return Ok(progress);
+        }
         for replay in self.inner.store.replays().await? {
             match self.go_on_with(replay).await {
                 Ok(Step::Ended) => {}

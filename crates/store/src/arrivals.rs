@@ -22,8 +22,10 @@ pub(crate) struct Arrivals {
 
 struct Arrival {
     events: Arc<[NewEvent]>,
-    answer: Box<dyn FnOnce(&Result<(), StoreError>) + Send>,
+    answer: Answer,
 }
+
+type Answer = Box<dyn FnOnce(&Result<(), StoreError>) + Send>;
 
 /// What is written together. Until that begins more may come.
 struct Batch {

@@ -20,6 +20,9 @@ pub enum StoreError {
     /// Another process holds the file.
     #[error("the database is locked by another process")]
     Locked,
+    /// Other processes have taken this one for dead, and what it had may be theirs by now.
+    #[error("this process gave no sign of life for too long, so that others have taken over its work")]
+    TakenForDead,
     /// There is no room.
     #[error("the database cannot grow: the disk is full")]
     Full,

@@ -3,6 +3,7 @@
 use bellwether_domain::goal::{Goal, GoalKind, GoalSpec, MAX_GOALS_PER_SITE, PathPattern};
 use bellwether_domain::id::{GoalId, SiteId};
 
+use crate::revisions::note_change;
 use crate::sites::changed_one;
 use crate::sql::{Connection, Row, values};
 use crate::{Store, StoreError};
@@ -34,7 +35,7 @@ impl Store {
             let name = &goal.spec.display_name;
             let values = values![id, site_id, name, event_name, page_path, threshold, &props, currency, created_at];
             connection.execute(&sql, &values)?;
-            Ok(())
+            note_change(connection, site_id)
         };
         self.write(add).await
     }
@@ -43,10 +44,16 @@ impl Store {
     pub async fn delete_goal(&self, site_id: SiteId, id: GoalId) -> Result<(), StoreError> {
         let delete = move |connection: &Connection| {
             let sql = "DELETE FROM goals WHERE id = $1 AND site_id = $2";
-            changed_one(connection.execute(sql, &values![id, site_id])?)
+            changed_one(connection.execute(sql, &values![id, site_id])?)?;
+            note_change(connection, site_id)
         };
         self.write(delete).await
     }
+}
+
+pub(crate) fn select_goals(connection: &Connection, site_id: SiteId) -> Result<Vec<Goal>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM goals WHERE site_id = $1 ORDER BY id");
+    connection.query(&sql, &values![site_id], |row| read_goal(row).map(|(_, goal)| goal))
 }
 
 /// Event name, page path, scroll threshold, currency.

@@ -1,34 +1,62 @@
 //! Which processes live, and so whose work is whose.
 //!
-//! A process that has deliveries in memory owns them, and says from time to time that it is alive. What one has that is dead is
-//! freed.
+//! A process that has deliveries in memory owns them, and gives a sign of life now and then: a number that it raises. Once it is
+//! marked as dead it gets nothing any more, and what it had is freed.
+
+use std::collections::BTreeSet;
 
 use bellwether_domain::id::OwnerId;
-use bellwether_domain::time::Timestamp;
 
-use crate::sql::{Connection, values};
+use crate::sql::{Connection, Dialect, values};
 use crate::{Store, StoreError};
 
 impl Store {
-    /// Says that `owner` is alive until `until`, and frees up to `limit` deliveries of those who are not alive at `now`; one
-    /// transaction. Returns how many were freed.
-    pub async fn keep_alive(&self, owner: OwnerId, now: Timestamp, until: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        let keep = move |connection: &Connection| {
-            let alive = "INSERT INTO owners (id, alive_until_us) VALUES ($1, $2)
-                         ON CONFLICT (id) DO UPDATE SET alive_until_us = excluded.alive_until_us";
-            connection.execute(alive, &values![owner, until])?;
-            free_dead(connection, now, limit)
-        };
-        self.write(keep).await
-    }
-
-    /// Declares every process but `owner` dead; one statement. Only for one that has the database for itself.
-    pub async fn bury_other_owners(&self, owner: OwnerId) -> Result<(), StoreError> {
-        let sql = "UPDATE owners SET alive_until_us = 0 WHERE id <> $1";
+    /// Makes a process known, before it owns anything; one statement.
+    pub async fn add_owner(&self, owner: OwnerId) -> Result<(), StoreError> {
+        let sql = "INSERT INTO owners (id, sign) VALUES ($1, 0)";
         self.write(move |connection| connection.execute(sql, &values![owner]).map(|_| ())).await
     }
 
-    /// Gives back everything that `owner` owns; one transaction.
+    /// Gives a sign of life, and returns the latest of every other process that is not marked as dead; one transaction. Errors:
+    /// `TakenForDead`.
+    pub async fn give_sign_of_life(&self, owner: OwnerId) -> Result<Vec<(OwnerId, u64)>, StoreError> {
+        let give = move |connection: &Connection| {
+            let sql = "UPDATE owners SET sign = sign + 1 WHERE id = $1 AND NOT dead";
+            if connection.execute(sql, &values![owner])? == 0 {
+                return Err(StoreError::TakenForDead);
+            }
+            signs_of_others(connection, owner)
+        };
+        self.write(give).await
+    }
+
+    /// The latest sign of life of every process but `owner` that is not marked as dead; one statement.
+    pub async fn signs_of_others(&self, owner: OwnerId) -> Result<Vec<(OwnerId, u64)>, StoreError> {
+        self.read_apart(move |connection| signs_of_others(connection, owner)).await
+    }
+
+    /// Marks processes as dead, those that have given no other sign of life since; one transaction.
+    pub async fn bury(&self, dead: Vec<(OwnerId, u64)>) -> Result<(), StoreError> {
+        let bury = move |connection: &Connection| {
+            let sql = "UPDATE owners SET dead = TRUE WHERE id = $1 AND sign = $2";
+            connection.execute_each(sql, dead.iter().map(|(id, sign)| values![*id, *sign])).map(|_| ())
+        };
+        self.write(bury).await
+    }
+
+    /// Marks every process but `owner` as dead; one statement. Only for one that has the database for itself.
+    pub async fn bury_others(&self, owner: OwnerId) -> Result<(), StoreError> {
+        let sql = "UPDATE owners SET dead = TRUE WHERE id <> $1";
+        self.write(move |connection| connection.execute(sql, &values![owner]).map(|_| ())).await
+    }
+
+    /// Frees up to `limit` deliveries of the dead, and forgets those of them that have none left; one transaction. Returns how many
+    /// were freed.
+    pub async fn free_from_the_dead(&self, limit: usize) -> Result<usize, StoreError> {
+        self.write(move |connection| free_from_the_dead(connection, limit)).await
+    }
+
+    /// Gives back everything that `owner` owns, and forgets it; one transaction.
     pub async fn give_back(&self, owner: OwnerId) -> Result<(), StoreError> {
         let give_back = move |connection: &Connection| {
             let free = "UPDATE deliveries SET owner = NULL WHERE owner = $1 AND completed_at_us IS NULL";
@@ -39,12 +67,31 @@ impl Store {
     }
 }
 
-/// Frees deliveries of one dead owner after the other, and forgets those that have none left.
-fn free_dead(connection: &Connection, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-    let mut freed = 0;
+fn signs_of_others(connection: &Connection, owner: OwnerId) -> Result<Vec<(OwnerId, u64)>, StoreError> {
+    let sql = "SELECT id, sign FROM owners WHERE id <> $1 AND NOT dead ORDER BY id";
+    connection.query(sql, &values![owner], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+/// Nothing becomes the work of somebody who is dead: nobody would free it. Whoever has the database alone cannot be taken for dead.
+/// Errors: `TakenForDead`.
+pub(crate) fn must_live(connection: &Connection, owners: impl Iterator<Item = OwnerId>) -> Result<(), StoreError> {
+    if connection.dialect() == Dialect::Sqlite {
+        return Ok(());
+    }
+    for owner in owners.collect::<BTreeSet<_>>() {
+        // Nobody can mark it as dead until the transaction ends.
+        let sql = "SELECT sign FROM owners WHERE id = $1 AND NOT dead FOR SHARE";
+        let sign = connection.query_optional(sql, &values![owner], |row| row.get::<u64>(0))?;
+        sign.ok_or(StoreError::TakenForDead)?;
+    }
+    Ok(())
+}
+
+fn free_from_the_dead(connection: &Connection, limit: usize) -> Result<usize, StoreError> {
+    let (mut freed, alone) = (0, connection.dialect().passing_over_locked("owners"));
     while freed < limit {
-        let sql = "SELECT id FROM owners WHERE alive_until_us < $1 LIMIT 1";
-        let Some(dead) = connection.query_optional(sql, &values![now], |row| row.get::<OwnerId>(0))? else {
+        let sql = format!("SELECT id FROM owners WHERE dead ORDER BY id LIMIT 1 {alone}");
+        let Some(dead) = connection.query_optional(&sql, &[], |row| row.get::<OwnerId>(0))? else {
             break;
         };
         let sql = "UPDATE deliveries SET owner = NULL WHERE (webhook_id, id) IN (

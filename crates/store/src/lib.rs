@@ -16,6 +16,7 @@ mod process_lock;
 mod readers;
 mod replays;
 mod retention;
+mod revisions;
 mod salts;
 mod schema;
 mod sites;
@@ -33,6 +34,7 @@ pub use outbox::{AttemptRecord, Backlog, DueDelivery, NewDelivery, NewEvent, Set
 pub use people::{Invitation, Member, NewUser, Session, SignedIn, User};
 pub use process_lock::ProcessLock;
 pub use replays::{Replay, ReplayFilter};
+pub use revisions::WholeSite;
 pub use schema::Migration;
 pub use sql::{Connection, InvalidUrl, Server};
 pub use store::Store;

@@ -3,6 +3,7 @@
 //! A delivery is open until it is completed. An open delivery is owned by the process that has it in memory, or by nobody; the
 //! tables are the truth, and only the owner may settle it.
 
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use bellwether_domain::id::{DeliveryId, EventId, OwnerId, SiteId, TriggerId, Web
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::trigger::EventType;
 
-use crate::sql::{Connection, Dialect, Row, Value, values};
+use crate::leases::must_live;
+use crate::sql::{Connection, Row, Value, values};
 use crate::{Store, StoreError};
 
 /// Something that fired, with its deliveries.
@@ -81,6 +83,8 @@ pub struct Backlog {
 /// What became of an owned delivery.
 #[derive(Clone, Debug)]
 pub struct Settlement {
+    /// Whose work it was.
+    pub owner: OwnerId,
     /// The delivery.
     pub delivery_id: DeliveryId,
     /// Its webhook.
@@ -137,6 +141,7 @@ impl Store {
     /// without the other.
     pub async fn resend(&self, other: DeliveryId, new: NewDelivery, now: Timestamp) -> Result<DueDelivery, StoreError> {
         let add = move |connection: &Connection| {
+            must_live(connection, new.owner.into_iter())?;
             let sql =
                 "INSERT INTO deliveries (webhook_id, id, event_id, trigger_id, event_type, url, status, attempt_count, owner,
                                                next_attempt_at_us, created_at_us, test)
@@ -171,6 +176,7 @@ impl Store {
         wanted: Vec<(WebhookId, usize)>,
     ) -> Result<(Vec<DueDelivery>, Vec<Backlog>), StoreError> {
         let claim = move |connection: &Connection| {
+            must_live(connection, iter::once(owner))?;
             let mut due = Vec::new();
             for (webhook_id, limit) in &wanted {
                 due.extend(select_due(connection, *webhook_id, now, *limit)?);
@@ -186,11 +192,11 @@ impl Store {
         self.write(claim).await
     }
 
-    /// Records attempts and where their deliveries stand now; one transaction. Deliveries that `owner` does not own any more are
-    /// left alone; how many these were is returned.
-    pub async fn settle(&self, owner: OwnerId, settlements: Arc<[Settlement]>) -> Result<usize, StoreError> {
+    /// Records attempts and where their deliveries stand now; one transaction. Deliveries that are another's by now are left alone;
+    /// how many these were is returned.
+    pub async fn settle(&self, settlements: Arc<[Settlement]>) -> Result<usize, StoreError> {
         let settle = move |connection: &Connection| {
-            let changed = connection.execute_each(UPDATE_SETTLED, settlements.iter().map(|one| settled(owner, one)))?;
+            let changed = connection.execute_each(UPDATE_SETTLED, settlements.iter().map(settled))?;
             let settled = || settlements.iter().zip(&changed).filter(|(_, changed)| **changed == 1).map(|(one, _)| one);
             let attempts = || settled().filter_map(|one| one.attempt.as_ref().map(|attempt| (one.delivery_id, attempt)));
             connection.execute_each(INSERT_ATTEMPT, attempts().map(|(id, attempt)| attempted(id, attempt)))?;
@@ -260,6 +266,7 @@ pub(crate) fn insert_events<'e>(
     connection: &Connection,
     events: impl Iterator<Item = &'e NewEvent> + Clone,
 ) -> Result<(), StoreError> {
+    must_live(connection, events.clone().flat_map(|event| &event.deliveries).filter_map(|delivery| delivery.owner))?;
     connection.execute_each(
         INSERT_EVENT,
         events.clone().map(|event| {
@@ -308,10 +315,7 @@ fn select_due(
     now: Timestamp,
     limit: usize,
 ) -> Result<Vec<DueDelivery>, StoreError> {
-    let alone = match connection.dialect() {
-        Dialect::Sqlite => "",
-        Dialect::Postgres => "FOR UPDATE OF d SKIP LOCKED",
-    };
+    let alone = connection.dialect().passing_over_locked("d");
     let sql = format!(
         "SELECT {DUE}
          WHERE d.webhook_id = $1 AND d.owner IS NULL AND d.completed_at_us IS NULL AND d.next_attempt_at_us <= $2
@@ -346,7 +350,7 @@ const INSERT_ATTEMPT: &str = "INSERT INTO attempts
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
 
 /// What goes into [`UPDATE_SETTLED`].
-fn settled(owner: OwnerId, one: &Settlement) -> [Value<'_>; 12] {
+fn settled(one: &Settlement) -> [Value<'_>; 12] {
     let completed_at = one.next_attempt_at.is_none().then_some(one.settled_at);
     let attempt = one.attempt.as_ref();
     values![
@@ -361,7 +365,7 @@ fn settled(owner: OwnerId, one: &Settlement) -> [Value<'_>; 12] {
         attempt.map(|attempt| attempt.counted),
         one.webhook_id,
         one.delivery_id,
-        owner,
+        one.owner,
     ]
 }
 

@@ -4,6 +4,7 @@ use bellwether_domain::id::SiteId;
 use bellwether_domain::site::Site;
 use bellwether_domain::time::Timestamp;
 
+use crate::revisions::note_change;
 use crate::sql::{Connection, Row, values};
 use crate::{Store, StoreError};
 
@@ -24,18 +25,21 @@ impl Store {
         let add = move |connection: &Connection| {
             let sql = format!("INSERT INTO sites ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6)");
             let values = values![site.id, &site.domain, &site.name, &site.timezone, site.created_at, site.updated_at];
-            connection.execute(&sql, &values).map(|_| ())
+            connection.execute(&sql, &values)?;
+            note_change(connection, site.id)
         };
         self.write(add).await
     }
 
-    /// Changes a site; one statement. Errors: `Exists` for another site's domain, `Gone`.
-    pub async fn update_site(&self, site: Site) -> Result<(), StoreError> {
+    /// Changes a site that was changed last at `before`; one transaction. Errors: `Exists` for another site's domain, `Gone`, also
+    /// where it was changed since.
+    pub async fn update_site(&self, site: Site, before: Timestamp) -> Result<(), StoreError> {
         let update = move |connection: &Connection| {
             let sql = "UPDATE sites SET domain = $1, name = $2, timezone = $3, updated_at_us = $4
-                       WHERE id = $5 AND deleted_at_us IS NULL";
-            let values = values![&site.domain, &site.name, &site.timezone, site.updated_at, site.id];
-            changed_one(connection.execute(sql, &values)?)
+                       WHERE id = $5 AND updated_at_us = $6 AND deleted_at_us IS NULL";
+            let values = values![&site.domain, &site.name, &site.timezone, site.updated_at, site.id, before];
+            changed_one(connection.execute(sql, &values)?)?;
+            note_change(connection, site.id)
         };
         self.write(update).await
     }
@@ -48,10 +52,15 @@ impl Store {
             let webhooks = "UPDATE webhooks SET deleted_at_us = $1 WHERE site_id = $2 AND deleted_at_us IS NULL";
             connection.execute(webhooks, &values![now, id])?;
             connection.execute("DELETE FROM keys WHERE site_id = $1", &values![id])?;
-            Ok(())
+            note_change(connection, id)
         };
         self.write(delete).await
     }
+}
+
+pub(crate) fn select_site(connection: &Connection, id: SiteId) -> Result<Option<Site>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM sites WHERE id = $1 AND deleted_at_us IS NULL");
+    connection.query_optional(&sql, &values![id], read_site)
 }
 
 pub(crate) fn changed_one(rows: usize) -> Result<(), StoreError> {

@@ -23,6 +23,17 @@ pub(crate) enum Dialect {
     Postgres,
 }
 
+impl Dialect {
+    /// Behind a SELECT: makes the rows of a table this transaction's alone, and passes over those that are another's. On SQLite nobody else
+    /// writes.
+    pub(crate) fn passing_over_locked(self, of: &str) -> String {
+        match self {
+            Self::Sqlite => String::new(),
+            Self::Postgres => format!("FOR UPDATE OF {of} SKIP LOCKED"),
+        }
+    }
+}
+
 /// What a transaction is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {

@@ -20,7 +20,7 @@ pub struct Store {
     readers: Arc<Readers>,
     /// For what must not wait for other readers.
     own_reader: Arc<Readers>,
-    is_shared: bool,
+    database: Database,
 }
 
 impl Store {
@@ -33,13 +33,17 @@ impl Store {
             arrivals: Arrivals::new(),
             readers: readers(READERS),
             own_reader: readers(1),
-            is_shared: database.is_shared(),
+            database: database.clone(),
         })
     }
 
     /// Whether other processes may have the database too.
     pub fn is_shared(&self) -> bool {
-        self.is_shared
+        self.database.is_shared()
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
     }
 
     /// Waits until nothing can be written any more, because what does it died.

@@ -1,7 +1,7 @@
 //! Webhooks, with their triggers and their sealed secrets.
 
 use bellwether_domain::headers::CustomHeaders;
-use bellwether_domain::id::WebhookId;
+use bellwether_domain::id::{SiteId, WebhookId};
 use bellwether_domain::retry::Schedule;
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::trigger::{Rule, Trigger};
@@ -9,6 +9,7 @@ use bellwether_domain::webhook::Webhook;
 use serde_json::Value;
 
 use crate::outbox::{NewEvent, insert_events};
+use crate::revisions::note_change;
 use crate::sites::changed_one;
 use crate::sql::{Connection, Row, values};
 use crate::{Store, StoreError};
@@ -97,17 +98,19 @@ impl Store {
                     sealed.previous_until(),
                 ],
             )?;
-            insert_triggers(connection, webhook.id, &webhook.triggers)
+            insert_triggers(connection, webhook.id, &webhook.triggers)?;
+            note_change(connection, webhook.site_id)
         };
         self.write(add).await
     }
 
-    /// Changes a webhook, replaces its triggers, and keeps the events that others are told of it; one transaction. Errors:
-    /// `Exists`, `Gone`, as for a new one.
-    pub async fn update_webhook(&self, changed: SealedWebhook, told: Vec<NewEvent>) -> Result<(), StoreError> {
+    /// Changes a webhook that was changed last at `before`, replaces its triggers, and keeps the events that others are told of it;
+    /// one transaction. Errors: `Exists`, `Gone`, as for a new one, and `Gone` where it was changed since.
+    pub async fn update_webhook(&self, changed: SealedWebhook, before: Timestamp, told: Vec<NewEvent>) -> Result<(), StoreError> {
         let update = move |connection: &Connection| {
             let sql = "UPDATE webhooks SET name = $1, url = $2, enabled = $3, disabled_reason = $4, retry_schedule = $5,
-                       updated_at_us = $6, rate_limit_per_second = $7 WHERE id = $8 AND deleted_at_us IS NULL";
+                       updated_at_us = $6, rate_limit_per_second = $7
+                       WHERE id = $8 AND updated_at_us = $9 AND deleted_at_us IS NULL";
             let SealedWebhook { webhook, sealed, .. } = &changed;
             let schedule = schedule_text(webhook);
             changed_one(connection.execute(
@@ -121,12 +124,14 @@ impl Store {
                     webhook.updated_at,
                     webhook.rate_limit_per_second,
                     webhook.id,
+                    before,
                 ],
             )?)?;
             update_sealed(connection, webhook.id, sealed)?;
             connection.execute("DELETE FROM triggers WHERE webhook_id = $1", &values![webhook.id])?;
             insert_triggers(connection, webhook.id, &webhook.triggers)?;
-            insert_events(connection, told.iter())
+            insert_events(connection, told.iter())?;
+            note_change(connection, webhook.site_id)
         };
         self.write(update).await
     }
@@ -158,11 +163,12 @@ impl Store {
         self.write(forget).await
     }
 
-    /// Marks a webhook as deleted; one statement. Errors: `Gone`.
+    /// Marks a webhook as deleted; one transaction. Errors: `Gone`.
     pub async fn delete_webhook(&self, id: WebhookId, now: Timestamp) -> Result<(), StoreError> {
         let delete = move |connection: &Connection| {
-            let sql = "UPDATE webhooks SET deleted_at_us = $1 WHERE id = $2 AND deleted_at_us IS NULL";
-            changed_one(connection.execute(sql, &values![now, id])?)
+            let sql = "UPDATE webhooks SET deleted_at_us = $1 WHERE id = $2 AND deleted_at_us IS NULL RETURNING site_id";
+            let site_id = connection.query_optional(sql, &values![now, id], |row| row.get(0))?;
+            note_change(connection, site_id.ok_or(StoreError::Gone)?)
         };
         self.write(delete).await
     }
@@ -176,6 +182,11 @@ impl Sealed {
     fn previous_until(&self) -> Option<Timestamp> {
         self.previous.as_ref().map(|(_, until)| *until)
     }
+}
+
+pub(crate) fn select_webhooks(connection: &Connection, site_id: SiteId) -> Result<Vec<SealedWebhook>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM webhooks WHERE site_id = $1 ORDER BY id");
+    with_triggers(connection, connection.query(&sql, &values![site_id], read_webhook)?)
 }
 
 fn update_sealed(connection: &Connection, id: WebhookId, sealed: &Sealed) -> Result<(), StoreError> {

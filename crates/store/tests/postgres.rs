@@ -4,6 +4,128 @@
 
 mod suite;
 
-use bellwether_testkit::database::Engine;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bellwether_domain::id::{DeliveryId, WebhookId};
+use bellwether_domain::visitor::Salt;
+use bellwether_store::{Migration, NewDelivery, Store, StoreError};
+use bellwether_testkit::cable::Cable;
+use bellwether_testkit::database::{Database, Engine};
 
 const ENGINE: Engine = Engine::Postgres;
+
+/// Somebody who is taken for dead, and does not know it yet, gets nothing that nobody would free.
+#[tokio::test]
+async fn nothing_becomes_the_work_of_the_dead() {
+    let rig = suite::rig::Rig::new().await;
+    let (webhook, dead) = (WebhookId::new(&rig.ambient), rig.owner().await);
+    let id = rig.deliveries(webhook, 1, None).await[0];
+    rig.store.bury(vec![(dead, 0)]).await.expect("a funeral");
+    let is_refused = |result: Result<(), StoreError>| matches!(result, Err(StoreError::TakenForDead));
+    let mut event = rig.event(&[webhook]);
+    event.deliveries[0].owner = Some(dead);
+    assert!(is_refused(rig.store.add_events([event.clone()].into()).await));
+    assert!(is_refused(rig.store.claim(dead, rig.now(), vec![(webhook, 10)]).await.map(|_| ())));
+    let again = NewDelivery { id: DeliveryId::new(&rig.ambient), ..event.deliveries.remove(0) };
+    assert!(is_refused(rig.store.resend(id, again, rig.now()).await.map(|_| ())));
+    let living = rig.owner().await;
+    assert_eq!(rig.claimed_ids(living, 10).await, [id], "and nothing of it was kept");
+}
+
+/// A store through a cable, a commit of which takes a second where it keeps a salt, and another store beside it.
+async fn slow_to_commit() -> (Store, Cable, Store, Database) {
+    let database = Database::temporary_on(ENGINE).await;
+    let (url, other) = (database.url(), database.store().await);
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$;
+                CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON salts DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW EXECUTE FUNCTION slow()";
+    other.write(|connection| connection.run_all(slow)).await.expect("a slow table");
+    let host = url.strip_prefix("postgres://postgres@").and_then(|rest| rest.split_once('/')).expect("a URL").0;
+    let cable = Cable::lay(host.parse::<SocketAddr>().expect("an address")).await;
+    let store = open(&url.replace(host, &cable.address().to_string())).await;
+    (store.expect("a store"), cable, other, database)
+}
+
+async fn open(url: &str) -> Result<Store, StoreError> {
+    let server = url.parse().expect("a URL");
+    Store::open(&bellwether_store::Database::Server(Box::new(server)), Migration::Run).await
+}
+
+/// Waits until somebody commits.
+async fn commits(other: &Store) {
+    let sql =
+        "SELECT COUNT(*) FROM pg_stat_activity WHERE query = 'COMMIT' AND state = 'active' AND datname = current_database()";
+    let committing = async { while other.read(|connection| connection.lines(sql)).await.expect("a count") != ["1"] {} };
+    tokio::time::timeout(Duration::from_secs(10), committing).await.expect("a commit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_answer_is_lost_is_asked_after() {
+    let (store, cable, other, _database) = slow_to_commit().await;
+    let keep = store.keep_salt(Salt { day: 7, key: [7; 16] }, 0);
+    let lose = async {
+        commits(&other).await;
+        cable.sever();
+    };
+    let (kept, ()) = tokio::join!(keep, lose);
+    assert_eq!(kept.expect("what was kept").len(), 1);
+    assert_eq!(other.read(|connection| connection.lines("SELECT day FROM salts")).await.expect("the days"), ["7"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_was_broken_off_is_told_to_have_failed_and_the_next_works() {
+    let (store, _cable, other, _database) = slow_to_commit().await;
+    let keep = store.keep_salt(Salt { day: 7, key: [7; 16] }, 0);
+    let end = "SELECT pg_terminate_backend(pid)::int FROM pg_stat_activity
+               WHERE query = 'COMMIT' AND state = 'active' AND datname = current_database()";
+    let break_off = async {
+        commits(&other).await;
+        assert_eq!(other.read(|connection| connection.lines(end)).await.expect("an end"), ["1"]);
+    };
+    let (kept, ()) = tokio::join!(keep, break_off);
+    assert!(matches!(kept.map(|_| ()), Err(StoreError::Undone)));
+    assert!(other.read(|connection| connection.lines("SELECT day FROM salts")).await.expect("the days").is_empty());
+    store.write(|connection| connection.run_all("DROP TRIGGER slow ON salts")).await.expect("a quick table");
+    assert_eq!(store.keep_salt(Salt { day: 8, key: [8; 16] }, 0).await.expect("what was kept").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_broke_in_between_is_replaced() {
+    let (store, cable, _other, _database) = slow_to_commit().await;
+    for _ in 0..2 {
+        store.check().await.expect("a database");
+        cable.sever();
+    }
+    store.check().await.expect("a database");
+}
+
+#[tokio::test]
+async fn a_server_proves_who_it_is() {
+    let database = Database::temporary_on(ENGINE).await;
+    let url = database.url_with_tls();
+    let store = open(&url).await.expect("a store");
+    let sql = "SELECT ssl::int FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    assert_eq!(store.read(|connection| connection.lines(sql)).await.expect("an answer"), ["1"]);
+    let (unknown, _) = url.split_once("&sslrootcert").expect("a root");
+    for (url, problem) in [
+        (unknown.to_owned(), "invalid peer certificate: UnknownIssuer"),
+        (url.replace("127.0.0.1", "localhost"), "invalid peer certificate: certificate not valid for name"),
+        (unknown.replace("sslmode=require", "sslmode=prefer"), "invalid peer certificate: UnknownIssuer"),
+        (format!("{unknown}&sslrootcert=/nowhere.pem"), "sslrootcert /nowhere.pem: "),
+    ] {
+        let refused = open(&url).await.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(refused.contains(problem), "{url}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn who_cannot_be_reached_is_told_in_a_line() {
+    let database = Database::temporary_on(ENGINE).await;
+    let refused = |url: String| async move { open(&url).await.err().map(|error| error.to_string()).unwrap_or_default() };
+    let missing = refused(database.url().replace("/test_", "/missing_")).await;
+    assert!(missing.starts_with("the database cannot be reached: database \"missing_"), "{missing}");
+    let (host, _) = database.url().rsplit_once(':').map(|(host, rest)| (host.to_owned(), rest.to_owned())).expect("a port");
+    let closed = refused(format!("{host}:1/name?sslmode=disable")).await;
+    assert!(closed.starts_with("the database cannot be reached: error connecting to server: "), "{closed}");
+}

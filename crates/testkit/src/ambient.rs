@@ -9,30 +9,45 @@ use bellwether_domain::time::Timestamp;
 
 /// A clock that stands still until it is turned.
 #[derive(Debug)]
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock {
+    wall: AtomicI64,
+    running: AtomicI64,
+}
 
 impl ManualClock {
     /// Lets time pass.
     pub fn advance(&self, duration: Duration) {
-        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-        self.0.fetch_add(micros, Ordering::SeqCst);
+        self.set_forward(duration);
+        self.running.fetch_add(micros(duration), Ordering::SeqCst);
     }
 
-    /// Sets the clock back.
-    pub fn set_back(&self, duration: Duration) {
-        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-        self.0.fetch_sub(micros, Ordering::SeqCst);
+    /// Sets the wall clock forward, although no time passes.
+    pub fn set_forward(&self, duration: Duration) {
+        self.wall.fetch_add(micros(duration), Ordering::SeqCst);
     }
+
+    /// Sets the wall clock back.
+    pub fn set_back(&self, duration: Duration) {
+        self.wall.fetch_sub(micros(duration), Ordering::SeqCst);
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_micros(self.0.load(Ordering::SeqCst))
+        Timestamp::from_micros(self.wall.load(Ordering::SeqCst))
+    }
+
+    fn running(&self) -> Duration {
+        Duration::from_micros(self.running.load(Ordering::SeqCst).unsigned_abs())
     }
 }
 
 /// Numbers that look random and are the same in every run (SplitMix64).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Repeating(AtomicU64);
 
 impl Random for Repeating {
@@ -48,6 +63,11 @@ impl Random for Repeating {
 
 /// Surroundings whose clock stands at noon of 2026-02-25 and is turned by the second value.
 pub fn manual() -> (Ambient, Arc<ManualClock>) {
-    let clock = Arc::new(ManualClock(AtomicI64::new(1_772_020_800_000_000)));
-    (Ambient { clock: clock.clone(), random: Arc::new(Repeating::default()) }, clock)
+    manual_of(0)
+}
+
+/// As [`manual`], of one of several processes, whose numbers are not those of the others.
+pub fn manual_of(process: u64) -> (Ambient, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock { wall: AtomicI64::new(1_772_020_800_000_000), running: AtomicI64::new(0) });
+    (Ambient { clock: clock.clone(), random: Arc::new(Repeating(AtomicU64::new(process << 32))) }, clock)
 }

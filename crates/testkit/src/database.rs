@@ -10,6 +10,9 @@ use tokio_postgres::{Client, NoTls};
 /// Names the PostgreSQL server for tests, as in `postgres://postgres@127.0.0.1:5433`; `scripts/test` starts one.
 const SERVER: &str = "BELLWETHER_TEST_POSTGRES";
 
+/// Names the file with the root that it proves itself by.
+const ROOT: &str = "BELLWETHER_TEST_POSTGRES_ROOT";
+
 /// What a temporary database is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
@@ -63,6 +66,13 @@ impl Database {
         }
     }
 
+    /// The URL of a database on a server, with TLS, by the root that the server proves itself by.
+    #[expect(clippy::expect_used, reason = "a test without a server cannot go on")]
+    pub fn url_with_tls(&self) -> String {
+        let root = std::env::var(ROOT).expect("a root named by BELLWETHER_TEST_POSTGRES_ROOT: run scripts/test");
+        self.url().replace("sslmode=disable", &format!("sslmode=require&sslrootcert={root}"))
+    }
+
     /// Where it is.
     #[expect(clippy::expect_used, reason = "the URL was made here")]
     pub fn location(&self) -> bellwether_store::Database {
@@ -102,10 +112,10 @@ async fn create() -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
     let server = std::env::var(SERVER).expect("a PostgreSQL server named by BELLWETHER_TEST_POSTGRES: run scripts/test");
-    let client = connect(&format!("{server}/postgres")).await;
+    let client = connect(&format!("{server}/postgres?sslmode=disable")).await;
     client.batch_execute(&format!("DROP DATABASE IF EXISTS {name}")).await.expect("nothing of that name");
     client.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("a database");
-    format!("{server}/{name}")
+    format!("{server}/{name}?sslmode=disable")
 }
 
 #[expect(clippy::expect_used, reason = "a test without a database cannot go on")]

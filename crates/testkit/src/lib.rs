@@ -1,6 +1,7 @@
 //! What the tests share: a clock to turn by hand, temporary databases, a proxy, and a receiver that can misbehave.
 
 pub mod ambient;
+pub mod cable;
 pub mod database;
 pub mod proxy;
 pub mod receiver;

@@ -3,8 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bellwether_domain::time::Timestamp;
-use tokio::time::Instant;
+use bellwether_domain::ambient::Moment;
 
 /// A clock that differs by less from what it must be has not been set.
 const TOLERANCE: Duration = Duration::from_secs(2);
@@ -15,9 +14,9 @@ const DOUBT: Duration = Duration::from_secs(3_600);
 pub(super) struct Clock(Mutex<Seen>);
 
 struct Seen {
-    said: Timestamp,
-    at: Instant,
-    set_forward_at: Option<Instant>,
+    at: Moment,
+    /// When it was set forward by much, in the time that passes.
+    set_forward_at: Option<Duration>,
 }
 
 /// What was done to the clock.
@@ -32,34 +31,33 @@ pub(super) enum Step {
 }
 
 impl Clock {
-    pub(super) fn new(now: Timestamp, instant: Instant) -> Self {
-        Self(Mutex::new(Seen { said: now, at: instant, set_forward_at: None }))
+    pub(super) fn new(now: Moment) -> Self {
+        Self(Mutex::new(Seen { at: now, set_forward_at: None }))
     }
 
-    /// What was done to the clock, which says `now`, since the time it was last [set](Clock::set). A clock that stands still was not
-    /// set.
-    pub(super) fn look(&self, now: Timestamp, instant: Instant) -> Step {
-        let seen = self.seen();
-        let expected = seen.said + instant.duration_since(seen.at);
-        let (back, forward) = (expected.since(now), now.since(expected));
+    /// What was done to the clock since the time it was last [set](Clock::set). A clock that stands still was not set.
+    pub(super) fn look(&self, now: Moment) -> Step {
+        let before = self.seen().at;
+        let expected = before.wall + now.running.saturating_sub(before.running);
+        let (back, forward) = (expected.since(now.wall), now.wall.since(expected));
         match () {
-            () if now < seen.said && back > TOLERANCE => Step::Back(back),
+            () if now.wall < before.wall && back > TOLERANCE => Step::Back(back),
             () if forward > TOLERANCE => Step::Forward(forward),
             () => Step::None,
         }
     }
 
     /// From now on this is what the clock has said.
-    pub(super) fn set(&self, now: Timestamp, instant: Instant) {
-        let was_set_forward = matches!(self.look(now, instant), Step::Forward(by) if by >= DOUBT);
+    pub(super) fn set(&self, now: Moment) {
+        let was_set_forward = matches!(self.look(now), Step::Forward(by) if by >= DOUBT);
         let mut seen = self.seen();
-        let set_forward_at = if was_set_forward { Some(instant) } else { seen.set_forward_at };
-        *seen = Seen { said: now, at: instant, set_forward_at };
+        let set_forward_at = if was_set_forward { Some(now.running) } else { seen.set_forward_at };
+        *seen = Seen { at: now, set_forward_at };
     }
 
     /// Whether it was set forward by much, and not long ago.
-    pub(super) fn was_set_forward_lately(&self, instant: Instant) -> bool {
-        self.seen().set_forward_at.is_some_and(|at| instant.duration_since(at) < DOUBT)
+    pub(super) fn was_set_forward_lately(&self, now: Moment) -> bool {
+        self.seen().set_forward_at.is_some_and(|at| now.running.saturating_sub(at) < DOUBT)
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -69,35 +67,37 @@ impl Clock {
 
 #[cfg(test)]
 mod tests {
+    use bellwether_domain::time::Timestamp;
+
     use super::*;
 
-    const SECOND: Duration = Duration::from_secs(1);
+    fn moment(wall: u64, running: u64) -> Moment {
+        Moment { wall: Timestamp::EPOCH + Duration::from_secs(wall), running: Duration::from_secs(running) }
+    }
 
     #[test]
     fn steps_are_seen_and_drift_is_not() {
-        let (start, instant) = (Timestamp::EPOCH + 10_000 * SECOND, Instant::now());
         let cases = [
-            (start + SECOND, Step::None),
-            (start, Step::None),
-            (start + 3 * SECOND, Step::None),
-            (start + 4 * SECOND, Step::Forward(3 * SECOND)),
-            (start - SECOND, Step::None),
-            (start - 3_600 * SECOND, Step::Back(3_601 * SECOND)),
-            (start + 86_401 * SECOND, Step::Forward(86_400 * SECOND)),
+            (10_001, Step::None),
+            (10_000, Step::None),
+            (10_003, Step::None),
+            (10_004, Step::Forward(Duration::from_secs(3))),
+            (9_999, Step::None),
+            (6_400, Step::Back(Duration::from_secs(3_601))),
+            (96_401, Step::Forward(Duration::from_secs(86_400))),
         ];
-        for (now, step) in cases {
-            assert_eq!(Clock::new(start, instant).look(now, instant + SECOND), step, "{now}");
+        for (wall, step) in cases {
+            assert_eq!(Clock::new(moment(10_000, 7)).look(moment(wall, 8)), step, "{wall}");
         }
     }
 
     #[test]
     fn a_clock_that_was_set_forward_is_doubted_for_an_hour() {
-        let (start, instant) = (Timestamp::EPOCH, Instant::now());
-        let clock = Clock::new(start, instant);
-        clock.set(start + 60 * SECOND, instant);
-        assert!(!clock.was_set_forward_lately(instant));
-        clock.set(start + 86_400 * SECOND, instant);
-        assert!(clock.was_set_forward_lately(instant + 3_599 * SECOND));
-        assert!(!clock.was_set_forward_lately(instant + 3_600 * SECOND));
+        let clock = Clock::new(moment(0, 0));
+        clock.set(moment(60, 0));
+        assert!(!clock.was_set_forward_lately(moment(60, 0)));
+        clock.set(moment(86_400, 0));
+        assert!(clock.was_set_forward_lately(moment(0, 3_599)));
+        assert!(!clock.was_set_forward_lately(moment(0, 3_600)));
     }
 }

@@ -1,11 +1,11 @@
 //! Outcomes into the tables, many in one transaction.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bellwether_domain::id::OwnerId;
 use bellwether_store::{Settlement, Store};
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -19,10 +19,21 @@ const MAX_SETTLED_TOGETHER: usize = 512;
 const GATHERING_TIME: Duration = Duration::from_millis(2);
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
+/// When recording takes longer, nothing more is sent: what nobody knows of would go out again if this process ended now.
+const LATE: Duration = Duration::from_secs(1);
+
 /// Where outcomes are handed in.
 pub(super) struct Settler {
     outcomes: mpsc::Sender<Outcome>,
+    recording: Arc<Recording>,
     end: CancellationToken,
+}
+
+/// What is being recorded.
+#[derive(Default)]
+struct Recording {
+    begun: Mutex<Option<Instant>>,
+    done: Notify,
 }
 
 /// Who is told of what was recorded.
@@ -41,10 +52,10 @@ struct Outcome {
 
 impl Settler {
     /// Begins to record, until [`Settler::end`].
-    pub(super) fn start(owner: OwnerId, store: Store, told: Told, workers: &Workers) -> Self {
+    pub(super) fn start(store: Store, told: Told, workers: &Workers) -> Self {
         let (outcomes, mut waiting) = mpsc::channel(MAX_SETTLED_TOGETHER);
-        let end = CancellationToken::new();
-        let ended = end.clone();
+        let (end, recording) = (CancellationToken::new(), Arc::new(Recording::default()));
+        let (ended, begun) = (end.clone(), recording.clone());
         workers.spawn("settler", async move {
             let mut together: Vec<Outcome> = Vec::new();
             while ended.run_until_cancelled(waiting.recv_many(&mut together, MAX_SETTLED_TOGETHER)).await.is_some() {
@@ -56,7 +67,9 @@ impl Settler {
                 let outcomes = together.drain(..).map(|outcome| (outcome.settlement, outcome.place));
                 let (settlements, held): (Vec<_>, Vec<_>) = outcomes.unzip();
                 let settlements: Arc<[_]> = settlements.into();
-                record(owner, &store, settlements.clone()).await;
+                begun.begin();
+                record(&store, settlements.clone()).await;
+                begun.end();
                 told.outcomes.note(&settlements);
                 for settlement in settlements.iter() {
                     told.changes.note(settlement.webhook_id);
@@ -68,7 +81,18 @@ impl Settler {
                 drop(held);
             }
         });
-        Self { outcomes, end }
+        Self { outcomes, recording, end }
+    }
+
+    /// Waits until outcomes are recorded in time.
+    pub(super) async fn is_in_time(&self) {
+        loop {
+            let done = self.recording.done.notified();
+            if !self.recording.is_late() {
+                return;
+            }
+            done.await;
+        }
     }
 
     /// Ends to record, once nothing is left to be handed in.
@@ -84,10 +108,25 @@ impl Settler {
     }
 }
 
+impl Recording {
+    fn begin(&self) {
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn end(&self) {
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.done.notify_waiters();
+    }
+
+    fn is_late(&self) -> bool {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|begun| begun.elapsed() > LATE)
+    }
+}
+
 /// Records until it succeeds: what is recorded nowhere would be sent again.
-async fn record(owner: OwnerId, store: &Store, settlements: Arc<[Settlement]>) {
+async fn record(store: &Store, settlements: Arc<[Settlement]>) {
     loop {
-        match store.settle(owner, settlements.clone()).await {
+        match store.settle(settlements.clone()).await {
             Ok(0) => return,
             Ok(lost) => return warn!(lost, "deliveries were settled by another process"),
             Err(error) => error!(%error, deliveries = settlements.len(), "outcomes cannot be recorded yet"),

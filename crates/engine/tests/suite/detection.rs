@@ -14,6 +14,8 @@ pub(crate) fn data(receiver: &mut Receiver) -> Vec<Value> {
 }
 
 pub(crate) async fn take(rig: &Rig, visitor: u8, event: Value) {
+    // The clock may have been turned by more than a lease, while a process that lives gives signs of life.
+    rig.engine.dispatch_due().await.expect("a tick");
     rig.visit(visitor, event).await.expect("an event that is taken");
     rig.engine.drained().await;
 }

@@ -38,7 +38,7 @@ async fn what_happens_is_seen_at_once_and_survives_a_restart_in_good_order() {
     rig.visit(2, pageview()).await.expect("an event that is taken");
     assert_eq!(shown(&rig).await.0, [(4, 3)], "both parts of a minute count; who was there is forgotten");
 
-    rig.clock.advance(seconds(60));
+    rig.pass(seconds(60)).await;
     rig.visit(2, pageview()).await.expect("an event that is taken");
     rig.complete_in_turn(1).await;
     let both = (vec![(4, 3), (1, 2)], 2, vec![(1, 1)]);

@@ -7,9 +7,17 @@ CREATE TABLE sites (
     timezone      TEXT   NOT NULL,
     created_at_us BIGINT NOT NULL,
     updated_at_us BIGINT NOT NULL,
-    deleted_at_us BIGINT
+    deleted_at_us BIGINT,
+    revision      BIGINT NOT NULL DEFAULT 0 -- the number of the latest change of anything that is configured for it
 );
 CREATE UNIQUE INDEX sites_domain ON sites (domain) WHERE deleted_at_us IS NULL;
+CREATE INDEX sites_revision ON sites (revision);
+
+-- How many changes of sites there were: one row.
+CREATE TABLE revisions (
+    number BIGINT NOT NULL
+);
+INSERT INTO revisions VALUES (0);
 
 CREATE TABLE goals (
     id               UUID     NOT NULL PRIMARY KEY,
@@ -116,10 +124,11 @@ CREATE TABLE salts (
     key BYTEA  NOT NULL
 );
 
--- Processes that hold deliveries. A delivery whose owner is not alive belongs to nobody.
+-- Processes that hold deliveries. They raise a number to show that they live, and are marked when they are taken for dead.
 CREATE TABLE owners (
-    id             UUID   NOT NULL PRIMARY KEY,
-    alive_until_us BIGINT NOT NULL
+    id   UUID    NOT NULL PRIMARY KEY,
+    sign BIGINT  NOT NULL,
+    dead BOOLEAN NOT NULL DEFAULT FALSE
 );
 
 -- When triggers with a cooldown last fired, so that a restart does not forget it.

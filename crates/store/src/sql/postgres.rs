@@ -193,7 +193,7 @@ impl Session {
                 Ok("committed") => return Ok(()),
                 Ok("aborted") => return Err(StoreError::Undone),
                 // It is not known yet, or nobody can be asked.
-                Ok(_) | Err(_) => self.wait_for(tokio::time::sleep(DOUBT_INTERVAL)),
+                Ok(_) | Err(_) => self.wait_for(async { tokio::time::sleep(DOUBT_INTERVAL).await }),
             }
         }
         Err(StoreError::InDoubt)

@@ -35,7 +35,7 @@ async fn sites_come_back_as_they_were_kept_by_domain() {
         updated_at: rig.now(),
         ..second
     };
-    rig.store.update_site(changed.clone()).await.expect("a site");
+    rig.store.update_site(changed.clone(), second.updated_at).await.expect("a site");
     assert_eq!(rig.store.sites().await.expect("the sites"), [first, changed]);
     rig.store.check().await.expect("a database");
 }
@@ -45,7 +45,7 @@ async fn a_domain_is_there_once_until_its_site_is_deleted() {
     let rig = Rig::new().await;
     let (site, other) = (rig.site("example.com").await, rig.site("other.example").await);
     assert!(exists(rig.store.add_site(rig.unsaved_site("example.com")).await));
-    assert!(exists(rig.store.update_site(Site { domain: site.domain.clone(), ..other.clone() }).await));
+    assert!(exists(rig.store.update_site(Site { domain: site.domain.clone(), ..other.clone() }, other.updated_at).await));
     rig.store.delete_site(site.id, rig.now()).await.expect("a site");
     let again = rig.site("example.com").await;
     assert_eq!(rig.store.sites().await.expect("the sites"), [again.clone(), other]);
@@ -61,10 +61,10 @@ async fn what_is_gone_is_not_changed() {
     rig.store.delete_webhook(webhook.id, rig.now()).await.expect("a webhook");
     rig.store.delete_site(site.id, rig.now()).await.expect("a site");
     for site in [site, never] {
-        assert!(is_gone(rig.store.update_site(site.clone()).await));
+        assert!(is_gone(rig.store.update_site(site.clone(), site.updated_at).await));
         assert!(is_gone(rig.store.delete_site(site.id, rig.now()).await));
     }
-    assert!(is_gone(rig.update(webhook.clone()).await));
+    assert!(is_gone(rig.update(webhook.clone(), webhook.updated_at).await));
     for id in [webhook.id, WebhookId::new(&rig.ambient)] {
         assert!(is_gone(rig.store.delete_webhook(id, rig.now()).await));
     }
@@ -216,7 +216,7 @@ async fn a_changed_webhook_has_its_new_triggers_and_its_old_secret() {
         updated_at: rig.now(),
         ..webhook.clone()
     };
-    rig.update(changed.clone()).await.expect("a webhook");
+    rig.update(changed.clone(), webhook.updated_at).await.expect("a webhook");
     let mut expected = [changed, other];
     expected.sort_by_key(|webhook| webhook.id);
     let stored = rig.store.all_webhooks().await.expect("the webhooks");
@@ -233,7 +233,7 @@ async fn the_same_trigger_twice_changes_nothing() {
     assert!(rig.store.all_webhooks().await.expect("the webhooks").is_empty());
     let webhook = rig.webhook(site, vec![twice[0]]).await;
     let changed = Webhook { triggers: vec![twice[1], twice[0]], name: "Changed".to_owned(), ..webhook.clone() };
-    assert!(exists(rig.update(changed).await));
+    assert!(exists(rig.update(changed.clone(), changed.updated_at).await));
     assert_eq!(rig.store.all_webhooks().await.expect("the webhooks")[0].webhook, webhook);
 }
 

@@ -17,7 +17,7 @@ fn webhook(rig: &Rig) -> WebhookId {
 #[tokio::test]
 async fn what_is_claimed_is_what_was_kept() {
     let rig = Rig::new().await;
-    let (one, other, owner) = (webhook(&rig), webhook(&rig), rig.owner());
+    let (one, other, owner) = (webhook(&rig), webhook(&rig), rig.owner().await);
     let event = rig.event(&[one, other]);
     rig.store.add_events([event.clone()].into()).await.expect("an event that is kept");
     let due = rig.claim(owner, 10).await;
@@ -32,7 +32,7 @@ async fn what_is_claimed_is_what_was_kept() {
 #[tokio::test]
 async fn the_longest_due_are_claimed_first_up_to_the_limit_and_once() {
     let rig = Rig::new().await;
-    let (webhook, owner, other) = (webhook(&rig), rig.owner(), rig.owner());
+    let (webhook, owner, other) = (webhook(&rig), rig.owner().await, rig.owner().await);
     let ids = rig.deliveries(webhook, 5, None).await;
     assert_eq!(rig.claimed_ids(owner, 2).await, ids[..2]);
     assert_eq!(rig.claimed_ids(other, 2).await, ids[2..4]);
@@ -43,7 +43,7 @@ async fn the_longest_due_are_claimed_first_up_to_the_limit_and_once() {
 #[tokio::test]
 async fn what_is_not_due_yet_is_left_and_its_time_is_told() {
     let rig = Rig::new().await;
-    let (webhook, owner) = (webhook(&rig), rig.owner());
+    let (webhook, owner) = (webhook(&rig), rig.owner().await);
     let claim = async |now| rig.store.claim(owner, now, vec![(webhook, 10)]).await.expect("a claim");
     assert_eq!(claim(rig.now()).await, (vec![], vec![]));
     let id = rig.deliveries(webhook, 1, None).await[0];
@@ -61,7 +61,7 @@ async fn what_is_not_due_yet_is_left_and_its_time_is_told() {
 #[tokio::test]
 async fn each_webhook_has_a_limit_of_its_own() {
     let rig = Rig::new().await;
-    let (one, other, third, owner) = (webhook(&rig), webhook(&rig), webhook(&rig), rig.owner());
+    let (one, other, third, owner) = (webhook(&rig), webhook(&rig), webhook(&rig), rig.owner().await);
     let (ones, others) = (rig.deliveries(one, 5, None).await, rig.deliveries(other, 5, None).await);
     rig.deliveries(third, 1, None).await;
     let (due, left) = rig.store.claim(owner, rig.now(), vec![(one, 2), (other, 3)]).await.expect("a claim");
@@ -82,7 +82,7 @@ async fn backlogs_are_told_once_for_each_webhook_with_the_earliest_time() {
         expected.push(Backlog { webhook_id: webhook, due_at: rig.now() });
         rig.deliveries(webhook, waiting, None).await;
     }
-    rig.deliveries(webhook(&rig), 1, Some(rig.owner())).await;
+    rig.deliveries(webhook(&rig), 1, Some(rig.owner().await)).await;
     let mut backlogs = rig.store.backlogs().await.expect("the backlogs");
     for list in [&mut backlogs, &mut expected] {
         list.sort_by_key(|backlog| backlog.webhook_id);
@@ -93,7 +93,7 @@ async fn backlogs_are_told_once_for_each_webhook_with_the_earliest_time() {
 #[tokio::test]
 async fn what_its_owner_keeps_is_nobody_elses() {
     let rig = Rig::new().await;
-    let (webhook, owner, other) = (webhook(&rig), rig.owner(), rig.owner());
+    let (webhook, owner, other) = (webhook(&rig), rig.owner().await, rig.owner().await);
     let ids = rig.deliveries(webhook, 2, Some(owner)).await;
     assert!(rig.claim(other, 10).await.is_empty() && rig.claim(owner, 10).await.is_empty());
     rig.store.give_back(owner).await.expect("a return");
@@ -103,7 +103,7 @@ async fn what_its_owner_keeps_is_nobody_elses() {
 #[tokio::test]
 async fn an_attempt_and_where_its_delivery_stands_are_recorded_together() {
     let rig = Rig::new().await;
-    let (webhook, owner) = (webhook(&rig), rig.owner());
+    let (webhook, owner) = (webhook(&rig), rig.owner().await);
     let id = rig.deliveries(webhook, 1, None).await[0];
     for (status, attempts) in [(Status::Retrying, 1), (Status::Success, 2)] {
         let due = rig.claim(owner, 1).await;
@@ -130,7 +130,7 @@ async fn an_attempt_and_where_its_delivery_stands_are_recorded_together() {
 #[tokio::test]
 async fn a_delivery_that_is_cancelled_before_it_is_sent_keeps_what_is_known() {
     let rig = Rig::new().await;
-    let (webhook, owner) = (webhook(&rig), rig.owner());
+    let (webhook, owner) = (webhook(&rig), rig.owner().await);
     let id = rig.deliveries(webhook, 1, None).await[0];
     let due = rig.claim(owner, 1).await;
     rig.settle(owner, vec![rig.attempt(&due[0], Status::Retrying)]).await;
@@ -149,7 +149,7 @@ async fn a_delivery_that_is_cancelled_before_it_is_sent_keeps_what_is_known() {
 #[tokio::test]
 async fn only_the_owner_settles_and_others_are_told() {
     let rig = Rig::new().await;
-    let (webhook, owner, other) = (webhook(&rig), rig.owner(), rig.owner());
+    let (webhook, owner, other) = (webhook(&rig), rig.owner().await, rig.owner().await);
     let (mine, theirs) = (rig.deliveries(webhook, 1, None).await[0], rig.deliveries(webhook, 1, Some(other)).await[0]);
     let due = rig.claim(owner, 10).await;
     let foreign = Settlement { delivery_id: theirs, ..rig.attempt(&due[0], Status::Success) };
@@ -164,74 +164,67 @@ async fn only_the_owner_settles_and_others_are_told() {
 }
 
 #[tokio::test]
-async fn whoever_lives_frees_what_belongs_to_the_dead_up_to_the_limit() {
+async fn whoever_gives_no_sign_of_life_is_buried_and_others_free_what_it_had_up_to_the_limit() {
     let rig = Rig::new().await;
-    let (webhook, dead, living, me) = (webhook(&rig), rig.owner(), rig.owner(), rig.owner());
-    let keep_alive = async |owner, seconds, limit| {
-        rig.store.keep_alive(owner, rig.now(), rig.later(seconds), limit).await.expect("a sign of life")
-    };
-    for (owner, seconds) in [(dead, 30), (living, 90), (me, 90)] {
-        assert_eq!(keep_alive(owner, seconds, 100).await, 0);
+    let (webhook, dead, living, me) = (webhook(&rig), rig.owner().await, rig.owner().await, rig.owner().await);
+    for owner in [dead, living, me] {
         rig.deliveries(webhook, 3, Some(owner)).await;
     }
-    rig.clock.advance(Duration::from_secs(20));
-    assert_eq!(keep_alive(me, 90, 100).await, 0, "nobody is dead yet");
-    rig.clock.advance(Duration::from_secs(20));
-    assert_eq!(keep_alive(me, 90, 2).await, 2);
-    assert_eq!(rig.claim(me, 100).await.len(), 2);
-    assert_eq!(keep_alive(me, 90, 2).await, 1);
-    assert_eq!(rig.claim(me, 100).await.len(), 1);
-    assert_eq!(keep_alive(me, 90, 2).await, 0);
-    assert_eq!(keep_alive(living, 90, 100).await, 0, "who says so in time lives on");
+    let signs = async |owner| rig.store.give_sign_of_life(owner).await;
+    let seen = signs(me).await.expect("signs of life");
+    assert_eq!(seen, [(dead, 0), (living, 0)]);
+    signs(living).await.expect("signs of life");
+    rig.store.bury(seen).await.expect("a funeral");
+    assert_eq!(signs(me).await.expect("signs of life"), [(living, 1)], "who gave a sign of life meanwhile lives on");
+    assert!(matches!(signs(dead).await, Err(StoreError::TakenForDead)));
+    for (freed, claimed) in [(2, 2), (1, 1), (0, 0)] {
+        assert_eq!(rig.store.free_from_the_dead(2).await.expect("freed"), freed);
+        assert_eq!(rig.claim(me, 100).await.len(), claimed);
+    }
+    assert!(matches!(signs(dead).await, Err(StoreError::TakenForDead)), "it is forgotten");
+    assert_eq!(signs(me).await.expect("signs of life").len(), 1);
 }
 
 #[tokio::test]
 async fn what_is_completed_stays_with_the_dead() {
     let rig = Rig::new().await;
-    let (webhook, dead, me) = (webhook(&rig), rig.owner(), rig.owner());
-    rig.store.keep_alive(dead, rig.now(), rig.later(30), 100).await.expect("a sign of life");
+    let (webhook, dead, me) = (webhook(&rig), rig.owner().await, rig.owner().await);
     let ids = rig.deliveries(webhook, 2, None).await;
     let due = rig.claim(dead, 2).await;
     rig.settle(dead, vec![rig.attempt(&due[0], Status::Success)]).await;
-    rig.clock.advance(Duration::from_secs(31));
-    assert_eq!(rig.store.keep_alive(me, rig.now(), rig.later(30), 100).await.expect("a sign of life"), 1);
+    rig.store.bury(vec![(dead, 0)]).await.expect("a funeral");
+    assert_eq!(rig.store.free_from_the_dead(100).await.expect("freed"), 1);
     assert_eq!(rig.claimed_ids(me, 100).await, ids[1..]);
 }
 
 #[tokio::test]
-async fn whoever_has_the_database_alone_declares_the_others_dead() {
+async fn whoever_has_the_database_alone_buries_the_others() {
     let rig = Rig::new().await;
-    let (webhook, me) = (webhook(&rig), rig.owner());
-    for owner in [rig.owner(), rig.owner(), me] {
-        rig.store.keep_alive(owner, rig.now(), rig.later(100), 100).await.expect("a sign of life");
+    let (webhook, me) = (webhook(&rig), rig.owner().await);
+    for owner in [rig.owner().await, rig.owner().await, me] {
         rig.deliveries(webhook, 2, Some(owner)).await;
     }
-    rig.store.bury_other_owners(me).await.expect("a funeral");
-    assert_eq!(rig.store.keep_alive(me, rig.now(), rig.later(100), 100).await.expect("a sign of life"), 4);
+    rig.store.bury_others(me).await.expect("a funeral");
+    assert_eq!(rig.store.free_from_the_dead(100).await.expect("freed"), 4);
     assert_eq!(rig.claim(me, 100).await.len(), 4);
-    assert_eq!(rig.store.keep_alive(me, rig.now(), rig.later(100), 100).await.expect("a sign of life"), 0);
+    assert_eq!(rig.store.free_from_the_dead(100).await.expect("freed"), 0);
 }
 
 #[tokio::test]
 async fn whoever_gives_back_everything_is_forgotten() {
     let rig = Rig::new().await;
-    let (webhook, gone, other) = (webhook(&rig), rig.owner(), rig.owner());
-    for owner in [gone, other] {
-        rig.store.keep_alive(owner, rig.now(), rig.later(30), 100).await.expect("a sign of life");
-    }
+    let (webhook, gone, other) = (webhook(&rig), rig.owner().await, rig.owner().await);
     let ids = rig.deliveries(webhook, 2, Some(gone)).await;
     rig.deliveries(webhook, 1, Some(other)).await;
     rig.store.give_back(gone).await.expect("a return");
     assert_eq!(rig.claimed_ids(other, 100).await, ids);
-    rig.clock.advance(Duration::from_secs(1_000));
-    let freed = rig.store.keep_alive(other, rig.now(), rig.later(30), 100).await;
-    assert_eq!(freed.expect("a sign of life"), 0);
+    assert_eq!(rig.store.give_sign_of_life(other).await.expect("signs of life"), []);
 }
 
 #[tokio::test]
 async fn open_deliveries_of_nobody_are_cancelled_up_to_the_limit() {
     let rig = Rig::new().await;
-    let (webhook, other, owner) = (webhook(&rig), webhook(&rig), rig.owner());
+    let (webhook, other, owner) = (webhook(&rig), webhook(&rig), rig.owner().await);
     let done = rig.ended(webhook, Status::Success).await;
     let retrying = rig.ended(webhook, Status::Retrying).await;
     let pending = rig.deliveries(webhook, 2, None).await;
@@ -260,7 +253,7 @@ async fn events_are_kept_all_or_none() {
     twice.deliveries.push(NewDelivery { id, webhook_id: webhook, trigger_id: None, url: "".into(), owner: None, test: false });
     let added = rig.store.add_events([good, twice].into()).await;
     assert!(matches!(added, Err(StoreError::Exists)), "{added:?}");
-    assert!(rig.claim(rig.owner(), 100).await.is_empty());
+    assert!(rig.claim(rig.owner().await, 100).await.is_empty());
     assert!(rig.store.crossings().await.expect("the crossings").is_empty());
 }
 
@@ -268,7 +261,7 @@ async fn events_are_kept_all_or_none() {
 async fn an_event_without_deliveries_is_kept() {
     let rig = Rig::new().await;
     rig.store.add_events([rig.event(&[])].into()).await.expect("an event that is kept");
-    assert!(rig.claim(rig.owner(), 100).await.is_empty());
+    assert!(rig.claim(rig.owner().await, 100).await.is_empty());
 }
 
 #[tokio::test]
@@ -294,7 +287,7 @@ async fn of_many_who_claim_at_once_each_gets_others() {
     rig.store.add_events(events).await.expect("events that are kept");
     let mut claims = tokio::task::JoinSet::new();
     for _ in 0..20 {
-        let (rig, owner) = (rig.clone(), rig.owner());
+        let (rig, owner) = (rig.clone(), rig.owner().await);
         claims.spawn(async move { rig.claimed_ids(owner, 30).await });
     }
     let mut claimed: Vec<DeliveryId> = claims.join_all().await.concat();

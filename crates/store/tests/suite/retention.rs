@@ -36,7 +36,7 @@ async fn a_replay_is_kept_goes_on_where_it_was_and_leaves_alone_what_stands_othe
     assert_eq!(rig.store.replays_of(webhook).await.expect("replays"), [gone_on]);
     assert!(rig.store.replays_of(WebhookId::new(&rig.ambient)).await.expect("replays").is_empty());
     assert_eq!(rig.store.lost(gone_on, 2).await.expect("some"), failed[2..]);
-    let owner = rig.owner();
+    let owner = rig.owner().await;
     let due = rig.claim(owner, 10).await;
     assert_eq!(
         due.iter().map(|due| (due.id, due.attempt_count, due.counted_attempts)).collect::<Vec<_>>(),
@@ -56,7 +56,7 @@ async fn old_deliveries_go_in_turn_and_an_event_with_the_last_of_its_own() {
     let site = rig.site("example.com").await.id;
     let (first, second) = (rig.webhook(site, vec![]).await.id, rig.webhook(site, vec![]).await.id);
     rig.store.add_events([rig.event(&[first, second])].into()).await.expect("an event");
-    let owner = rig.owner();
+    let owner = rig.owner().await;
     for due in rig.claim(owner, 1).await {
         rig.settle(owner, vec![rig.attempt(&due, Status::Success)]).await;
     }
@@ -86,7 +86,7 @@ async fn what_waits_is_brought_forward_but_not_before_now() {
     let site = rig.site("example.com").await.id;
     let webhook = rig.webhook(site, vec![]).await.id;
     let ids = rig.deliveries(webhook, 2, None).await;
-    let owner = rig.owner();
+    let owner = rig.owner().await;
     let due = rig.claim(owner, 1).await;
     assert_eq!(due[0].id, ids[0]);
     rig.settle(owner, vec![rig.attempt(&due[0], Status::Retrying)]).await;

@@ -45,8 +45,11 @@ impl Rig {
         self.now() + Duration::from_secs(seconds)
     }
 
-    pub(crate) fn owner(&self) -> OwnerId {
-        OwnerId::new(&self.ambient)
+    /// A process that lives.
+    pub(crate) async fn owner(&self) -> OwnerId {
+        let owner = OwnerId::new(&self.ambient);
+        self.store.add_owner(owner).await.expect("an owner");
+        owner
     }
 
     pub(crate) async fn site(&self, domain: &str) -> Site {
@@ -101,9 +104,11 @@ impl Rig {
     }
 
     /// Changes a webhook, whose sealed parts stay as they were made.
-    pub(crate) async fn update(&self, webhook: Webhook) -> Result<(), StoreError> {
+    pub(crate) async fn update(&self, webhook: Webhook, before: Timestamp) -> Result<(), StoreError> {
         let sealed = Sealed { secret: b"sealed".to_vec(), ..Sealed::default() };
-        self.store.update_webhook(SealedWebhook { webhook, sealed, failing_since: None, deleted_at: None }, Vec::new()).await
+        self.store
+            .update_webhook(SealedWebhook { webhook, sealed, failing_since: None, deleted_at: None }, before, Vec::new())
+            .await
     }
 
     /// Something that fires for these webhooks now.
@@ -166,6 +171,7 @@ impl Rig {
             error: (status != Status::Success).then(|| "the endpoint answered 503".to_owned()),
         };
         Settlement {
+            owner: OwnerId::from_bytes([0; 16]),
             delivery_id: due.id,
             webhook_id: due.webhook_id,
             url: Some("https://example.com/another".into()),
@@ -177,12 +183,13 @@ impl Rig {
     }
 
     pub(crate) async fn settle(&self, owner: OwnerId, settlements: Vec<Settlement>) -> usize {
-        self.store.settle(owner, settlements.into()).await.expect("a settlement")
+        let settlements: Vec<_> = settlements.into_iter().map(|one| Settlement { owner, ..one }).collect();
+        self.store.settle(settlements.into()).await.expect("a settlement")
     }
 
     /// Makes a delivery that ended so.
     pub(crate) async fn ended(&self, webhook_id: WebhookId, status: Status) -> DeliveryId {
-        let owner = self.owner();
+        let owner = self.owner().await;
         let id = self.deliveries(webhook_id, 1, None).await[0];
         let due = self.claim(owner, 100).await.into_iter().find(|due| due.id == id).expect("the delivery");
         self.settle(owner, vec![self.attempt(&due, status)]).await;

@@ -75,6 +75,7 @@ impl Server {
 /// What happened to a delivery, in turn. Each attempt but the last leads to another one second later.
 fn settlements(past: &Past<'_>, delivery_id: DeliveryId, webhook_id: WebhookId, now: Timestamp) -> Vec<Settlement> {
     let settlement = |attempt: Option<AttemptRecord>, status, settled_at, wait: Option<Duration>| Settlement {
+        owner: OwnerId::from_bytes(OWNER),
         delivery_id,
         webhook_id,
         url: Some(Arc::from(NOWHERE)),
@@ -116,8 +117,8 @@ fn attempt((code, body): (u16, &str), number: u32, started_at: Timestamp) -> Att
 
 /// Settles, and takes back what is to be tried again, at its own time, which the engine's clock has not reached.
 async fn settle(store: &Store, settlement: Settlement) {
-    let (owner, next) = (OwnerId::from_bytes(OWNER), settlement.next_attempt_at);
-    let lost = store.settle(owner, [settlement.clone()].into()).await.expect("a settlement");
+    let (owner, next) = (settlement.owner, settlement.next_attempt_at);
+    let lost = store.settle([settlement.clone()].into()).await.expect("a settlement");
     assert_eq!(lost, 0, "the delivery belongs to another process");
     if next == Some(settlement.settled_at + BETWEEN_ATTEMPTS) {
         let (claimed, _) = store

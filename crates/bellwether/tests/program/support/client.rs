@@ -74,6 +74,15 @@ impl Client {
         self.ask(Method::GET, path, None, StatusCode::OK).await
     }
 
+    /// Whether there is something at a path.
+    pub(crate) async fn finds(&self, path: &str) -> bool {
+        let request = Request::get(format!("http://{}/api{path}", self.address))
+            .header("authorization", format!("Bearer {}", self.key))
+            .body(Full::default());
+        let answer = within(path, self.http.request(request.expect("a request"))).await.expect("an answer");
+        answer.status() == StatusCode::OK
+    }
+
     pub(crate) async fn create(&self, path: &str, body: Value) -> Value {
         self.ask(Method::POST, path, Some(body), StatusCode::CREATED).await
     }

@@ -13,9 +13,15 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use super::{Client, within};
 
+/// Is in lines of the log that say that all is well.
+const ROUTINE: &str = r#""level":"INFO""#;
+const SHARED_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+
 /// A place for one server: its data and its log. Everything in it is gone when it is dropped; a failed test shows the log before.
 pub(crate) struct Home {
     folder: TempDir,
+    /// The database, if it is not the file.
+    database_url: Option<String>,
 }
 
 /// A command that has ended.
@@ -41,7 +47,14 @@ pub(crate) struct Process {
 impl Home {
     /// On disk, like the data of a real server; `/tmp` may be memory.
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder") }
+        Self { folder: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder"), database_url: None }
+    }
+
+    /// One for a server on a database that may be that of others too, whose key is the same for all.
+    pub(crate) fn on(database_url: &str) -> Self {
+        let mut home = Self::new();
+        home.database_url = Some(database_url.to_owned());
+        home
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -106,6 +119,9 @@ impl Home {
             .env("BELLWETHER_ALLOW_NETWORKS", "127.0.0.0/8")
             .stdin(Stdio::null())
             .kill_on_drop(true);
+        if let Some(url) = &self.database_url {
+            command.env("BELLWETHER_DATABASE_URL", url).env("BELLWETHER_SECRET_KEY", SHARED_KEY);
+        }
         command
     }
 
@@ -161,7 +177,7 @@ impl Home {
 impl Drop for Home {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = self.log();
+            let log: String = self.log().lines().filter(|line| !line.contains(ROUTINE)).map(|line| format!("{line}\n")).collect();
             let start = log.len().saturating_sub(20_000);
             let _ = writeln!(io::stdout(), "The servers' log ends:\n{}", log.get(start..).unwrap_or(&log));
         }

@@ -1,6 +1,7 @@
 //! Where a PostgreSQL server is, and how it is connected to.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -8,8 +9,9 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::sync::Notify;
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{Client, Config};
+use tokio_postgres::{AsyncMessage, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::StoreError;
@@ -76,6 +78,29 @@ impl Server {
         #[expect(clippy::disallowed_methods, reason = "it ends with the client")]
         tokio::spawn(connection);
         Ok(client)
+    }
+
+    /// Listens to a channel, and wakes `hint` at the beginning and with each word, until the connection breaks.
+    pub(crate) async fn listen(&self, channel: &str, hint: &Notify) -> Result<(), StoreError> {
+        let connecting = self.config.connect(self.tls()?);
+        let (client, mut connection) = connecting.await.map_err(|error| StoreError::not_connected(&error))?;
+        let listening = async {
+            client.batch_execute(&format!("LISTEN {channel}")).await?;
+            hint.notify_one();
+            std::future::pending::<Result<(), tokio_postgres::Error>>().await
+        };
+        let hearing = async {
+            while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+                if let AsyncMessage::Notification(_) = message? {
+                    hint.notify_one();
+                }
+            }
+            Ok::<_, tokio_postgres::Error>(())
+        };
+        tokio::select! {
+            ended = listening => Ok(ended?),
+            ended = hearing => Ok(ended?),
+        }
     }
 
     fn tls(&self) -> Result<MakeRustlsConnect, StoreError> {

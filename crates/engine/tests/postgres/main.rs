@@ -2,6 +2,8 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed, in a helper too")]
 
+mod many;
+#[path = "../suite/mod.rs"]
 mod suite;
 
 use bellwether_testkit::database::Engine;

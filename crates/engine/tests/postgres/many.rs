@@ -1,0 +1,228 @@
+//! Several processes on one database, each with a clock of its own.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bellwether_domain::ambient::Clock as _;
+use bellwether_domain::delivery::Status;
+use bellwether_domain::time::Timestamp;
+use bellwether_engine::{Progress, StartError};
+use bellwether_store::ReplayFilter;
+use bellwether_testkit::ambient::manual_of;
+use bellwether_testkit::receiver::{Received, Receiver};
+use serde_json::json;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::suite::rig::{Rig, new_webhook, seconds, signup, site_change, start, webhook_change};
+
+/// Another process on the same database.
+async fn beside(rig: &Rig, process: u64) -> Rig {
+    let ((ambient, clock), names, settings) = (manual_of(process), rig.names.clone(), rig.settings.clone());
+    let (engine, workers) = start(&rig.database, &ambient, &settings, &names).await.expect("an engine");
+    let (site_id, goal_id, database) = (rig.site_id, rig.goal_id, rig.database.clone());
+    Rig { clock, ambient, names, settings, database, engine, workers, site_id, goal_id }
+}
+
+/// Waits until a process has heard by itself of what others have changed.
+async fn heard(rig: &Rig, is_so: impl Fn(&Rig) -> bool) {
+    let hearing = async {
+        let mut looks = tokio::time::interval(Duration::from_millis(5));
+        while !is_so(rig) {
+            looks.tick().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(1), hearing).await.expect("word of the change within a second");
+}
+
+/// How often each event came.
+fn counts(requests: &[Received]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for request in requests {
+        *counts.entry(request.header("webhook-id").to_owned()).or_default() += 1;
+    }
+    counts
+}
+
+#[tokio::test]
+async fn what_one_process_changes_is_in_force_in_the_others() {
+    let (mut receiver, one) = (Receiver::start().await, Rig::start().await);
+    let other = beside(&one, 1).await;
+    let webhook = one.hook(&receiver).await;
+    heard(&other, |other| other.site().webhook(webhook).is_some()).await;
+    other.complete().await;
+    receiver.next().await;
+
+    let change = webhook_change(&json!({"enabled": false}));
+    other.engine.update_webhook(other.site_id, webhook, change).await.expect("a webhook");
+    heard(&one, |one| one.site().webhook(webhook).is_some_and(|webhook| !webhook.is_on())).await;
+    one.complete().await;
+    one.engine.drained().await;
+    assert!(receiver.so_far().is_empty(), "it is off");
+
+    other.engine.update_site(other.site_id, site_change(&json!({"domain": "renamed.example"}))).await.expect("a site");
+    heard(&one, |one| one.engine.find_site("renamed.example").is_some()).await;
+    assert!(one.engine.find_site("example.com").is_none());
+    other.engine.delete_site(other.site_id).await.expect("a site");
+    heard(&one, |one| one.engine.find_site("renamed.example").is_none()).await;
+}
+
+#[tokio::test]
+async fn changes_of_several_processes_at_a_time_are_all_kept() {
+    let one = Rig::start().await;
+    let other = beside(&one, 1).await;
+    let webhook = one.webhook(json!({"url": "https://example.com/hook"})).await.webhook.id;
+    let set = async |rig: &Rig, field: &str, value: serde_json::Value| {
+        rig.engine.update_webhook(rig.site_id, webhook, webhook_change(&json!({field: value}))).await.expect("a webhook")
+    };
+    set(&other, "name", json!("Another")).await;
+    set(&one, "rate_limit_per_second", json!(9)).await;
+    let last = set(&other, "retry_schedule", json!([7])).await;
+    assert_eq!((last.name.as_str(), last.rate_limit_per_second), ("Another", Some(9)));
+    assert_eq!(last.schedule().delays_seconds(), [7]);
+}
+
+/// A process that does something only while it [runs](Paused::run).
+struct Paused(Runtime);
+
+impl Paused {
+    fn new() -> Self {
+        Self(Builder::new_current_thread().enable_all().build().expect("a runtime"))
+    }
+
+    fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        self.0.block_on(work)
+    }
+}
+
+/// Twenty deliveries in the memory of a process, eight of them under way.
+async fn busy(receiver: &mut Receiver) -> (Rig, Vec<Received>) {
+    let rig = Rig::start().await;
+    rig.hook(receiver).await;
+    receiver.hold();
+    for _ in 0..20 {
+        rig.complete().await;
+    }
+    (rig, receiver.received(8).await)
+}
+
+#[test]
+fn what_a_killed_process_had_is_sent_by_another_once_its_lease_is_over() {
+    let (receiving, killed, living) = (Runtime::new().expect("a runtime"), Paused::new(), Paused::new());
+    let mut receiver = receiving.block_on(Receiver::start());
+    let (one, mut requests) = killed.run(busy(&mut receiver));
+    killed.0.shutdown_background();
+    receiver.release();
+    living.run(async {
+        let other = beside(&one, 1).await;
+        other.pass(seconds(29)).await;
+        assert_eq!(receiver.so_far().len(), 0, "nobody is taken for dead too early");
+        other.pass(seconds(11)).await;
+        assert_eq!(other.count(Status::Success).await, 20);
+    });
+    requests.extend(receiver.so_far());
+    let counts = counts(&requests);
+    assert_eq!((counts.len(), requests.len()), (20, 28), "what was under way goes out again, and nothing is lost");
+}
+
+#[test]
+fn a_process_that_was_paused_sends_nothing_that_others_have_taken_over() {
+    let (receiving, paused, living) = (Runtime::new().expect("a runtime"), Paused::new(), Paused::new());
+    let mut receiver = receiving.block_on(Receiver::start());
+    let (one, mut requests) = paused.run(busy(&mut receiver));
+    receiver.release();
+    living.run(async {
+        let other = beside(&one, 1).await;
+        other.pass(seconds(31)).await;
+        assert_eq!(other.count(Status::Success).await, 20);
+    });
+    // It wakes up, and time has passed for it, too.
+    one.clock.advance(seconds(60));
+    paused.run(async {
+        one.pass(seconds(0)).await;
+        requests.extend(receiver.so_far());
+        let counts = counts(&requests);
+        let twice = counts.values().filter(|count| **count > 1).count();
+        assert_eq!((counts.len(), twice), (20, 8), "only what was under way goes out twice");
+        assert_eq!(one.count(Status::Success).await, 20);
+
+        // It goes on under another name.
+        one.visit(1, signup()).await.expect("an event that is taken");
+        receiver.next().await;
+        one.engine.drained().await;
+        assert_eq!(one.count(Status::Success).await, 21);
+    });
+}
+
+#[tokio::test]
+async fn while_a_process_cannot_tell_whether_it_lives_it_keeps_what_comes_and_sends_nothing() {
+    let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
+    rig.hook(&receiver).await;
+    rig.clock.advance(seconds(25));
+    rig.complete().await;
+    rig.engine.drained().await;
+    assert_eq!((receiver.so_far().len(), rig.count(Status::Pending).await), (0, 1));
+    rig.pass(seconds(0)).await;
+    assert_eq!(receiver.received(1).await.len(), 1);
+}
+
+#[test]
+fn one_of_several_processes_replays_and_prunes_and_another_does_when_it_is_dead() {
+    let (receiving, killed, living) = (Runtime::new().expect("a runtime"), Paused::new(), Paused::new());
+    let mut receiver = receiving.block_on(Receiver::start());
+    receiver.behave_next([400, 400]);
+    let one = killed.run(async {
+        let one = Rig::start().await;
+        one.hook(&receiver).await;
+        one.complete_in_turn(2).await;
+        receiver.received(2).await;
+        one
+    });
+    let other = living.run(async {
+        let other = beside(&one, 1).await;
+        other.clock.advance(seconds(1));
+        let replay = ReplayFilter {
+            webhook_id: other.site().webhooks[0].webhook.id,
+            status: Status::Failed,
+            since: Timestamp::EPOCH,
+            until: other.clock.now(),
+        };
+        assert_eq!(other.engine.replay(other.site_id, replay).await.expect("a replay"), 2);
+        assert_eq!(other.engine.go_on_with_replays().await.expect("nothing to do"), Progress::default());
+        other
+    });
+    killed.0.shutdown_background();
+    living.run(async {
+        other.pass(seconds(29)).await;
+        other.pass(seconds(11)).await;
+        other.pass(seconds(11)).await;
+        other.engine.go_on_with_replays().await.expect("the replay");
+        other.pass(seconds(0)).await;
+        assert_eq!((receiver.received(2).await.len(), other.count(Status::Success).await), (2, 2));
+    });
+}
+
+#[tokio::test]
+async fn what_counts_events_is_for_one_process_alone() {
+    let one = Rig::start().await;
+    let spike = json!({"url": "https://example.com/hook", "triggers": ["visitor_spike"]});
+    let counting = one.webhook(spike.clone()).await.webhook.id;
+    let ((ambient, _), names) = (manual_of(1), one.names.clone());
+    let living = async {
+        let mut beats = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            beats.tick().await;
+            one.pass(seconds(5)).await;
+        }
+    };
+    let refused = tokio::select! {
+        started = start(&one.database, &ambient, &one.settings, &names) => started.err(),
+        () = living => None,
+    };
+    assert!(matches!(refused, Some(StartError::Spread)), "{refused:?}");
+
+    one.engine.delete_webhook(one.site_id, counting).await.expect("a webhook");
+    let other = beside(&one, 2).await;
+    let refused = other.engine.create_webhook(other.site_id, new_webhook(&spike)).await.expect_err("a mistake").to_string();
+    assert!(refused.contains("several serve here"), "{refused}");
+    other.webhook(json!({"url": "https://example.com/hook", "triggers": ["goal_completion"]})).await;
+}

@@ -1,0 +1,87 @@
+//! Changes of sites that other processes have to hear of.
+//!
+//! Each change of what is configured for a site gives it the next number, in the change's own transaction and one after the other:
+//! whoever has seen a number has seen all before. On SQLite there are no other processes, and so no numbers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellwether_domain::goal::Goal;
+use bellwether_domain::id::SiteId;
+use bellwether_domain::site::Site;
+use tokio::sync::Notify;
+
+use crate::database::Database;
+use crate::goals::select_goals;
+use crate::sites::select_site;
+use crate::sql::{Connection, Dialect, values};
+use crate::webhooks::select_webhooks;
+use crate::{SealedWebhook, Store, StoreError};
+
+/// What servers call the word that something changed.
+const CHANNEL: &str = "bellwether_sites";
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// A site with everything that is configured for it.
+#[derive(Clone, Debug)]
+pub struct WholeSite {
+    /// The site.
+    pub site: Site,
+    /// Its goals, in the order they were made.
+    pub goals: Vec<Goal>,
+    /// Its webhooks, in the order they were made, those that were deleted and have a history among them.
+    pub webhooks: Vec<SealedWebhook>,
+}
+
+impl Store {
+    /// The number of the latest change; one statement. Only where the database is shared.
+    pub async fn revision(&self) -> Result<u64, StoreError> {
+        self.read(|connection| connection.query_one("SELECT number FROM revisions", &[], |row| row.get(0))).await
+    }
+
+    /// The sites whose latest change has a number after `revision`, with it, the earliest first, up to `limit`; one statement. Only
+    /// where the database is shared.
+    pub async fn sites_changed_after(&self, revision: u64, limit: usize) -> Result<Vec<(SiteId, u64)>, StoreError> {
+        let some = move |connection: &Connection| {
+            let sql = "SELECT id, revision FROM sites WHERE revision > $1 ORDER BY revision LIMIT $2";
+            connection.query(sql, &values![revision, limit], |row| Ok((row.get(0)?, row.get(1)?)))
+        };
+        self.read_apart(some).await
+    }
+
+    /// A site with everything that is configured for it, unless it is deleted; one transaction.
+    pub async fn whole_site(&self, id: SiteId) -> Result<Option<WholeSite>, StoreError> {
+        let whole = move |connection: &Connection| {
+            let Some(site) = select_site(connection, id)? else {
+                return Ok(None);
+            };
+            Ok(Some(WholeSite { site, goals: select_goals(connection, id)?, webhooks: select_webhooks(connection, id)? }))
+        };
+        self.read_apart(whole).await
+    }
+
+    /// Wakes `hint` whenever a site was changed, as far as word of it comes through, and whenever some may have been missed. It ends
+    /// only by being dropped.
+    pub async fn listen(&self, hint: Arc<Notify>) {
+        let Database::Server(server) = self.database() else {
+            return std::future::pending().await;
+        };
+        loop {
+            // Whatever ends it, it begins anew: nothing rests on it.
+            let _ = server.listen(CHANNEL, &hint).await;
+            hint.notify_one();
+            tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+        }
+    }
+}
+
+/// Gives a site's change its number, and spreads the word of it.
+pub(crate) fn note_change(connection: &Connection, site_id: SiteId) -> Result<(), StoreError> {
+    if connection.dialect() == Dialect::Sqlite {
+        return Ok(());
+    }
+    let number =
+        connection.query_one("UPDATE revisions SET number = number + 1 RETURNING number", &[], |row| row.get::<u64>(0))?;
+    connection.execute("UPDATE sites SET revision = $1 WHERE id = $2", &values![number, site_id])?;
+    connection.run_all(&format!("NOTIFY {CHANNEL}"))
+}

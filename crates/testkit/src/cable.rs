@@ -1,0 +1,98 @@
+//! A connection that can be cut: what is sent through it goes nowhere then, and nobody is told.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+/// Leads from a free port of 127.0.0.1 to somewhere else, until it is dropped.
+#[derive(Debug)]
+pub struct Cable {
+    address: SocketAddr,
+    is_whole: watch::Sender<bool>,
+    severed: watch::Sender<u64>,
+    _end: DropGuard,
+}
+
+impl Cable {
+    /// One that leads to `destination`.
+    #[expect(clippy::expect_used, reason = "a test without a port cannot go on")]
+    pub async fn lay(destination: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let address = listener.local_addr().expect("its number");
+        let (is_whole, severed, end) = (watch::Sender::new(true), watch::Sender::new(0), CancellationToken::new());
+        let watched = Watched { is_whole: is_whole.subscribe(), severed: severed.subscribe() };
+        TaskTracker::new().spawn(accept(listener, destination, watched, end.clone()));
+        Self { address, is_whole, severed, _end: end.drop_guard() }
+    }
+
+    /// Where it begins.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From now on nothing comes through, and nothing that was sent is lost: it waits.
+    pub fn cut(&self) {
+        self.is_whole.send_replace(false);
+    }
+
+    /// Ends every connection there is; others can be made.
+    pub fn sever(&self) {
+        self.severed.send_modify(|times| *times += 1);
+    }
+
+    /// What waited comes through.
+    pub fn mend(&self) {
+        self.is_whole.send_replace(true);
+    }
+}
+
+/// What a connection goes by.
+#[derive(Clone)]
+struct Watched {
+    is_whole: watch::Receiver<bool>,
+    severed: watch::Receiver<u64>,
+}
+
+async fn accept(listener: TcpListener, destination: SocketAddr, watched: Watched, end: CancellationToken) {
+    let tasks = TaskTracker::new();
+    while let Some(Ok((stream, _))) = end.run_until_cancelled(listener.accept()).await {
+        let Watched { is_whole, mut severed } = watched.clone();
+        severed.mark_unchanged();
+        let leading = lead(stream, destination, is_whole);
+        // A connection that breaks is what the test wants to see.
+        let until_severed = async move {
+            tokio::select! {
+                led = leading => drop(led),
+                _ = severed.changed() => {}
+            }
+        };
+        tasks.spawn(end.clone().run_until_cancelled_owned(until_severed));
+    }
+}
+
+async fn lead(near: TcpStream, destination: SocketAddr, mut is_whole: watch::Receiver<bool>) -> io::Result<()> {
+    let _ = is_whole.wait_for(|is_whole| *is_whole).await;
+    let far = TcpStream::connect(destination).await?;
+    near.set_nodelay(true)?;
+    far.set_nodelay(true)?;
+    let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+    tokio::try_join!(pass(near_in, far_out, is_whole.clone()), pass(far_in, near_out, is_whole)).map(|_| ())
+}
+
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut is_whole: watch::Receiver<bool>) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1_024];
+    loop {
+        let count = from.read(&mut buffer).await?;
+        let _ = is_whole.wait_for(|is_whole| *is_whole).await;
+        if count == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&buffer[..count]).await?;
+    }
+}
