@@ -23,7 +23,7 @@ pub fn check_password(password: &str, email: &str) -> Result<(), String> {
     if strength.score() < zxcvbn::Score::Three {
         let advice = strength.feedback().and_then(|feedback| feedback.warning());
         let advice = advice.map_or_else(|| "choose a longer or less usual one".to_owned(), |advice| advice.to_string());
-        return Err(format!("is easy to guess: {advice}"));
+        return Err(format!("is easy to guess: {}", advice.trim_end_matches('.')));
     }
     Ok(())
 }

@@ -101,7 +101,9 @@ impl Store {
     pub async fn revive(&self, replay: Replay, ids: Vec<DeliveryId>, now: Timestamp) -> Result<(), StoreError> {
         let revive = move |connection: &Connection| {
             let revived = make_due(connection, (replay.filter.webhook_id, replay.filter.status), &ids, now)?;
-            let sql = "UPDATE replays SET after_id = $1, done = done + $2 WHERE id = $3";
+            // What is given up while it goes on is sent again as well.
+            let sql = "UPDATE replays SET after_id = $1, done = done + $2,
+                           total = CASE WHEN done + $2 > total THEN done + $2 ELSE total END WHERE id = $3";
             let last = ids.last().unwrap_or(&replay.after);
             connection.execute(sql, &values![*last, revived, replay.id])?;
             Ok(())

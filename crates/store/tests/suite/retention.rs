@@ -51,6 +51,20 @@ async fn a_replay_is_kept_goes_on_where_it_was_and_leaves_alone_what_stands_othe
 }
 
 #[tokio::test]
+async fn a_replay_that_finds_more_than_there_were_is_about_more() {
+    let rig = Rig::new().await;
+    let site = rig.site("example.com").await.id;
+    let webhook = rig.webhook(site, vec![]).await.id;
+    let failed = vec![rig.ended(webhook, Status::Failed).await, rig.ended(webhook, Status::Failed).await];
+    let filter = ReplayFilter { webhook_id: webhook, status: Status::Failed, since: Timestamp::EPOCH, until: rig.later(1) };
+    let replay = Replay { id: ReplayId::new(&rig.ambient), filter, after: DeliveryId::from_bytes(FIRST), total: 1, done: 0 };
+    rig.store.add_replay(replay, 1).await.expect("a replay");
+    rig.store.revive(replay, failed, rig.now()).await.expect("alive");
+    let gone_on = rig.store.replays().await.expect("replays")[0];
+    assert_eq!((gone_on.total, gone_on.done), (2, 2));
+}
+
+#[tokio::test]
 async fn old_deliveries_go_in_turn_and_an_event_with_the_last_of_its_own() {
     let rig = Rig::new().await;
     let site = rig.site("example.com").await.id;

@@ -12,6 +12,8 @@ const BOTTOM: f64 = 156.0;
 const TOP: f64 = 14.0;
 /// Of so many minutes the highest is drawn.
 const MINUTES_PER_STEP: usize = 5;
+/// How many times above the visitors a line may be and still be drawn to scale.
+const MOST_ABOVE: u32 = 10;
 /// So many moments are named.
 const NAMED: usize = 10;
 
@@ -105,8 +107,9 @@ impl Visitors {
     /// What a trigger would have seen, and done.
     pub(super) fn of(preview: &Preview, is_exact: bool) -> Self {
         let most = preview.points.iter().map(|point| point.current).max().unwrap_or(0);
-        // The line to be reached may be far above: then it stays out of the picture, rather than making it flat.
-        let top = most.max(1).saturating_mul(2);
+        // The line to be reached may be far above: then it stays at the edge of the picture, rather than making it flat.
+        let line = preview.points.iter().map(|point| point.limit).max().unwrap_or(0);
+        let top = line.min(most.max(1).saturating_mul(MOST_ABOVE)).max(most).max(1);
         let shown: Vec<&[Point]> = preview.points.chunks(MINUTES_PER_STEP).collect();
         let step = LENGTH / f64::from(u32::try_from(shown.len().max(1)).unwrap_or(1));
         let y = |visitors: u32| BOTTOM - f64::from(visitors.min(top)) / f64::from(top) * (BOTTOM - TOP);
@@ -177,8 +180,8 @@ mod tests {
         let chart = Visitors::of(&preview, true);
         assert_eq!(chart.fired, [360.0]);
         assert_eq!(chart.moments, [moment(820)]);
-        assert!(chart.visitors.starts_with("M0 138.2H2.5V138.2") && chart.visitors.ends_with("V156H0Z"), "{}", chart.visitors);
-        assert!(chart.visitors.contains("V85.0"), "{}", chart.visitors);
+        assert!(chart.visitors.starts_with("M0 120.5H2.5V120.5") && chart.visitors.ends_with("V156H0Z"), "{}", chart.visitors);
+        assert!(chart.visitors.contains("V14.0") && chart.limit.starts_with("M0 49.5H"), "{} {}", chart.visitors, chart.limit);
         assert_eq!(chart.summary, "Visitors of the last 24 hours, at most 40 within the window. It would have fired once.");
         assert_eq!(Visitors::of(&Preview::default(), true).limit, "M0 156");
     }

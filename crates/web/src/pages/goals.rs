@@ -101,7 +101,8 @@ fn back(access: &Access) -> Response {
     go_to(&format!("/sites/{}/goals", access.site.site.id))
 }
 
-/// The goal of a form as the REST API takes it. What makes it a goal of its type is never absent.
+/// The goal of a form as the REST API takes it. What makes it a goal of its type is never absent: a scroll depth that is empty, or says
+/// that there is none, is refused.
 fn goal_of(form: &Form) -> Result<Value, Problem> {
     let name = match form.value("display_name") {
         "" => Value::Null,
@@ -110,7 +111,13 @@ fn goal_of(form: &Form) -> Result<Value, Problem> {
     let path = form.value("page_path");
     match form.value("kind") {
         "page" => Ok(json!({"page_path": path, "display_name": name})),
-        "scroll" => Ok(json!({"page_path": path, "scroll_threshold": form.number("scroll_threshold"), "display_name": name})),
+        "scroll" => {
+            let threshold = match form.number("scroll_threshold") {
+                Value::Null => Value::from(""),
+                threshold => threshold,
+            };
+            Ok(json!({"page_path": path, "scroll_threshold": threshold, "display_name": name}))
+        }
         "event" => {
             let currency = match form.value("currency") {
                 "" => Value::Null,

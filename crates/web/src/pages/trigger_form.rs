@@ -191,8 +191,8 @@ fn fields(form: &Form, number: usize, kind: EventType, goals: &[Goal]) -> Vec<Fi
                 field("threshold", "Threshold", "From 1 to 10,000."),
                 choice(field("unit", "Unit", ""), units),
                 field("window_seconds", "Window in seconds", "300 is five minutes."),
-                field("min_visitors", "At least so many visitors", "Fewer are no spike, however few came before."),
-                field("cooldown_seconds", "Silence in seconds", "After it fired, it does not fire again for so long."),
+                field("min_visitors", "Minimum visitors", "Fewer are no spike, however few came before."),
+                field("cooldown_seconds", "Cooldown in seconds", "After it fired, it does not fire again for so long."),
             ]
         }
         EventType::WebhookDisabled | EventType::WebhookTest => Vec::new(),

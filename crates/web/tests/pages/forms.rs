@@ -98,3 +98,27 @@ fn visitors(number: u32) -> Gaps {
 fn without<'a>(whole: &[(&'a str, &'a str)], cleared: &str) -> Vec<(&'a str, &'a str)> {
     whole.iter().map(|(name, value)| (*name, if *name == cleared { "" } else { value })).collect()
 }
+
+#[tokio::test]
+async fn a_scroll_depth_that_is_no_depth_makes_no_goal() {
+    let server = Server::start().await;
+    let (owner, id) = (Browser::of_owner(&server).await, server.add_site("example.com").await);
+    for depth in ["", "-1", "101", "deep"] {
+        let form = [("kind", "scroll"), ("page_path", "/blog"), ("scroll_threshold", depth)];
+        let page = owner.post(&format!("/sites/{id}/goals"), &form).await;
+        let html = page.html(422);
+        assert!(html.contains("Scroll depth in percent must be"), "{depth}: {html}");
+        assert!(html.contains(r#"aria-invalid="true" autofocus"#), "whoever made the mistake is led to it: {html}");
+    }
+    assert!(owner.get(&format!("/sites/{id}/goals")).await.html(200).contains("No goal yet"));
+}
+
+#[tokio::test]
+async fn triggers_are_added_and_removed_whatever_stands_in_the_other_fields() {
+    let server = Server::start().await;
+    let (owner, id) = (Browser::of_owner(&server).await, server.add_site("example.com").await);
+    let html = owner.get(&format!("/sites/{id}/webhooks/new")).await.html(200).to_owned();
+    for button in ["<button name=\"add\" formnovalidate", "<button name=\"remove\" formnovalidate"] {
+        assert!(html.contains(button), "{button}: {html}");
+    }
+}
