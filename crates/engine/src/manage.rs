@@ -114,7 +114,7 @@ impl Engine {
                 .store
                 .update_site(site.clone(), active.site.updated_at)
                 .await
-                .map_err(|error| exists(error, "there is a site with this domain already"))?;
+                .map_err(|error| outdated(error, "there is a site with this domain already"))?;
             engine.inner.registry.put(SiteParts { site: site.clone(), ..active.parts() }, now);
             Ok(site)
         })
@@ -378,7 +378,7 @@ impl Engine {
         let begins_anew = is_other || !changed.is_on() || !before.enabled;
         let deliveries: Vec<_> = told.iter().flat_map(|event| &event.deliveries).map(|delivery| delivery.webhook_id).collect();
         let updated = self.inner.store.update_webhook(self.sealed(&changed), before.updated_at, told.into_iter().collect()).await;
-        updated.map_err(|error| exists(error, "the webhook has this trigger already"))?;
+        updated.map_err(|error| outdated(error, "the webhook has this trigger already"))?;
         let (mut parts, webhook) = (active.parts(), changed.webhook.clone());
         let changed = Arc::new(changed);
         for current in parts.webhooks.iter_mut().filter(|current| current.webhook.id == id) {
@@ -487,6 +487,14 @@ fn has_goal_of(site: &ActiveSite, rule: &Rule) -> bool {
 
 fn waits_for(rule: &Rule, id: GoalId) -> bool {
     matches!(rule, Rule::GoalCompletion(rule) if rule.goal_id == Some(id))
+}
+
+/// Of something that was there a moment ago.
+fn outdated(error: StoreError, sentence: &'static str) -> ManageError {
+    match error {
+        StoreError::Gone => ManageError::Conflict("somebody else has changed it at the same moment: try again"),
+        error => exists(error, sentence),
+    }
 }
 
 fn exists(error: StoreError, sentence: &'static str) -> ManageError {
