@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use axum::http::StatusCode;
+use bellwether_testkit::database::{Database, Engine};
 use bellwether_testkit::receiver::Receiver;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -238,4 +239,27 @@ async fn a_demo_that_is_stopped_leaves_nothing_behind_either() {
         within("the end of the demo", demo.wait()).await.expect("a status");
         assert_eq!(fs::read_dir(&temporary).expect("a folder").count(), 0);
     }
+}
+
+#[tokio::test]
+async fn everything_can_be_kept_in_postgresql() {
+    let (database, mut receiver) = (Database::temporary_on(Engine::Postgres).await, Receiver::start().await);
+    let home = Home::on(&database.url());
+    let refused = home.run(&["check"]).await;
+    assert!(refused.code == Some(1) && refused.refusal().contains("older than this program's"), "{refused:?}");
+    for (arguments, said) in [(["migrate"], " is up to date\n"), (["check"], ": 0 sites, nothing is wrong\n")] {
+        let output = home.run(&arguments).await;
+        assert!(output.code == Some(0) && output.stdout.ends_with(said), "{output:?}");
+    }
+    let server = home.serve().await;
+    let client = home.client(&server).await;
+    let webhook = client.set_up(&[json!({"event_name": "Signup"})], &receiver.url()).await;
+    assert_eq!(client.event(json!({"n": "Signup"})).await.expect("an answer"), 202);
+    receiver.next().await;
+    assert_eq!(client.settled(&webhook).await, 1);
+    server.stop().await;
+    let mut keyless = home.command(&["serve"]);
+    keyless.env_remove("BELLWETHER_SECRET_KEY");
+    let refused = Output::of(keyless).await;
+    assert!(refused.code == Some(2) && refused.refusal().starts_with("BELLWETHER_SECRET_KEY: must be set"), "{refused:?}");
 }
