@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use bellwether_domain::account::check_password;
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::id::UserId;
-use bellwether_engine::{Engine, Resealed, hash_password, new_key, reseal};
+use bellwether_engine::{Engine, Resealed, hash_password, hears_processes, new_key, reseal};
 use bellwether_store::{Migration, NewUser, Store, StoreError};
 
 use crate::Ended;
@@ -87,6 +87,9 @@ pub(crate) async fn rotate_encryption(config: &Config, ambient: &Ambient) -> End
     must_exist(&config.database)?;
     let _lock = lock(config)?;
     let store = open(&config.database, Migration::Run).await?;
+    if store.is_shared() && hears_processes(&store).await.map_err(|error| at(&config.database, &error))? {
+        return Err(format!("{}: servers run on this database; stop them first", config.database).into());
+    }
     let current = async || settings(config, &store, || Err(SecretKeyError::missing(config))).await;
     let not_resealed = |error| not_started(&config.database, error);
     let generated = match config.secret_key {

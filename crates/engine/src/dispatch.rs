@@ -32,6 +32,7 @@ use crate::registry::{ActiveWebhook, Registry};
 use crate::send::{Answer, Sender};
 use crate::workers::Workers;
 use clock::{Clock, Step};
+pub use life::hears_processes;
 use life::{Life, Sign};
 use paces::Paces;
 use places::{Ended, Pass, Place, Places};

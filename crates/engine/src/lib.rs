@@ -38,6 +38,7 @@ use tracing::error;
 pub use authorize::{Caller, new_key};
 pub use changes::Watcher;
 pub use detect::{Client, Ingested};
+pub use dispatch::hears_processes;
 pub use manage::{ManageError, NewWebhook};
 pub use people::{Credentials, Crowded, SignInError, hash_password};
 pub use prune::Pruned;

@@ -81,18 +81,10 @@ impl Life {
         self.now().has_company
     }
 
-    /// Waits for a sign of life of another process, as long as one that lives may let others wait for it. Whether there was one.
+    /// As [`hears_processes`], but for this one.
     pub(super) async fn hears_others(&self) -> Result<bool, StoreError> {
         let owner = self.now().owner;
-        let before = self.store.signs_of_others(owner).await?;
-        let patience = Instant::now() + RENEWAL + LOOK_INTERVAL;
-        while !before.is_empty() && Instant::now() < patience {
-            tokio::time::sleep(LOOK_INTERVAL).await;
-            if self.store.signs_of_others(owner).await?.iter().any(|sign| !before.contains(sign)) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        hears_but(&self.store, owner).await
     }
 
     /// Whether `owner` is this process in its present life. While that is not certain it waits for the next sign of life.
@@ -168,6 +160,23 @@ impl Life {
     fn now(&self) -> MutexGuard<'_, Now> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Waits for a sign of life of any process on a database, as long as one that lives may let others wait for it. Whether there was one.
+pub async fn hears_processes(store: &Store) -> Result<bool, StoreError> {
+    hears_but(store, OwnerId::from_bytes([0; 16])).await
+}
+
+async fn hears_but(store: &Store, owner: OwnerId) -> Result<bool, StoreError> {
+    let before = store.signs_of_others(owner).await?;
+    let patience = Instant::now() + RENEWAL + LOOK_INTERVAL;
+    while !before.is_empty() && Instant::now() < patience {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        if store.signs_of_others(owner).await?.iter().any(|sign| !before.contains(sign)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Ids sort by the time they were made.

@@ -257,7 +257,14 @@ async fn everything_can_be_kept_in_postgresql() {
     assert_eq!(client.event(json!({"n": "Signup"})).await.expect("an answer"), 202);
     receiver.next().await;
     assert_eq!(client.settled(&webhook).await, 1);
+    let refused = home.run(&["key", "rotate-encryption"]).await;
+    assert!(
+        refused.code == Some(1) && refused.refusal().ends_with("servers run on this database; stop them first"),
+        "{refused:?}"
+    );
     server.stop().await;
+    let rotated = home.run(&["key", "rotate-encryption"]).await;
+    assert!(rotated.code == Some(0) && rotated.stdout.starts_with("the secrets of 0 of 1 webhooks"), "{rotated:?}");
     let mut keyless = home.command(&["serve"]);
     keyless.env_remove("BELLWETHER_SECRET_KEY");
     let refused = Output::of(keyless).await;
