@@ -22,7 +22,7 @@ use tokio_postgres::NoTls;
 use crate::support::{Client, Home, SITE, is_signed, json, secret, within};
 
 /// How long a server is paused or cut off: longer than it takes others to take over what it held.
-const AWAY: Duration = Duration::from_secs(45);
+const AWAY: Duration = Duration::from_secs(50);
 /// Events of each connection follow each other in this time.
 const PACE: Duration = Duration::from_millis(20);
 const CONNECTIONS_PER_SERVER: usize = 2;
