@@ -67,7 +67,7 @@ pub enum StoreError {
     #[error("it is not known whether the database kept this: the connection broke")]
     InDoubt,
     /// Anything else that PostgreSQL says.
-    #[error("the database failed: {}", chain(.0.as_ref()))]
+    #[error("the database failed: {}", said(.0))]
     Postgres(Arc<tokio_postgres::Error>),
     /// Anything else that SQLite says.
     #[error("the database failed: {0}")]
@@ -88,11 +88,16 @@ fn explain(error: &refinery::Error) -> String {
             return msg.clone();
         }
         if let Some(error) = error.downcast_ref::<tokio_postgres::Error>() {
-            return chain(error);
+            return said(error);
         }
         cause = error.source();
     }
     error.to_string()
+}
+
+/// What PostgreSQL says went wrong. Its details are left out, since they may hold whole rows.
+fn said(error: &tokio_postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| chain(error), |error| error.message().to_owned())
 }
 
 /// An error with what caused it.
@@ -109,10 +114,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 impl StoreError {
     /// Why there is no connection to a server.
     pub(crate) fn not_connected(error: &tokio_postgres::Error) -> Self {
-        match error.as_db_error() {
-            Some(error) => Self::Unreachable(error.message().to_owned()),
-            None => Self::Unreachable(chain(error)),
-        }
+        Self::Unreachable(said(error))
     }
 }
 
@@ -121,7 +123,7 @@ impl From<tokio_postgres::Error> for StoreError {
         let Some(code) = error.code() else {
             let is_broken =
                 error.is_closed() || std::error::Error::source(&error).is_some_and(|cause| cause.is::<std::io::Error>());
-            return if is_broken { Self::Unreachable(chain(&error)) } else { Self::Postgres(Arc::new(error)) };
+            return if is_broken { Self::Unreachable(said(&error)) } else { Self::Postgres(Arc::new(error)) };
         };
         match *code {
             SqlState::UNIQUE_VIOLATION => Self::Exists,
@@ -130,7 +132,7 @@ impl From<tokio_postgres::Error> for StoreError {
             SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => Self::Undone,
             SqlState::DISK_FULL => Self::Full,
             SqlState::READ_ONLY_SQL_TRANSACTION => Self::ReadOnly,
-            ref code if ENDS_CONNECTION.contains(code) => Self::Unreachable(chain(&error)),
+            ref code if ENDS_CONNECTION.contains(code) => Self::Unreachable(said(&error)),
             _ => Self::Postgres(Arc::new(error)),
         }
     }

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use bellwether_domain::id::{DeliveryId, WebhookId};
 use bellwether_domain::visitor::Salt;
-use bellwether_store::{Migration, NewDelivery, Store, StoreError};
+use bellwether_store::{Migration, NewDelivery, NewEvent, Store, StoreError};
 use bellwether_testkit::cable::Cable;
 use bellwether_testkit::database::{Database, Engine};
+use tokio_postgres::{Client, NoTls};
 
 const ENGINE: Engine = Engine::Postgres;
 
@@ -33,18 +34,23 @@ async fn nothing_becomes_the_work_of_the_dead() {
     assert_eq!(rig.claimed_ids(living, 10).await, [id], "and nothing of it was kept");
 }
 
-/// A store through a cable, a commit of which takes a second where it keeps a salt, and another store beside it.
-async fn slow_to_commit() -> (Store, Cable, Store, Database) {
+/// A store through a cable, whose commits of salts wait for a lock, who holds the lock, and another store beside it.
+async fn held_up() -> (Store, Cable, Client, Store, Database) {
     let database = Database::temporary_on(ENGINE).await;
     let (url, other) = (database.url(), database.store().await);
-    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$;
-                CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON salts DEFERRABLE INITIALLY DEFERRED
-                FOR EACH ROW EXECUTE FUNCTION slow()";
-    other.write(|connection| connection.run_all(slow)).await.expect("a slow table");
+    let wait = "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$
+                    BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END $$;
+                CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON salts DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW EXECUTE FUNCTION wait()";
+    other.write(|connection| connection.run_all(wait)).await.expect("a table that waits");
+    let (holder, connection) = tokio_postgres::connect(&url, NoTls).await.expect("a connection");
+    #[expect(clippy::disallowed_methods, reason = "it ends with the client")]
+    tokio::spawn(connection);
+    holder.batch_execute("SELECT pg_advisory_lock(1)").await.expect("the lock");
     let host = url.strip_prefix("postgres://postgres@").and_then(|rest| rest.split_once('/')).expect("a URL").0;
     let cable = Cable::lay(host.parse::<SocketAddr>().expect("an address")).await;
     let store = open(&url.replace(host, &cable.address().to_string())).await;
-    (store.expect("a store"), cable, other, database)
+    (store.expect("a store"), cable, holder, other, database)
 }
 
 async fn open(url: &str) -> Result<Store, StoreError> {
@@ -52,21 +58,34 @@ async fn open(url: &str) -> Result<Store, StoreError> {
     Store::open(&bellwether_store::Database::Server(Box::new(server)), Migration::Run).await
 }
 
-/// Waits until somebody commits.
-async fn commits(other: &Store) {
-    let sql =
-        "SELECT COUNT(*) FROM pg_stat_activity WHERE query = 'COMMIT' AND state = 'active' AND datname = current_database()";
-    let committing = async { while other.read(|connection| connection.lines(sql)).await.expect("a count") != ["1"] {} };
-    tokio::time::timeout(Duration::from_secs(10), committing).await.expect("a commit");
+/// A commit that waits for the lock, and a statement that asks what became of one, as the server tells of them.
+const COMMIT: &str = "query = 'COMMIT' AND wait_event_type = 'Lock'";
+const QUESTION: &str = "query LIKE 'SELECT pg_xact_status%'";
+
+/// Waits until a connection to the database does that, or did it last.
+async fn is_under_way(other: &Store, statement: &str) {
+    let sql = format!("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND {statement}");
+    let waiting = async {
+        loop {
+            let sql = sql.clone();
+            if !other.read(move |connection| connection.lines(&sql)).await.expect("what is under way").is_empty() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("a statement");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_whose_answer_is_lost_is_asked_after() {
-    let (store, cable, other, _database) = slow_to_commit().await;
+    let (store, cable, holder, other, _database) = held_up().await;
     let keep = store.keep_salt(Salt { day: 7, key: [7; 16] }, 0);
     let lose = async {
-        commits(&other).await;
+        is_under_way(&other, COMMIT).await;
         cable.sever();
+        // While it is not known yet, it is asked again.
+        is_under_way(&other, QUESTION).await;
+        holder.batch_execute("SELECT pg_advisory_unlock(1)").await.expect("the lock");
     };
     let (kept, ()) = tokio::join!(keep, lose);
     assert_eq!(kept.expect("what was kept").len(), 1);
@@ -75,24 +94,35 @@ async fn a_commit_whose_answer_is_lost_is_asked_after() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_was_broken_off_is_told_to_have_failed_and_the_next_works() {
-    let (store, _cable, other, _database) = slow_to_commit().await;
+    let (store, _cable, holder, other, _database) = held_up().await;
     let keep = store.keep_salt(Salt { day: 7, key: [7; 16] }, 0);
-    let end = "SELECT pg_terminate_backend(pid)::int FROM pg_stat_activity
-               WHERE query = 'COMMIT' AND state = 'active' AND datname = current_database()";
+    let end =
+        format!("SELECT pg_terminate_backend(pid)::int FROM pg_stat_activity WHERE datname = current_database() AND {COMMIT}");
     let break_off = async {
-        commits(&other).await;
-        assert_eq!(other.read(|connection| connection.lines(end)).await.expect("an end"), ["1"]);
+        is_under_way(&other, COMMIT).await;
+        assert_eq!(other.read(move |connection| connection.lines(&end)).await.expect("an end"), ["1"]);
     };
     let (kept, ()) = tokio::join!(keep, break_off);
     assert!(matches!(kept.map(|_| ()), Err(StoreError::Undone)));
     assert!(other.read(|connection| connection.lines("SELECT day FROM salts")).await.expect("the days").is_empty());
-    store.write(|connection| connection.run_all("DROP TRIGGER slow ON salts")).await.expect("a quick table");
+    holder.batch_execute("SELECT pg_advisory_unlock(1)").await.expect("the lock");
     assert_eq!(store.keep_salt(Salt { day: 8, key: [8; 16] }, 0).await.expect("what was kept").len(), 1);
+}
+
+/// PostgreSQL's details hold the whole row.
+#[tokio::test]
+async fn an_error_says_nothing_of_what_was_to_be_kept() {
+    let rig = suite::rig::Rig::new().await;
+    let strict = "ALTER TABLE events ADD CONSTRAINT strict CHECK (payload = '')";
+    rig.store.write(|connection| connection.run_all(strict)).await.expect("a constraint");
+    let event = NewEvent { payload: "swordfish".into(), ..rig.event(&[]) };
+    let error = rig.store.add_events([event].into()).await.expect_err("a mistake").to_string();
+    assert_eq!(error, r#"the database failed: new row for relation "events" violates check constraint "strict""#);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_broke_in_between_is_replaced() {
-    let (store, cable, _other, _database) = slow_to_commit().await;
+    let (store, cable, _holder, _other, _database) = held_up().await;
     for _ in 0..2 {
         store.check().await.expect("a database");
         cable.sever();
