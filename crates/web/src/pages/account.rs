@@ -1,13 +1,13 @@
 //! One's own account.
 
 use askama::Template;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bellwether_domain::id::SessionId;
 use bellwether_domain::time::Timestamp;
 use bellwether_store::SignedIn;
 
-use super::form::{Form, again};
+use super::form::{Form, Query, again};
 use super::{Page, Shell, go_to};
 use crate::App;
 use crate::access::Person;
@@ -30,9 +30,8 @@ struct ShownSession {
 }
 
 /// The password, and where one is signed in.
-pub(crate) async fn show(State(app): State<App>, Person(who): Person, RawQuery(query): RawQuery) -> Result<Response, Problem> {
-    let changed = Form::read(query.unwrap_or_default().as_bytes()).has("changed");
-    Ok(page(&app, &who, Form::default(), changed).await?.into_response())
+pub(crate) async fn show(State(app): State<App>, Person(who): Person, Query(asked): Query) -> Result<Response, Problem> {
+    Ok(page(&app, &who, Form::default(), asked.has("changed")).await?.into_response())
 }
 
 /// Changes the password, and goes on to the account.

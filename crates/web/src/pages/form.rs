@@ -1,10 +1,12 @@
 //! Forms: what was typed, and what is wrong with it.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use bellwether_domain::fields::Invalid;
 use bellwether_engine::ManageError;
@@ -106,6 +108,17 @@ impl Form {
             text => Value::from(text),
         };
         Value::Object(fields.iter().map(|name| ((*name).to_owned(), value(name))).collect::<Map<_, _>>())
+    }
+}
+
+/// What stands behind the question mark of a page's address. Anybody's link may bring it.
+pub(crate) struct Query(pub(crate) Form);
+
+impl<S: Send + Sync> FromRequestParts<S> for Query {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(Form::read(parts.uri.query().unwrap_or_default().as_bytes())))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use askama::Template;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bellwether_domain::goal::{Goal, GoalKind, GoalSpec};
 use bellwether_domain::id::{GoalId, SiteId};
@@ -12,7 +12,7 @@ use bellwether_engine::{ActiveSite, ManageError};
 use bellwether_store::SignedIn;
 use serde_json::{Value, json};
 
-use super::form::{Form, again};
+use super::form::{Form, Query, again};
 use super::sites::shell_of;
 use super::{Page, Shell, go_to};
 use crate::App;
@@ -68,9 +68,8 @@ pub(crate) async fn list(
     State(app): State<App>,
     Person(who): Person,
     access: Access,
-    RawQuery(query): RawQuery,
+    Query(query): Query,
 ) -> Result<Response, Problem> {
-    let query = Form::read(query.unwrap_or_default().as_bytes());
     let asked = Asked { sought: query.value("q").to_owned(), add: query.value("add").to_owned() };
     let form = Form::of([("scroll_threshold", DEFAULT_SCROLL_THRESHOLD)]);
     Ok(page(&app, &who, &access, asked, form).await?.into_response())

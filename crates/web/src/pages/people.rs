@@ -1,7 +1,7 @@
 //! Who has a part in a site, and how others get one.
 
 use askama::Template;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::http::header::SET_COOKIE;
 use axum::response::{IntoResponse, Response};
@@ -10,7 +10,7 @@ use bellwether_domain::time::Timestamp;
 use bellwether_engine::{Credentials, ManageError};
 use bellwether_store::{Invitation, Role, SignedIn};
 
-use super::form::{Form, again};
+use super::form::{Form, Query, again};
 use super::sign_in::device;
 use super::sites::shell_of;
 use super::{Page, Shell, go_to};
@@ -60,9 +60,8 @@ pub(crate) async fn list(
     State(app): State<App>,
     Person(who): Person,
     access: Access,
-    RawQuery(query): RawQuery,
+    Query(asked): Query,
 ) -> Result<Response, Problem> {
-    let asked = Form::read(query.unwrap_or_default().as_bytes());
     let link = app.once.take(app.engine.ambient(), who.session.id, asked.value("once"));
     Ok(page(&app, &who, &access, link, Form::default()).await?.into_response())
 }

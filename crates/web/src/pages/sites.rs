@@ -1,14 +1,14 @@
 //! The sites, and one site.
 
 use askama::Template;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bellwether_domain::id::SiteId;
 use bellwether_domain::site::SiteChange;
 use bellwether_engine::{ActiveSite, Caller, ManageError};
 use bellwether_store::SignedIn;
 
-use super::form::{Form, again};
+use super::form::{Form, Query, again};
 use super::{Page, Shell, SiteNav, go_to};
 use crate::App;
 use crate::access::{Access, MayAddSites, Person};
@@ -29,8 +29,7 @@ struct Asked {
 
 impl Asked {
     /// What is no number is the first page.
-    fn read(query: Option<String>) -> Self {
-        let form = Form::read(query.unwrap_or_default().as_bytes());
+    fn of(form: &Form) -> Self {
         let page: usize = form.value("page").parse().unwrap_or(1);
         Self { sought: form.value("q").to_owned(), page: page.saturating_sub(1) }
     }
@@ -81,8 +80,8 @@ pub(crate) async fn home() -> Response {
 }
 
 /// The sites that somebody has a part in, or those whose domain or name has the text that is sought.
-pub(crate) async fn list(State(app): State<App>, Person(who): Person, RawQuery(query): RawQuery) -> Response {
-    sites_page(&app, &who, &Asked::read(query), Form::default()).into_response()
+pub(crate) async fn list(State(app): State<App>, Person(who): Person, Query(asked): Query) -> Response {
+    sites_page(&app, &who, &Asked::of(&asked), Form::default()).into_response()
 }
 
 /// Adds a site.
@@ -98,9 +97,8 @@ pub(crate) async fn create(State(app): State<App>, Person(who): Person, _: MayAd
 }
 
 /// One site: its tracker, whether events arrive, and what can be set of it.
-pub(crate) async fn show(State(app): State<App>, Person(who): Person, access: Access, RawQuery(query): RawQuery) -> Response {
-    let changed = Form::read(query.unwrap_or_default().as_bytes()).has("changed");
-    site_page(&app, &who, &access, form_of(&access.site), changed).into_response()
+pub(crate) async fn show(State(app): State<App>, Person(who): Person, access: Access, Query(asked): Query) -> Response {
+    site_page(&app, &who, &access, form_of(&access.site), asked.has("changed")).into_response()
 }
 
 /// Changes a site.

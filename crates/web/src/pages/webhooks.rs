@@ -5,7 +5,7 @@ pub(crate) mod edit;
 use std::time::Duration;
 
 use askama::Template;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bellwether_domain::delivery::{Attempt, Delivery};
 use bellwether_domain::id::{DeliveryId, SiteId, WebhookId};
@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::charts::Health;
-use super::form::{Form, again};
+use super::form::{Form, Query, again};
 use super::samples::{self, Sample};
 use super::sites::shell_of;
 use super::{Page, Shell, go_to, words};
@@ -109,9 +109,8 @@ pub(crate) async fn show(
     State(app): State<App>,
     Person(who): Person,
     access: Access,
-    RawQuery(query): RawQuery,
+    Query(asked): Query,
 ) -> Result<Response, Problem> {
-    let asked = Form::read(query.unwrap_or_default().as_bytes());
     let secret = app.once.take(app.engine.ambient(), who.session.id, asked.value("once"));
     let test = match asked.value("test").parse() {
         Ok(id) => test(&app, access.webhook()?.webhook.id, id).await?,
