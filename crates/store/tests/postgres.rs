@@ -60,7 +60,7 @@ async fn open(url: &str) -> Result<Store, StoreError> {
 
 /// A commit that waits for the lock, and a statement that asks what became of one, as the server tells of them.
 const COMMIT: &str = "query = 'COMMIT' AND wait_event_type = 'Lock'";
-const QUESTION: &str = "query LIKE 'SELECT pg_xact_status%'";
+const QUESTION: &str = "query LIKE 'SELECT number::text FROM commits%' AND wait_event_type = 'Lock'";
 
 /// Waits until a connection to the database does that, or did it last.
 async fn is_under_way(other: &Store, statement: &str) {

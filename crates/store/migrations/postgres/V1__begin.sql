@@ -131,6 +131,12 @@ CREATE TABLE owners (
     dead BOOLEAN NOT NULL DEFAULT FALSE
 );
 
+-- The number of each process's latest commit, by which it finds out about one that was not answered.
+CREATE TABLE commits (
+    process UUID   NOT NULL PRIMARY KEY,
+    number  BIGINT NOT NULL
+);
+
 -- When triggers with a cooldown last fired, so that a restart does not forget it.
 CREATE TABLE crossings (
     trigger_id  UUID   NOT NULL PRIMARY KEY,

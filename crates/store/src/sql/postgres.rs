@@ -39,8 +39,10 @@ pub(crate) struct Session {
     statement_limit: Duration,
     open: RefCell<Option<Open>>,
     state: Cell<State>,
-    /// That of the open transaction, if it writes.
-    number: Cell<Option<u64>>,
+    /// What the row of this session's commits is called, once there is one.
+    mark: RefCell<String>,
+    /// That of the latest transaction that writes.
+    number: Cell<u64>,
 }
 
 /// A connection that is there.
@@ -70,6 +72,7 @@ impl Session {
             statement_limit,
             open: RefCell::default(),
             state: Cell::new(State::Idle),
+            mark: RefCell::default(),
             number: Cell::default(),
         };
         session.connect_anew()?;
@@ -143,14 +146,26 @@ impl Session {
     }
 
     fn begin_once(&self, access: Access) -> Result<(), StoreError> {
-        let sql = match access {
-            Access::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-            Access::Write => "BEGIN; SELECT pg_current_xact_id()::text",
-        };
-        let answer = self.ask(async |open| open.client.simple_query(sql).await)?;
-        self.number.set(answer.iter().find_map(number));
+        match access {
+            Access::Read => self.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?,
+            Access::Write => self.run(&self.begin_to_write()?)?,
+        }
         self.state.set(State::Within);
         Ok(())
+    }
+
+    /// The number that the transaction leaves in this session's row says afterwards whether it was committed. The server's own number
+    /// of it would not: a server that crashes may give that to another transaction.
+    fn begin_to_write(&self) -> Result<String, StoreError> {
+        if self.mark.borrow().is_empty() {
+            // It is there before the first transaction: one that nobody else sees yet cannot be waited for.
+            let sql = "INSERT INTO commits (process, number) VALUES (gen_random_uuid(), 0) RETURNING process::text";
+            let answer = self.ask(async |open| open.client.simple_query(sql).await)?;
+            self.mark.replace(answer.iter().find_map(text).unwrap_or_default());
+        }
+        self.number.set(self.number.get() + 1);
+        let (mark, number) = (self.mark.borrow(), self.number.get());
+        Ok(format!("BEGIN; UPDATE commits SET number = {number} WHERE process = '{mark}'"))
     }
 
     pub(super) fn in_transaction(&self) -> bool {
@@ -164,9 +179,9 @@ impl Session {
         }
         let committed = self.run("COMMIT");
         self.state.set(State::Idle);
-        match (committed, self.number.get()) {
-            (Err(StoreError::Unreachable(_)), Some(number)) => self.what_became_of(number),
-            (committed, _) => committed,
+        match committed {
+            Err(StoreError::Unreachable(_)) => self.what_became_of_it(),
+            committed => committed,
         }
     }
 
@@ -185,31 +200,27 @@ impl Session {
         ran
     }
 
-    /// Whether a transaction whose commit was not answered was committed.
-    fn what_became_of(&self, number: u64) -> Result<(), StoreError> {
+    /// Whether the latest transaction, whose commit was not answered, was committed. While it is not over its row is locked.
+    fn what_became_of_it(&self) -> Result<(), StoreError> {
         let give_up_at = Instant::now() + DOUBT_TIME_LIMIT;
         while Instant::now() < give_up_at {
-            match self.status_of(number).as_deref() {
-                Ok("committed") => return Ok(()),
-                Ok("aborted") => return Err(StoreError::Undone),
+            match self.latest_commit() {
+                Ok(number) if number == self.number.get() => return Ok(()),
+                Ok(_) => return Err(StoreError::Undone),
                 // It is not known yet, or nobody can be asked.
-                Ok(_) | Err(_) => self.wait_for(async { tokio::time::sleep(DOUBT_INTERVAL).await }),
+                Err(_) => self.wait_for(async { tokio::time::sleep(DOUBT_INTERVAL).await }),
             }
         }
         Err(StoreError::InDoubt)
     }
 
-    fn status_of(&self, number: u64) -> Result<String, StoreError> {
+    fn latest_commit(&self) -> Result<u64, StoreError> {
         if self.open.borrow().is_none() {
             self.connect_anew()?;
         }
-        let mut status = None;
-        let sql = "SELECT pg_xact_status(($1::bigint)::text::xid8)";
-        self.look_through(sql, &[Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))], &mut |row| {
-            status = row.get(0)?;
-            Ok(ControlFlow::Break(()))
-        })?;
-        Ok(status.unwrap_or_default())
+        let sql = format!("SELECT number::text FROM commits WHERE process = '{}' FOR UPDATE", self.mark.borrow());
+        let answer = self.ask(async |open| open.client.simple_query(&sql).await)?;
+        Ok(answer.iter().find_map(text).and_then(|number| number.parse().ok()).unwrap_or(0))
     }
 
     pub(crate) fn connect_anew(&self) -> Result<(), StoreError> {
@@ -295,9 +306,9 @@ fn count(rows: u64) -> usize {
     usize::try_from(rows).unwrap_or(usize::MAX)
 }
 
-fn number(message: &SimpleQueryMessage) -> Option<u64> {
+fn text(message: &SimpleQueryMessage) -> Option<String> {
     match message {
-        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
         _ => None,
     }
 }
