@@ -8,14 +8,15 @@ use std::mem;
 use std::sync::Arc;
 
 use crate::event::Event;
-use crate::goal::{Goal, GoalKind};
+use crate::goal::Goal;
 use crate::history::{Recorder, minute_of};
 use crate::id::{TriggerId, WebhookId};
 use crate::payload::{Data, GoalCompleted, VisitorsSpiked};
 use crate::time::Second;
-use crate::traffic::{Share, Traffic, Visit};
-use crate::trigger::{Arming, CompletionCount, GoalCompletion, Rule, Trigger, VisitorSpike, change_percent};
+use crate::traffic::{Session, Tops, Traffic, Visit};
+use crate::trigger::{Arming, CompletionCount, GoalCompletion, Rule, Trigger, VisitorSpike};
 use crate::visitor::VisitorId;
+use crate::watch::Watch;
 
 /// A clock set back by less than this, in seconds, is taken for events that come out of order; by more, counting starts anew.
 const MAX_STEP_BACK_SECONDS: u32 = 60;
@@ -93,6 +94,13 @@ impl Rules {
         }
         Self { goals, completions, spikes }
     }
+
+    /// The rules that each event fulfils by itself, and apart from them those that take several, which are counted elsewhere.
+    pub fn without_counts(self) -> (Self, Watch) {
+        let (counted, completions) = self.completions.into_iter().partition(|(_, rule)| rule.window_seconds.is_some());
+        let watch = Watch { completions: counted, spikes: self.spikes };
+        (Self { goals: self.goals, completions, spikes: Vec::new() }, watch)
+    }
 }
 
 impl Detector {
@@ -168,6 +176,16 @@ impl Detector {
         self.traffic.knows(visitor)
     }
 
+    /// Takes note of a visitor's session that began elsewhere.
+    pub fn adopt_session(&mut self, visitor: VisitorId, session: &Session) {
+        self.traffic.adopt_session(visitor, session);
+    }
+
+    /// The source of the visitor's session, none when direct.
+    pub fn source_of(&self, visitor: VisitorId) -> Option<Arc<str>> {
+        self.traffic.source_of(visitor)
+    }
+
     /// Distinct visitors of the last five minutes.
     pub fn current_visitors(&mut self, now: Second) -> u32 {
         self.traffic.advance(now);
@@ -206,22 +224,9 @@ impl Detector {
                     tops.push((spike.window_seconds, self.tops(spike.window_seconds)));
                     tops.len() - 1
                 });
-                fire(firings, Data::VisitorSpike(self.spiked(spike, tops[index].1.clone())), *target);
+                let spiked = VisitorsSpiked::new(spike, &self.traffic.counts(spike.window_seconds), tops[index].1.clone());
+                fire(firings, Data::VisitorSpike(spiked), *target);
             }
-        }
-    }
-
-    fn spiked(&self, spike: &VisitorSpike, tops: Tops) -> VisitorsSpiked {
-        let counts = self.traffic.counts(spike.window_seconds);
-        VisitorsSpiked {
-            current_visitors: counts.current,
-            previous_visitors: counts.previous,
-            change_percent: change_percent(counts.current, counts.previous),
-            threshold: spike.threshold,
-            unit: spike.unit,
-            window_seconds: spike.window_seconds,
-            top_sources: tops.sources,
-            top_pages: tops.pages,
         }
     }
 
@@ -245,25 +250,10 @@ impl Detector {
     }
 
     fn completed(&self, goal: &Goal, seen: &Occurrence<'_>, count: u32) -> GoalCompleted {
-        let counts_revenue = matches!(&goal.spec.kind, GoalKind::Event { currency: Some(_), .. });
-        GoalCompleted {
-            goal_id: goal.id,
-            goal_name: goal.spec.display_name.clone(),
-            goal_type: goal.spec.kind.name(),
-            path: seen.event.pathname.clone(),
-            count,
-            source: self.traffic.source_of(seen.visit.visitor),
-            props: seen.event.props.clone(),
-            revenue: seen.event.revenue.clone().filter(|_| counts_revenue),
-        }
+        let Occurrence { event, visit, .. } = seen;
+        let source = self.traffic.source_of(visit.visitor);
+        GoalCompleted::new(goal, count, (&event.pathname, source), (event.props.clone(), event.revenue.clone()))
     }
-}
-
-/// Where most visitors come from, and where they are.
-#[derive(Clone)]
-struct Tops {
-    sources: Vec<Share>,
-    pages: Vec<Share>,
 }
 
 /// An event, whose it is, and when.
@@ -274,7 +264,7 @@ struct Occurrence<'a> {
 }
 
 /// Adds a target to the firing that says the same, or a new firing.
-fn fire(firings: &mut Vec<Firing>, data: Data, target: Target) {
+pub(crate) fn fire(firings: &mut Vec<Firing>, data: Data, target: Target) {
     match firings.iter_mut().find(|firing| firing.data == data) {
         Some(firing) => firing.targets.push(target),
         None => firings.push(Firing { data, targets: vec![target] }),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::ambient::Ambient;
@@ -31,6 +32,18 @@ macro_rules! ids {
             pub fn first_at(time: Timestamp) -> Self {
                 let millis = u64::try_from(time.as_millis()).unwrap_or(0);
                 Self(uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid())
+            }
+
+            /// The one that something has that happened at `time` and is told from all else by `parts`: whoever makes it makes the same.
+            pub fn made_of(time: Timestamp, parts: &[&[u8]]) -> Self {
+                let mut hash = Sha256::new();
+                for part in parts {
+                    hash.update(part.len().to_be_bytes());
+                    hash.update(part);
+                }
+                let (millis, digest) = (u64::try_from(time.as_millis()).unwrap_or(0), hash.finalize());
+                let bytes = std::array::from_fn(|index| digest[index]);
+                Self(uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid())
             }
 
             /// From its 16 bytes, as stored.
@@ -97,4 +110,20 @@ ids! {
     InvitationId
     /// A running process that holds deliveries.
     OwnerId
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_of_the_same_is_the_same() {
+        let time = Timestamp::from_micros(1_772_029_800_123_456);
+        let id = EventId::made_of(time, &[b"ab", b"c"]);
+        assert_eq!(id, EventId::made_of(time, &[b"ab", b"c"]));
+        assert!(id > EventId::first_at(time) && id.0.get_version_num() == 7);
+        for other in [EventId::made_of(time, &[b"a", b"bc"]), EventId::made_of(Timestamp::EPOCH, &[b"ab", b"c"])] {
+            assert_ne!(id, other);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! An [`event`] comes in from a [`client`]; a [`visitor`] is behind it, who came from a [`source`]; [`traffic`] counts
 //! visitors in sliding [`window`]s; a [`goal`] may be completed and a [`trigger`] may fire; the [`detector`] of a site puts
-//! these together and answers with firings. A firing becomes a [`payload`] with a [`signature`], sent to an [`endpoint`] and
+//! these together and answers with firings; a [`watch`] does where counts are shared. A firing becomes a [`payload`] with a [`signature`], sent to an [`endpoint`] and
 //! tried again as [`retry`] decides; a [`breaker`] spares an endpoint that
 //! fails. A process does so while it has a [`lease`].
 //!
@@ -34,5 +34,6 @@ pub mod time;
 pub mod traffic;
 pub mod trigger;
 pub mod visitor;
+pub mod watch;
 pub mod webhook;
 pub mod window;

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::event::Revenue;
+use crate::goal::{Goal, GoalKind};
 use crate::id::{EventId, GoalId, SiteId, WebhookId};
 use crate::site::Site;
 use crate::time::Timestamp;
-use crate::traffic::Share;
-use crate::trigger::{EventType, Unit};
+use crate::traffic::{Share, Tops};
+use crate::trigger::{EventType, Unit, VisitorSpike, change_percent};
+use crate::window::Counts;
 
 /// What a webhook's body says.
 #[derive(Debug, Serialize)]
@@ -105,6 +107,44 @@ pub struct WebhookDisabled {
 pub struct WebhookTested {
     /// What people who read it should know.
     pub message: &'static str,
+}
+
+impl GoalCompleted {
+    /// A goal was completed the `count`th time on a page, by a session from a source, with properties and what was paid.
+    pub fn new(
+        goal: &Goal,
+        count: u32,
+        (path, source): (&str, Option<Arc<str>>),
+        (props, revenue): (BTreeMap<String, String>, Option<Revenue>),
+    ) -> Self {
+        let counts_revenue = matches!(&goal.spec.kind, GoalKind::Event { currency: Some(_), .. });
+        Self {
+            goal_id: goal.id,
+            goal_name: goal.spec.display_name.clone(),
+            goal_type: goal.spec.kind.name(),
+            path: path.to_owned(),
+            count,
+            source,
+            props,
+            revenue: revenue.filter(|_| counts_revenue),
+        }
+    }
+}
+
+impl VisitorsSpiked {
+    /// The counts of the trigger's window are a spike.
+    pub fn new(spike: &VisitorSpike, counts: &Counts, tops: Tops) -> Self {
+        Self {
+            current_visitors: counts.current,
+            previous_visitors: counts.previous,
+            change_percent: change_percent(counts.current, counts.previous),
+            threshold: spike.threshold,
+            unit: spike.unit,
+            window_seconds: spike.window_seconds,
+            top_sources: tops.sources,
+            top_pages: tops.pages,
+        }
+    }
 }
 
 impl Data {

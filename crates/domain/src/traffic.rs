@@ -54,6 +54,30 @@ pub struct Visit<'a> {
     pub page: &'a str,
 }
 
+/// A session that goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// When its latest event was.
+    pub last_event: Second,
+    /// Where its first event came from, none when direct.
+    pub source: Option<Arc<str>>,
+}
+
+impl Session {
+    /// The session that goes on at `now`, out of a visitor's events and where each came from, the latest first.
+    pub fn of(events: impl IntoIterator<Item = (Second, Option<Arc<str>>)>, now: Second) -> Option<Self> {
+        let (mut after, mut session) = (now, None);
+        for (second, source) in events {
+            if after.saturating_sub(second) > SESSION_TIMEOUT_SECONDS {
+                break;
+            }
+            let last_event = session.map_or(second, |session: Self| session.last_event);
+            (after, session) = (second, Some(Self { last_event, source }));
+        }
+        session
+    }
+}
+
 /// A number of visitors by source or page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Share {
@@ -61,6 +85,15 @@ pub struct Share {
     pub name: Arc<str>,
     /// Distinct visitors.
     pub visitors: u32,
+}
+
+/// Where most visitors come from, and where they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tops {
+    /// The sources of most visitors, those without one left out.
+    pub sources: Vec<Share>,
+    /// The pages of most visitors.
+    pub pages: Vec<Share>,
 }
 
 /// What a visit was to those that count visitors.
@@ -161,6 +194,15 @@ impl Traffic {
                 true
             }
             None => false,
+        }
+    }
+
+    /// Takes note of a session that began elsewhere: its latest event and its source. It is no visit.
+    pub fn adopt_session(&mut self, visitor: VisitorId, session: &Session) {
+        let source = session.source.as_deref().map_or(NameId::NONE, |source| self.sources.name(source, self.now));
+        let adopted = Visitor { last_event: session.last_event, last_counted: 0, source, page: NameId::NONE };
+        if self.visitors.young.len() < MAX_VISITORS {
+            self.visitors.insert(visitor, adopted);
         }
     }
 
@@ -385,6 +427,31 @@ mod tests {
 
     fn shares(shares: &[Share]) -> Vec<(&str, u32)> {
         shares.iter().map(|share| (share.name.as_ref(), share.visitors)).collect()
+    }
+
+    #[test]
+    fn a_session_goes_back_to_its_first_event() {
+        let event = |second, source: &str| (START + second, Some(Arc::from(source)));
+        let events = [event(4_000, "c"), event(2_300, "b"), event(600, "a"), event(0, "0")];
+        let session = |now, events: &[_]| Session::of(events.to_vec(), START + now);
+        let expected = |last_event, source: &str| Some(Session { last_event: START + last_event, source: Some(source.into()) });
+        assert_eq!(session(5_800, &events), expected(4_000, "0"));
+        assert_eq!(session(5_801, &events), None);
+        assert_eq!(session(5_800, &events[..1]), expected(4_000, "c"));
+        assert_eq!(session(4_100, &[event(4_000, "c"), event(2_199, "b")]), expected(4_000, "c"));
+        assert_eq!(session(0, &[]), None);
+    }
+
+    #[test]
+    fn a_session_from_elsewhere_goes_on() {
+        let mut traffic = Traffic::new(START, START);
+        traffic.advance(START + 100);
+        traffic.adopt_session(VisitorId(1), &Session { last_event: START, source: Some("Google".into()) });
+        assert_eq!(traffic.counts(CURRENT_VISITORS_WINDOW_SECONDS).current, 0);
+        assert!(traffic.extend_session(&visit(1, "/")));
+        assert_eq!(traffic.record_visit(&visit(1, "/")), Visited::First);
+        assert_eq!(traffic.source_of(VisitorId(1)).as_deref(), Some("Google"));
+        assert_eq!(traffic.counts(CURRENT_VISITORS_WINDOW_SECONDS).current, 1);
     }
 
     #[test]

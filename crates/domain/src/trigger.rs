@@ -293,7 +293,17 @@ pub struct Arming {
 impl Arming {
     /// As it is after a restart: it fired at `fired_at`, and what it waits for was forgotten.
     pub fn after_restart(fired_at: Second) -> Self {
-        Self { fired_at: Some(fired_at), still_true: false }
+        Self::kept(fired_at, false)
+    }
+
+    /// As it was kept: it fired at `fired_at`, and the condition has been true since or not.
+    pub fn kept(fired_at: Second, still_true: bool) -> Self {
+        Self { fired_at: Some(fired_at), still_true }
+    }
+
+    /// Whether the condition has been true since it fired.
+    pub fn is_still_true(&self) -> bool {
+        self.still_true
     }
 
     /// Whether it fired too short a time before `now` to fire again.

@@ -5,6 +5,7 @@
 
 mod access;
 mod arrivals;
+pub mod clickhouse;
 mod database;
 mod deliveries;
 mod error;

@@ -2,6 +2,7 @@
 
 pub mod ambient;
 pub mod cable;
+pub mod clickhouse;
 pub mod database;
 pub mod proxy;
 pub mod receiver;

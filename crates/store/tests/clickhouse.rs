@@ -1,0 +1,214 @@
+//! The store in ClickHouse.
+
+#![expect(clippy::expect_used, reason = "a test that cannot go on has failed, in a helper too")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bellwether_domain::event::Revenue;
+use bellwether_domain::id::{GoalId, SiteId};
+use bellwether_domain::time::{Second, Timestamp};
+use bellwether_domain::traffic::Share;
+use bellwether_domain::visitor::VisitorId;
+use bellwether_store::Migration;
+use bellwether_store::clickhouse::{ClickHouse, ClickHouseError, Completions, CountedEvent, Window};
+use bellwether_testkit::clickhouse::ClickHouse as Temporary;
+
+/// 2026-02-25 12:00:00, a noon.
+const NOON: Second = 1_772_020_800;
+const MIDNIGHT: Second = NOON + 12 * 3_600;
+
+struct Rig {
+    temporary: Temporary,
+    clickhouse: ClickHouse,
+}
+
+impl Rig {
+    async fn new() -> Self {
+        let temporary = Temporary::temporary().await;
+        let clickhouse = ClickHouse::new(&temporary.url().parse().expect("a URL"));
+        clickhouse.open(Migration::Run).await.expect("a schema");
+        temporary.keep_everything().await;
+        Self { temporary, clickhouse }
+    }
+
+    async fn add(&self, events: &[CountedEvent]) {
+        let token = format!("{events:?}").len().to_string();
+        self.clickhouse.add_counted(events, &token).await.expect("events are kept");
+    }
+
+    async fn count(&self, windows: &[(SiteId, u32)], at: Second) -> Vec<(u32, u32)> {
+        let windows: Vec<_> =
+            windows.iter().map(|(site, length_seconds)| Window { site: *site, length_seconds: *length_seconds }).collect();
+        let counts = self.clickhouse.counted(&windows, at).await.expect("counts");
+        counts.iter().map(|counts| (counts.current, counts.previous)).collect()
+    }
+}
+
+fn site(number: u8) -> SiteId {
+    SiteId::from_bytes([number; 16])
+}
+
+fn goal(number: u8) -> GoalId {
+    GoalId::from_bytes([number; 16])
+}
+
+fn time(second: Second) -> Timestamp {
+    Timestamp::EPOCH + Duration::from_secs(u64::from(second))
+}
+
+fn visit(second: Second, visitor: u64) -> CountedEvent {
+    CountedEvent {
+        site_id: site(1),
+        time: time(second),
+        name: "pageview".to_owned(),
+        visitor: VisitorId(visitor),
+        previous_visitor: None,
+        source: None,
+        page: "/".to_owned(),
+        goals: Vec::new(),
+        props: BTreeMap::new(),
+        revenue: None,
+    }
+}
+
+#[tokio::test]
+async fn the_schema_is_brought_up_to_date_once_and_told_apart() {
+    let temporary = Temporary::temporary().await;
+    let clickhouse = ClickHouse::new(&temporary.url().parse().expect("a URL"));
+    let refused = clickhouse.open(Migration::Require).await.expect_err("nothing is there");
+    assert!(matches!(refused, ClickHouseError::OlderSchema { found: 0, .. }), "{refused}");
+    let (one, other) = tokio::join!(clickhouse.open(Migration::Run), clickhouse.open(Migration::Run));
+    assert!(one.is_ok() && other.is_ok(), "{one:?} {other:?}");
+    clickhouse.open(Migration::Require).await.expect("it is up to date");
+    temporary.execute("INSERT INTO schema_versions VALUES (1000)").await;
+    let refused = clickhouse.open(Migration::Run).await.expect_err("it is newer");
+    assert!(matches!(refused, ClickHouseError::NewerSchema { found: 1_000, .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn windows_are_counted_by_the_second() {
+    let rig = Rig::new().await;
+    let mut events: Vec<_> =
+        [(0, 1), (299, 1), (299, 2), (300, 3), (301, 3), (599, 4)].map(|(second, visitor)| visit(NOON + second, visitor)).into();
+    events.push(CountedEvent { name: "engagement".to_owned(), ..visit(NOON + 500, 5) });
+    events.push(CountedEvent { site_id: site(2), ..visit(NOON + 500, 6) });
+    rig.add(&events).await;
+    let windows = [(site(1), 300), (site(1), 1), (site(2), 300), (site(3), 300), (site(1), 86_400)];
+    assert_eq!(rig.count(&windows, NOON + 599).await, [(2, 2), (1, 0), (1, 0), (0, 0), (4, 0)]);
+    assert_eq!(rig.count(&windows[..2], NOON + 598).await, [(3, 1), (0, 0)]);
+    assert_eq!(rig.count(&windows[..2], NOON + 600).await, [(2, 3), (0, 1)]);
+    assert_eq!(rig.count(&[], NOON).await, []);
+}
+
+/// A great many at a time are counted by several statements.
+#[tokio::test]
+async fn many_windows() {
+    let rig = Rig::new().await;
+    rig.add(&[visit(NOON, 1), CountedEvent { site_id: site(2), ..visit(NOON, 1) }]).await;
+    let mut windows = vec![(site(1), 60); 1_500];
+    windows.push((site(2), 60));
+    assert_eq!(rig.count(&windows, NOON).await, vec![(1, 0); 1_501]);
+}
+
+#[tokio::test]
+async fn a_session_that_goes_past_midnight_is_one_visitor() {
+    let rig = Rig::new().await;
+    let after = |second, visitor, previous| CountedEvent {
+        previous_visitor: Some(VisitorId(previous)),
+        ..visit(MIDNIGHT + second, visitor)
+    };
+    let before = |second, visitor| visit(MIDNIGHT - second, visitor);
+    rig.add(&[before(60, 1), after(60, 11, 1), before(1_801, 2), after(1, 12, 2), visit(MIDNIGHT + 1_900, 11), after(70, 13, 3)])
+        .await;
+    assert_eq!(rig.count(&[(site(1), 86_400)], MIDNIGHT + 2_000).await, [(4, 0)], "1, 2, 12 and 13");
+    assert_eq!(rig.count(&[(site(1), 120)], MIDNIGHT + 60).await, [(2, 1)]);
+    assert_eq!(rig.count(&[(site(1), 60)], MIDNIGHT + 60).await, [(2, 0)]);
+}
+
+#[tokio::test]
+async fn what_is_kept_again_under_its_token_is_there_once() {
+    let rig = Rig::new().await;
+    for token in ["a", "a", "b"] {
+        rig.clickhouse.add_counted(&[visit(NOON, 1)], token).await.expect("it is kept");
+    }
+    assert_eq!(rig.temporary.texts("SELECT count() FROM events").await, ["2"]);
+}
+
+#[tokio::test]
+async fn the_tops_of_a_window() {
+    let rig = Rig::new().await;
+    let from = |second, visitor, source: &str, page: &str| CountedEvent {
+        source: Some(source.into()),
+        page: page.to_owned(),
+        ..visit(NOON + second, visitor)
+    };
+    rig.add(&[
+        // Their session began before the window, elsewhere.
+        from(0, 1, "Google", "/old"),
+        from(1_700, 1, "Bing", "/a"),
+        // One that was over.
+        from(0, 2, "Google", "/old"),
+        from(1_801, 2, "Bing", "/a"),
+        from(1_802, 2, "Google", "/b"),
+        from(1_850, 3, "Google", "/b?c"),
+        from(1_850, 4, "", "/a"),
+        CountedEvent { name: "engagement".to_owned(), ..from(1_850, 5, "Reddit", "/d") },
+    ])
+    .await;
+    let tops = rig.clickhouse.counted_tops(Window { site: site(1), length_seconds: 300 }, NOON + 1_900).await.expect("tops");
+    let share = |name: &str, visitors| Share { name: name.into(), visitors };
+    assert_eq!(tops.sources, [share("Google", 2), share("Bing", 1)]);
+    assert_eq!(tops.pages, [share("/a", 3), share("/b", 1), share("/b?c", 1)]);
+}
+
+#[tokio::test]
+async fn what_a_visitor_did_latest() {
+    let rig = Rig::new().await;
+    let from = |second, visitor, source: &str| CountedEvent { source: Some(source.into()), ..visit(NOON + second, visitor) };
+    rig.add(&[from(0, 1, "Google"), from(60, 2, ""), from(120, 3, "Bing"), from(180, 1, "Bing")]).await;
+    let visits = rig.clickhouse.latest_visits(site(1), &[VisitorId(1), VisitorId(2)], time(NOON + 179)).await.expect("visits");
+    let shown: Vec<_> = visits.iter().map(|visit| (visit.second - NOON, visit.source.as_deref())).collect();
+    assert_eq!(shown, [(60, None), (0, Some("Google"))]);
+}
+
+#[tokio::test]
+async fn completions_are_counted_and_told() {
+    let rig = Rig::new().await;
+    let revenue = Some(Revenue { amount: "9.90".to_owned(), currency: "EUR".to_owned() });
+    let props = BTreeMap::from([("plan".to_owned(), "it's ?".to_owned())]);
+    let done = |second, goals: &[u8]| CountedEvent {
+        goals: goals.iter().map(|number| goal(*number)).collect(),
+        ..visit(NOON + second, 1)
+    };
+    let full = CountedEvent {
+        revenue: revenue.clone(),
+        props: props.clone(),
+        source: Some("Google".into()),
+        page: "/buy".to_owned(),
+        ..done(2, &[1])
+    };
+    rig.add(&[visit(NOON, 1), done(0, &[1]), done(1, &[1, 2]), full, done(3, &[2])]).await;
+    let list =
+        |goal_id, after, until| Completions { site_id: site(1), goal_id, after: time(NOON + after), until: time(NOON + until) };
+    let lists = [list(Some(goal(1)), 0, 9), list(None, 0, 9), list(Some(goal(2)), 1, 2), list(Some(goal(3)), 0, 9)];
+    assert_eq!(rig.clickhouse.count_completions(&lists).await.expect("counts"), [2, 4, 0, 0]);
+    let told = rig.clickhouse.completions(&lists[0], 10).await.expect("completions");
+    assert_eq!(told.iter().map(|one| one.time).collect::<Vec<_>>(), [time(NOON + 1), time(NOON + 2)]);
+    assert_eq!((told[1].goal_id, told[1].page.as_str(), told[1].source.as_deref()), (goal(1), "/buy", Some("Google")));
+    assert_eq!((&told[1].props, &told[1].revenue), (&props, &revenue));
+    assert_eq!(rig.clickhouse.completions(&lists[1], 3).await.expect("completions").len(), 3);
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_told_apart() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/stats", listener.local_addr().expect("an address"));
+    drop(listener);
+    let away = ClickHouse::new(&url.parse().expect("a URL")).check().await.expect_err("nobody is there");
+    assert!(matches!(&away, ClickHouseError::Unreachable(_)), "{away}");
+    let missing = Temporary::temporary().await;
+    let url = format!("{}/nothing_of_the_name", missing.server());
+    let error = ClickHouse::new(&url.parse().expect("a URL")).check().await.expect_err("there is no such database");
+    assert!(matches!(&error, ClickHouseError::Failed(said) if said.contains("nothing_of_the_name")), "{error}");
+}
