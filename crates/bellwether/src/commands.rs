@@ -12,7 +12,7 @@ use crate::Ended;
 use crate::cli::{KeyCreate, Role, UserCreate};
 use crate::config::Config;
 use crate::secret_key::{self, SecretKeyError, SecretKeys, create_data_dir};
-use crate::server::{at, lock, must_exist, not_started, open, settings};
+use crate::server::{at, lock, must_exist, not_started, open, open_counter, settings};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -21,7 +21,11 @@ const MAX_PASSWORD_BYTES: usize = 1_024;
 /// `bellwether migrate`.
 pub(crate) async fn migrate(config: &Config) -> Ended {
     open_or_make(config).await?.close().await;
+    open_counter(config, Migration::Run).await?;
     writeln!(io::stdout(), "{} is up to date", config.database)?;
+    if let Some(url) = &config.clickhouse {
+        writeln!(io::stdout(), "{url} is up to date")?;
+    }
     Ok(())
 }
 
@@ -76,6 +80,7 @@ pub(crate) async fn check(config: &Config, ambient: &Ambient) -> Ended {
     let settings = settings(config, &store, any).await?;
     let sites = Engine::check(&store, ambient, &settings).await.map_err(|error| not_started(&config.database, error))?;
     store.check().await.map_err(|error| at(&config.database, &error))?;
+    open_counter(config, Migration::Require).await?;
     store.close().await;
     writeln!(io::stdout(), "{}: {sites} sites, nothing is wrong", config.database)?;
     Ok(())

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use bellwether_engine::send::Proxy;
 use bellwether_store::Database;
+use bellwether_store::clickhouse::ClickHouseUrl;
 use figment::providers::{Format as _, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
@@ -21,7 +22,7 @@ use url::Url;
 
 use crate::secret_key::SecretKeys;
 pub(crate) use values::base_url_of;
-use values::{address, base_url, database, flag, log_format, networks, path, proxy, secret_key, within};
+use values::{address, base_url, clickhouse, database, flag, log_format, networks, path, proxy, secret_key, within};
 
 const PREFIX: &str = "BELLWETHER_";
 const DATABASE_FILE: &str = "bellwether.db";
@@ -39,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     /// Where everything is kept.
     pub(crate) database: Database,
+    /// Where several processes count events together.
+    pub(crate) clickhouse: Option<ClickHouseUrl>,
     /// What encrypts webhook secrets at rest; without it there is a key in the data directory.
     pub(crate) secret_key: Option<SecretKeys>,
     /// Webhooks may be sent to `http://` endpoints.
@@ -118,6 +121,7 @@ impl Config {
             base_url: settings.read("base_url", base_url)?,
             database: settings.read("database_url", database)?.unwrap_or_else(|| Database::File(data_dir.join(DATABASE_FILE))),
             data_dir,
+            clickhouse: settings.read("clickhouse_url", clickhouse)?,
             secret_key: settings.read("secret_key", secret_key)?,
             allow_http: settings.read("allow_http", flag)?.unwrap_or(false),
             allow_networks: settings.read("allow_networks", networks)?.unwrap_or_default(),
@@ -151,7 +155,7 @@ struct Setting {
 }
 
 /// Every setting there is.
-const SETTINGS: [Setting; 13] = [
+const SETTINGS: [Setting; 14] = [
     Setting { key: "listen", default: "127.0.0.1:8090", help: "The address and port to listen on." },
     Setting {
         key: "base_url",
@@ -163,6 +167,11 @@ const SETTINGS: [Setting; 13] = [
         key: "database_url",
         default: "sqlite: and bellwether.db in data_dir",
         help: "The database: sqlite: and the path of a file, from the working directory, or postgres://user:password@host:5432/name.",
+    },
+    Setting {
+        key: "clickhouse_url",
+        default: "none",
+        help: "The ClickHouse database where several processes count events together: http://user:password@host:8123/name.",
     },
     Setting {
         key: "secret_key",
@@ -333,6 +342,7 @@ mod tests {
             base_url: None,
             data_dir: PathBuf::from("./data"),
             database: Database::File(PathBuf::from("./data/bellwether.db")),
+            clickhouse: None,
             secret_key: None,
             allow_http: false,
             allow_networks: Vec::new(),
@@ -350,6 +360,7 @@ mod tests {
     fn everything_from_the_file() {
         let toml = format!(
             "listen = '[::1]:80'\nbase_url = 'https://stats.example.com'\ndata_dir = 'd'\ndatabase_url = 'sqlite:x/y.db'\n\
+             clickhouse_url = 'https://me:pw@stats.example.com/events'\n\
              secret_key = '{KEY}'\nallow_http = true\nallow_networks = ['10.0.0.0/8', 'fd00::1']\n\
              proxy_url = 'http://a%3Ab:c@proxy.example.com:3128'\nca_file = 'ca.pem'\n\
              trusted_proxies = ['127.0.0.1']\nmax_webhooks_per_site = 1000\nretention_days = 1\nlog_format = 'json'\n"
@@ -359,6 +370,7 @@ mod tests {
             base_url: Url::parse("https://stats.example.com/").ok(),
             data_dir: PathBuf::from("d"),
             database: Database::File(PathBuf::from("x/y.db")),
+            clickhouse: "https://me:pw@stats.example.com/events".parse().ok(),
             secret_key: SecretKeys::parse(KEY.as_bytes()).ok(),
             allow_http: true,
             allow_networks: networks(&["10.0.0.0/8", "fd00::1/128"]),
@@ -370,7 +382,7 @@ mod tests {
             log_format: LogFormat::Json,
         };
         assert_eq!(load(&toml, &[], Flags::default()), Ok(expected.clone()));
-        assert!(!format!("{expected:?}").contains("AQEB"));
+        assert!(!format!("{expected:?}").contains("AQEB") && !format!("{expected:?}").contains("me:pw"));
     }
 
     #[test]
@@ -380,6 +392,7 @@ mod tests {
             ("BELLWETHER_BASE_URL", "http://localhost"),
             ("BELLWETHER_DATA_DIR", "2026"),
             ("BELLWETHER_DATABASE_URL", "sqlite:///x.db"),
+            ("BELLWETHER_CLICKHOUSE_URL", "http://[::1]:8123/events"),
             ("BELLWETHER_SECRET_KEY", KEY),
             ("BELLWETHER_ALLOW_HTTP", "true"),
             ("BELLWETHER_ALLOW_NETWORKS", "10.0.0.0/8, ::1,"),
@@ -395,6 +408,7 @@ mod tests {
         assert_eq!(config.listen.port(), 0);
         assert_eq!(config.base_url.as_ref().map(Url::as_str), Some("http://localhost/"));
         assert_eq!((config.data_dir, config.database), (PathBuf::from("2026"), Database::File(PathBuf::from("/x.db"))));
+        assert_eq!(config.clickhouse.map(|url| url.to_string()).as_deref(), Some("http://[::1]:8123/events"));
         assert!(config.secret_key.is_some() && config.allow_http);
         assert_eq!(config.allow_networks, networks(&["10.0.0.0/8", "::1/128"]));
         assert_eq!((config.ca_file, config.trusted_proxies), (Some(PathBuf::from("true")), Vec::new()));

@@ -10,7 +10,8 @@ use std::time::Duration;
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::endpoint::EndpointPolicy;
 use bellwether_engine::send::SystemResolver;
-use bellwether_engine::{Engine, Settings, StartError, Workers};
+use bellwether_engine::{Counter, Engine, Settings, StartError, Workers};
+use bellwether_store::clickhouse::ClickHouse;
 use bellwether_store::{Database, Migration, ProcessLock, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -90,6 +91,7 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await.map_err(unheard)?;
         let address = listener.local_addr().map_err(unheard)?;
         let store = open(database, migration).await?;
+        open_counter(config, migration).await?;
         let settings = settings(config, &store, || secret_key::create(config, &*ambient.random)).await?;
         let resolver = Arc::new(SystemResolver::new().map_err(|error| format!("names cannot be resolved: {error}"))?);
         let workers = Workers::default();
@@ -166,6 +168,14 @@ pub(crate) async fn open(database: &Database, migration: Migration) -> Result<St
     Store::open(database, migration).await.map_err(|error| at(database, &error).into())
 }
 
+/// Sees to the schema of where events are counted, if that is not the memory of a process.
+pub(crate) async fn open_counter(config: &Config, migration: Migration) -> Result<(), Error> {
+    let Some(url) = &config.clickhouse else {
+        return Ok(());
+    };
+    ClickHouse::new(url).open(migration).await.map_err(|error| format!("BELLWETHER_CLICKHOUSE_URL: {url}: {error}").into())
+}
+
 /// For what must not make a database that is not there.
 pub(crate) fn must_exist(database: &Database) -> Result<(), Error> {
     let Database::File(path) = database else {
@@ -227,5 +237,6 @@ pub(crate) async fn settings(
         former_secret_keys: keys.former,
         retention: Duration::from_secs(u64::from(config.retention_days) * 24 * 60 * 60),
         proxy: config.proxy_url.clone(),
+        counter: config.clickhouse.as_ref().map(|url| Counter::Own(ClickHouse::new(url))),
     })
 }

@@ -176,8 +176,9 @@ impl Detector {
         self.traffic.knows(visitor)
     }
 
-    /// Takes note of a visitor's session that began elsewhere.
-    pub fn adopt_session(&mut self, visitor: VisitorId, session: &Session) {
+    /// Takes note at `now` of a visitor's session that began elsewhere.
+    pub fn adopt_session(&mut self, visitor: VisitorId, session: &Session, now: Second) {
+        self.traffic.advance(now);
         self.traffic.adopt_session(visitor, session);
     }
 

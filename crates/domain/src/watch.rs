@@ -82,6 +82,11 @@ impl Armings {
         Self(armings.into_iter().map(arming).collect())
     }
 
+    /// Whether a trigger's condition has been true since it fired.
+    pub fn is_still_true(&self, id: TriggerId) -> bool {
+        self.0.get(&id).is_some_and(Arming::is_still_true)
+    }
+
     /// Those whose condition was true when they were looked at before and is not any more.
     pub fn lowered_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = TriggerId> + 'a {
         let was_true = |id: &TriggerId| before.0.get(id).is_some_and(Arming::is_still_true);

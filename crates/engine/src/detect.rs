@@ -1,5 +1,6 @@
 //! Events in, firings out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,16 +11,21 @@ use bellwether_domain::id::{DeliveryId, EventId};
 use bellwether_domain::payload::{Data, Payload};
 use bellwether_domain::site::Site;
 use bellwether_domain::time::Timestamp;
-use bellwether_domain::traffic::Visit;
+use bellwether_domain::traffic::{SESSION_TIMEOUT_SECONDS, Visit};
 use bellwether_domain::visitor::{Salts, Traits};
+use bellwether_store::clickhouse::CountedEvent;
 use bellwether_store::{NewDelivery, NewEvent, StoreError};
 use tracing::{error, info};
 
+use crate::counter::{CountError, Counter};
 use crate::registry::{ActiveSite, ActiveWebhook};
 use crate::workers::Workers;
 use crate::{Engine, Inner};
 
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// How long it may take to find out about a session that began elsewhere.
+const SESSION_TIME_LIMIT: Duration = Duration::from_secs(1);
+const DAY_SECONDS: u32 = 86_400;
 
 /// Who sent an event. Nothing of it is kept or logged.
 #[derive(Clone, Copy)]
@@ -45,10 +51,63 @@ struct Arrival<'a> {
     now: Timestamp,
 }
 
+/// Why an event was refused, and set nothing off.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum IngestError {
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It could not be counted.
+    #[error(transparent)]
+    Count(#[from] CountError),
+}
+
+/// What an event did on a site.
+struct Detected {
+    site: Arc<ActiveSite>,
+    firings: Vec<Firing>,
+    /// What is to be counted elsewhere.
+    counted: Option<CountedEvent>,
+}
+
 /// What fired, by site. Unless it is kept, it will fire again: whatever ends this early takes it back.
 struct Fired {
     sites: Vec<(Arc<ActiveSite>, Vec<Firing>)>,
     now: Timestamp,
+}
+
+impl<'a> Arrival<'a> {
+    /// Whose it is on a site.
+    fn visit(&self, domain: &'a str) -> Visit<'a> {
+        let Arrival { event, client, salts, .. } = self;
+        let traits = Traits { user_agent: client.user_agent, address: client.address, domain, hostname: &event.hostname };
+        Visit {
+            visitor: traits.visitor(&salts.current),
+            previous: salts.previous.as_ref().map(|salt| traits.visitor(salt)),
+            source: event.source.as_deref(),
+            page: &event.pathname,
+        }
+    }
+
+    /// What is counted of it elsewhere. Who a visitor was on the day before is told only while a session may go on from then.
+    fn counted(&self, site: &ActiveSite, visit: &Visit<'_>, source: Option<Arc<str>>) -> CountedEvent {
+        let event = self.event;
+        let goals: Vec<_> = site.goals.iter().filter(|goal| goal.is_completed_by(event)).map(|goal| goal.id).collect();
+        let completes = !goals.is_empty();
+        let is_early = self.now.second() % DAY_SECONDS < SESSION_TIMEOUT_SECONDS;
+        CountedEvent {
+            site_id: site.site.id,
+            time: self.now,
+            name: event.name.clone(),
+            visitor: visit.visitor,
+            previous_visitor: visit.previous.filter(|_| is_early),
+            source,
+            page: event.pathname.clone(),
+            goals,
+            props: if completes { event.props.clone() } else { BTreeMap::new() },
+            revenue: event.revenue.clone().filter(|_| completes),
+        }
+    }
 }
 
 impl Fired {
@@ -66,29 +125,35 @@ impl Drop for Fired {
 }
 
 impl Engine {
-    /// Takes an event in. When this returns, every delivery that the event sets off is on disk; mostly there is none, and then
-    /// nothing is written. On an error nothing was set off, and what fired will fire again. A caller who goes away in the meantime
-    /// leaves nothing half done.
-    pub async fn ingest(&self, event: &Event, client: &Client<'_>) -> Result<Ingested, StoreError> {
+    /// Takes an event in. When this returns, every delivery that the event sets off is on disk, and it is counted; mostly nothing
+    /// fires, and then nothing is written here. On an error what fired will fire again. A caller who goes away in the meantime leaves
+    /// nothing half done.
+    pub async fn ingest(&self, event: &Event, client: &Client<'_>) -> Result<Ingested, IngestError> {
         let inner = &*self.inner;
         if event.referrer_host.as_deref().is_some_and(bot::is_spam_referrer) {
             return Ok(Ingested { dropped: event.domains.len() });
         }
+        inner.tally.as_ref().map_or(Ok(()), |tally| tally.check())?;
         let now = inner.ambient.now();
         let salts = inner.salts.at(now).await;
         let salts = salts.inspect_err(|error| error!(%error, "without the day's salts, events are refused"))?;
         let arrival = Arrival { event, client, salts: &salts, now };
-        let (mut dropped, mut fired) = (0, Vec::new());
+        let (mut dropped, mut fired, mut counted) = (0, Vec::new(), Vec::new());
         for domain in &event.domains {
+            if let Some(tally) = &inner.tally {
+                inner.find_session(tally.counter(), domain, &arrival).await;
+            }
             match inner.detect(domain, &arrival) {
-                Some((_, firings)) if firings.is_empty() => {}
-                Some(firings) => fired.push(firings),
+                Some(detected) => {
+                    counted.extend(detected.counted);
+                    if !detected.firings.is_empty() {
+                        fired.push((detected.site, detected.firings));
+                    }
+                }
                 None => dropped += 1,
             }
         }
-        if !fired.is_empty() {
-            inner.commit(Fired { sites: fired, now }).await?;
-        }
+        inner.keep(Fired { sites: fired, now }, counted).await?;
         Ok(Ingested { dropped })
     }
 
@@ -112,36 +177,79 @@ impl Engine {
 }
 
 impl Inner {
-    /// What fires on one of the event's sites; none if the event is dropped there.
-    fn detect(&self, domain: &str, arrival: &Arrival<'_>) -> Option<(Arc<ActiveSite>, Vec<Firing>)> {
-        let Arrival { event, client, salts, now } = arrival;
-        let traits = Traits { user_agent: client.user_agent, address: client.address, domain, hostname: &event.hostname };
-        let visit = Visit {
-            visitor: traits.visitor(&salts.current),
-            previous: salts.previous.as_ref().map(|salt| traits.visitor(salt)),
-            source: event.source.as_deref(),
-            page: &event.pathname,
-        };
+    /// What an event does on one of its sites; none if it is dropped there.
+    fn detect(&self, domain: &str, arrival: &Arrival<'_>) -> Option<Detected> {
+        let Arrival { event, client, now, .. } = arrival;
+        let visit = arrival.visit(domain);
         // A visitor's id is made of the user agent too, so those who are known were no bots.
         let observe =
             |site: &ActiveSite, detector: &mut Detector| match detector.knows(visit.visitor) || !bot::is_bot(client.user_agent) {
-                true => detector.observe(&site.rules, event, &visit, now.second()),
-                false => Detection::Dropped,
+                true => (detector.observe(&site.rules, event, &visit, now.second()), self.source(detector, &visit)),
+                false => (Detection::Dropped, None),
             };
         loop {
             let site = self.registry.by_domain(domain)?;
             match site.with_detector(&self.registry, now.second(), |detector| observe(&site, detector)) {
-                Some(Detection::Counted(firings)) => return Some((site, firings)),
-                Some(Detection::Dropped) => return None,
+                Some((Detection::Counted(firings), source)) => {
+                    let counted = self.tally.as_ref().map(|_| arrival.counted(&site, &visit, source));
+                    return Some(Detected { site, firings, counted });
+                }
+                Some((Detection::Dropped, _)) => return self.of_a_session_elsewhere(site, &visit, arrival),
                 // It was changed between the two lines.
                 None => {}
             }
         }
     }
 
+    /// What tells of a session that this process does not know may belong to one that others do. It completes nothing, or else it
+    /// would have been asked for.
+    fn of_a_session_elsewhere(&self, site: Arc<ActiveSite>, visit: &Visit<'_>, arrival: &Arrival<'_>) -> Option<Detected> {
+        let may_be = self.tally.is_some() && arrival.event.is_engagement() && !bot::is_bot(arrival.client.user_agent);
+        let counted = may_be.then(|| arrival.counted(&site, visit, None))?;
+        counted.goals.is_empty().then(|| Detected { site, firings: Vec::new(), counted: Some(counted) })
+    }
+
+    /// The source of a visitor's session, where that is counted elsewhere.
+    fn source(&self, detector: &Detector, visit: &Visit<'_>) -> Option<Arc<str>> {
+        self.tally.as_ref().and_then(|_| detector.source_of(visit.visitor))
+    }
+
+    /// Where a goal is completed by a visitor whom this process does not know, others may: whether there is a session, and where it
+    /// came from. If that is not to be found out soon, it is as if there were none.
+    async fn find_session(&self, counter: &Counter, domain: &str, arrival: &Arrival<'_>) {
+        let Arrival { event, client, now, .. } = arrival;
+        let Some(site) = self.registry.by_domain(domain) else { return };
+        let visit = arrival.visit(domain);
+        let names: Vec<_> = [Some(visit.visitor), visit.previous].into_iter().flatten().collect();
+        let knows = |detector: &mut Detector| names.iter().any(|name| detector.knows(*name));
+        let is_known = || site.with_detector(&self.registry, now.second(), knows).unwrap_or(true);
+        let completes = site.goals.iter().any(|goal| goal.is_completed_by(event));
+        if !completes || is_known() || bot::is_bot(client.user_agent) {
+            return;
+        }
+        let asked = tokio::time::timeout(SESSION_TIME_LIMIT, counter.session(site.site.id, &names, *now));
+        if let Ok(Ok(Some(session))) = asked.await {
+            let adopt = |detector: &mut Detector| detector.adopt_session(visit.visitor, &session, now.second());
+            let _ = site.with_detector(&self.registry, now.second(), adopt);
+        }
+    }
+
+    /// Keeps what fired, and what is counted elsewhere. Both at a time: neither waits for the other.
+    async fn keep(&self, fired: Fired, counted: Vec<CountedEvent>) -> Result<(), IngestError> {
+        let commit = async { if fired.sites.is_empty() { Ok(()) } else { self.commit(fired).await } };
+        match &self.tally {
+            Some(tally) => {
+                let (committed, counted) = tokio::join!(commit, tally.add(counted));
+                committed?;
+                Ok(counted?)
+            }
+            None => Ok(commit.await?),
+        }
+    }
+
     async fn commit(&self, fired: Fired) -> Result<(), StoreError> {
         let of_site = |(site, firings): &(Arc<ActiveSite>, Vec<Firing>)| {
-            firings.iter().map(|firing| self.event(site, firing, fired.now)).collect::<Vec<_>>()
+            firings.iter().map(|firing| self.event(site, firing, EventId::new(&self.ambient), fired.now)).collect::<Vec<_>>()
         };
         let events: Vec<NewEvent> = fired.sites.iter().flat_map(of_site).collect();
         let keep_or_take_back = move |result: &Result<(), StoreError>| if result.is_ok() { fired.keep() } else { drop(fired) };
@@ -149,7 +257,8 @@ impl Inner {
         kept.inspect_err(|error| error!(%error, "events that fired could not be kept, and were refused"))
     }
 
-    fn event(&self, site: &ActiveSite, firing: &Firing, now: Timestamp) -> NewEvent {
+    /// What a firing is to the outbox.
+    pub(crate) fn event(&self, site: &ActiveSite, firing: &Firing, id: EventId, now: Timestamp) -> NewEvent {
         let delivery = |target: &Target| {
             let webhook = site.webhook(target.webhook_id)?;
             Some(NewDelivery { trigger_id: Some(target.trigger_id), ..self.delivery(webhook) })
@@ -159,7 +268,7 @@ impl Inner {
             _ => Vec::new(),
         };
         let deliveries = firing.told().filter_map(delivery).collect();
-        let event = NewEvent { cooling, ..self.new_event(&site.site, now, &firing.data, deliveries) };
+        let event = NewEvent { cooling, ..new_event(&site.site, id, now, &firing.data, deliveries) };
         if let Data::VisitorSpike(spike) = &firing.data {
             info!(site = %site.site.domain, event = %event.id, visitors = spike.current_visitors, "visitor spike");
         }
@@ -168,16 +277,7 @@ impl Inner {
 
     /// What is told of something that happened on a site.
     pub(crate) fn new_event(&self, site: &Site, now: Timestamp, data: &Data, deliveries: Vec<NewDelivery>) -> NewEvent {
-        let id = EventId::new(&self.ambient);
-        NewEvent {
-            id,
-            site_id: site.id,
-            event_type: data.event_type(),
-            payload: Payload::of(id, site, now, data).to_body().into(),
-            created_at: now,
-            deliveries,
-            cooling: Vec::new(),
-        }
+        new_event(site, EventId::new(&self.ambient), now, data, deliveries)
     }
 
     /// A delivery to a webhook, which nothing fired yet.
@@ -190,5 +290,17 @@ impl Inner {
             owner: None,
             test: false,
         }
+    }
+}
+
+fn new_event(site: &Site, id: EventId, now: Timestamp, data: &Data, deliveries: Vec<NewDelivery>) -> NewEvent {
+    NewEvent {
+        id,
+        site_id: site.id,
+        event_type: data.event_type(),
+        payload: Payload::of(id, site, now, data).to_body().into(),
+        created_at: now,
+        deliveries,
+        cooling: Vec::new(),
     }
 }

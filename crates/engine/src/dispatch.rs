@@ -21,7 +21,7 @@ use bellwether_domain::breaker::{Breaker, Change, GIVEN_UP_AFTER};
 use bellwether_domain::delivery::Status;
 use bellwether_domain::id::{DeliveryId, OwnerId, WebhookId};
 use bellwether_domain::time::Timestamp;
-use bellwether_store::{AttemptRecord, DueDelivery, NewDelivery, NewEvent, Settlement, Store, StoreError};
+use bellwether_store::{AttemptRecord, Crossed, DueDelivery, Found, NewDelivery, NewEvent, Settlement, Store, StoreError, Tick};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
@@ -137,17 +137,7 @@ impl Dispatcher {
         mut events: Vec<NewEvent>,
         then: impl FnOnce(&Result<(), StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        let (mut places, owner) = (Vec::new(), self.life.owner());
-        for event in &mut events {
-            for delivery in &mut event.deliveries {
-                let place = owner.and_then(|_| match delivery.test {
-                    true => self.places.take_by_hand(delivery.webhook_id),
-                    false => self.places.take(delivery.webhook_id, event.created_at),
-                });
-                delivery.owner = owner.filter(|_| place.is_some());
-                places.push(place);
-            }
-        }
+        let (owner, places) = self.find_places(&mut events);
         let events: Arc<[NewEvent]> = events.into();
         let (dispatcher, kept) = (self.clone(), events.clone());
         let and_send = move |result: &Result<(), StoreError>| {
@@ -157,6 +147,36 @@ impl Dispatcher {
             }
         };
         self.store.add_events_then(events, and_send).await
+    }
+
+    /// Keeps what a look at what is counted found, as [`Dispatcher::commit`] does. For callers who stay.
+    pub(crate) async fn commit_tick(
+        self: &Arc<Self>,
+        tick: Tick,
+        crossed: Vec<Crossed>,
+        mut events: Vec<NewEvent>,
+    ) -> Result<(), StoreError> {
+        let (owner, places) = self.find_places(&mut events);
+        let events: Arc<[NewEvent]> = events.into();
+        self.store.keep_tick(tick, Found { crossed, events: events.clone() }).await?;
+        self.take_over(&events, owner, places);
+        Ok(())
+    }
+
+    /// Makes events' deliveries this process's own, those that there is a place for.
+    fn find_places(&self, events: &mut [NewEvent]) -> (Option<OwnerId>, Vec<Option<Place>>) {
+        let (mut places, owner) = (Vec::new(), self.life.owner());
+        for event in events {
+            for delivery in &mut event.deliveries {
+                let place = owner.and_then(|_| match delivery.test {
+                    true => self.places.take_by_hand(delivery.webhook_id),
+                    false => self.places.take(delivery.webhook_id, event.created_at),
+                });
+                delivery.owner = owner.filter(|_| place.is_some());
+                places.push(place);
+            }
+        }
+        (owner, places)
     }
 
     /// Keeps a delivery of the same event as `other`, and sends it. For callers who stay.

@@ -7,6 +7,7 @@
 mod authorize;
 mod by_hand;
 mod changes;
+mod counter;
 mod detect;
 mod dispatch;
 mod follow;
@@ -20,7 +21,9 @@ mod reseal;
 mod salts;
 mod seal;
 pub mod send;
+mod tally;
 mod token;
+mod watch;
 mod workers;
 
 use std::sync::Arc;
@@ -29,7 +32,7 @@ use std::time::Duration;
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::breaker::Breaker;
 use bellwether_domain::endpoint::EndpointPolicy;
-use bellwether_domain::id::WebhookId;
+use bellwether_domain::id::{OwnerId, WebhookId};
 pub use bellwether_store::HourOfOutcomes;
 use bellwether_store::{Store, StoreError};
 use tokio::sync::{Notify, mpsc};
@@ -37,7 +40,8 @@ use tracing::error;
 
 pub use authorize::{Caller, new_key};
 pub use changes::Watcher;
-pub use detect::{Client, Ingested};
+pub use counter::{CountError, Counter};
+pub use detect::{Client, IngestError, Ingested};
 pub use dispatch::hears_processes;
 pub use manage::{ManageError, NewWebhook};
 pub use people::{Credentials, Crowded, SignInError, hash_password};
@@ -46,16 +50,19 @@ pub use registry::{ActiveSite, ActiveWebhook};
 pub use replay::Progress;
 pub use reseal::{Resealed, reseal};
 pub use send::Proxy;
+pub use watch::LookError;
 pub use workers::{StopError, Workers};
 
 use dispatch::{Dispatcher, GivenUp, Parts};
 use history::Outcomes;
 use manage::SiteLocks;
 use people::Door;
-use registry::Registry;
+use registry::{Counting, Registry};
 use salts::SaltKeeper;
 use seal::Sealer;
 use send::{Resolve, Sender, SenderError, SystemResolver};
+use tally::Tally;
+use watch::Lookout;
 
 /// What an operator sets.
 #[derive(Clone)]
@@ -74,6 +81,8 @@ pub struct Settings {
     pub retention: Duration,
     /// The HTTP proxy that requests go through, if they go through one.
     pub proxy: Option<Proxy>,
+    /// Where events are counted, if that is not the memory of this process.
+    pub counter: Option<Counter>,
 }
 
 /// Everything that runs, behind a handle that is cheap to clone.
@@ -93,6 +102,9 @@ struct Inner {
     resolver: Arc<dyn Resolve>,
     workers: Workers,
     door: Door,
+    /// Events on their way to where they are counted, if that is not here.
+    tally: Option<Arc<Tally>>,
+    lookout: tokio::sync::Mutex<Lookout>,
     /// How attempts ended, until that is stored.
     outcomes: Arc<Outcomes>,
     /// Told of each new replay.
@@ -116,7 +128,7 @@ pub enum StartError {
     WrongKey,
     /// Something is counted that is spread over several processes.
     #[error(
-        "other processes serve this database, and there are triggers on visitors or on several completions, for which all events have to come to one process: stop the others, or delete these triggers"
+        "other processes serve this database, and there are triggers on visitors or on several completions, which one process alone counts in its memory: set BELLWETHER_CLICKHOUSE_URL for all of them, stop the others, or delete these triggers"
     )]
     Spread,
     /// Names cannot be resolved.
@@ -128,6 +140,10 @@ pub enum StartError {
 }
 
 impl Settings {
+    fn counting(&self) -> Counting {
+        if self.counter.is_some() { Counting::Elsewhere } else { Counting::Here }
+    }
+
     fn sealer(&self) -> Sealer {
         Sealer::new(&self.secret_key, &self.former_secret_keys)
     }
@@ -145,7 +161,7 @@ impl Engine {
         let sealer = settings.sealer();
         // Whatever changes while everything is read is read again.
         let revision = if store.is_shared() { store.revision().await? } else { 0 };
-        let registry = Arc::new(Registry::load(&store, &sealer, ambient.now()).await?);
+        let registry = Arc::new(Registry::load(&store, &sealer, settings.counting(), ambient.now()).await?);
         let salts = SaltKeeper::load(store.clone(), ambient.clone()).await?;
         let sender = Sender::new(&settings, resolver.clone())?;
         let outcomes = Arc::new(Outcomes::default());
@@ -157,12 +173,15 @@ impl Engine {
             outcomes: outcomes.clone(),
         };
         let (dispatcher, given_up) = Dispatcher::start(parts, workers).await?;
-        if registry.counts_events() && dispatcher.hears_others().await? {
+        if settings.counter.is_none() && registry.counts_events() && dispatcher.hears_others().await? {
             return Err(StartError::Spread);
         }
         let door = Door::new(&ambient, store.has_users().await?);
+        let tally = settings.counter.clone().map(|counter| Tally::start(counter, ambient.clone(), workers));
         let inner = Inner {
             door,
+            tally,
+            lookout: tokio::sync::Mutex::new(Lookout::new(OwnerId::new(&ambient))),
             outcomes,
             ambient,
             store,
@@ -184,13 +203,14 @@ impl Engine {
         engine.start_replays(workers);
         engine.start_pruning(workers);
         engine.start_history(workers);
+        engine.start_looking(workers);
         engine.watch_store(workers);
         Ok(engine)
     }
 
     /// Whether an engine could start: everything configured is readable, and the settings fit it. Returns the number of sites.
     pub async fn check(store: &Store, ambient: &Ambient, settings: &Settings) -> Result<usize, StartError> {
-        let registry = Registry::load(store, &settings.sealer(), ambient.now()).await?;
+        let registry = Registry::load(store, &settings.sealer(), settings.counting(), ambient.now()).await?;
         Sender::new(settings, Arc::new(SystemResolver::new()?))?;
         Ok(registry.sites().len())
     }

@@ -76,11 +76,6 @@ impl Engine {
         }
     }
 
-    /// Distinct visitors of a site in the last five minutes.
-    pub fn current_visitors(&self, site: &ActiveSite) -> u32 {
-        site.current_visitors(self.inner.ambient.now().second())
-    }
-
     /// Where webhooks may be sent.
     pub fn policy(&self) -> &EndpointPolicy {
         &self.inner.settings.policy
@@ -422,7 +417,10 @@ impl Engine {
             invalid.add(&format!("triggers[{index}].goal_id"), NOT_A_GOAL);
         }
         let is_new = |rule: &Rule| before.iter().all(|trigger| trigger.rule != *rule);
-        if self.inner.dispatcher.has_company() && rules.iter().any(|rule| rule.counts_events() && is_new(rule)) {
+        if self.inner.tally.is_none()
+            && self.inner.dispatcher.has_company()
+            && rules.iter().any(|rule| rule.counts_events() && is_new(rule))
+        {
             invalid.add("triggers", SPREAD);
         }
         let trigger = |rule: Rule| {

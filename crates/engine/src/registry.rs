@@ -14,6 +14,7 @@ use bellwether_domain::id::{SiteId, TriggerId, WebhookId};
 use bellwether_domain::signature::Secret;
 use bellwether_domain::site::Site;
 use bellwether_domain::time::{Second, Timestamp};
+use bellwether_domain::watch::Watch;
 use bellwether_domain::webhook::Webhook;
 use bellwether_store::Store;
 use foldhash::fast::RandomState;
@@ -34,7 +35,10 @@ pub struct ActiveSite {
     pub goals: Arc<[Goal]>,
     /// Its webhooks, in the order they were made, those that were deleted among them.
     pub webhooks: Vec<Arc<ActiveWebhook>>,
+    /// What each event fulfils by itself; where nothing else counts, also what it takes several for.
     pub(crate) rules: Rules,
+    /// What takes several events, where these are counted elsewhere.
+    pub(crate) watch: Watch,
     /// How often the site was changed before.
     revision: u64,
     live: Arc<Live>,
@@ -73,9 +77,19 @@ pub(crate) struct SiteParts {
     pub(crate) webhooks: Vec<Arc<ActiveWebhook>>,
 }
 
+/// Where it is counted what takes several events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counting {
+    /// In the memory of this process.
+    Here,
+    /// Where several processes can: it is looked at there.
+    Elsewhere,
+}
+
 type Map<K, V> = ConcurrentMap<K, V, RandomState>;
 
 pub(crate) struct Registry {
+    counting: Counting,
     by_domain: Map<Arc<str>, Arc<ActiveSite>>,
     by_id: Map<SiteId, Arc<ActiveSite>>,
     webhooks: Map<WebhookId, Arc<ActiveWebhook>>,
@@ -112,12 +126,16 @@ fn header_map(headers: &CustomHeaders) -> Option<Box<HeaderMap>> {
 }
 
 impl ActiveSite {
-    fn new(parts: SiteParts, revision: u64, live: Arc<Live>) -> Self {
+    fn new(parts: SiteParts, counting: Counting, revision: u64, live: Arc<Live>) -> Self {
         let SiteParts { site, goals, webhooks } = parts;
         let goals: Arc<[Goal]> = goals.into();
         let on = webhooks.iter().filter(|webhook| webhook.is_on());
         let rules = Rules::new(goals.clone(), on.map(|webhook| (webhook.webhook.id, &webhook.webhook.triggers[..])));
-        Self { site, goals, webhooks, rules, revision, live }
+        let (rules, watch) = match counting {
+            Counting::Here => (rules, Watch::default()),
+            Counting::Elsewhere => rules.without_counts(),
+        };
+        Self { site, goals, webhooks, rules, watch, revision, live }
     }
 
     pub(crate) fn parts(&self) -> SiteParts {
@@ -200,7 +218,7 @@ impl Seen {
 
 impl Registry {
     /// Everything that is configured, from the store. The sites are watched from `now` on.
-    pub(crate) async fn load(store: &Store, sealer: &Sealer, now: Timestamp) -> Result<Self, StartError> {
+    pub(crate) async fn load(store: &Store, sealer: &Sealer, counting: Counting, now: Timestamp) -> Result<Self, StartError> {
         let crossings = store.crossings().await?;
         // A clock that was ahead once must not silence a trigger until then.
         let crossings = crossings.into_iter().filter(|(_, fired_at)| *fired_at <= now);
@@ -220,7 +238,8 @@ impl Registry {
                 webhooks.entry(webhook.webhook.site_id).or_default().push(Arc::new(webhook));
             }
         }
-        let registry = Self { by_domain: Map::default(), by_id: Map::default(), webhooks: Map::default(), crossings, failing };
+        let registry =
+            Self { counting, by_domain: Map::default(), by_id: Map::default(), webhooks: Map::default(), crossings, failing };
         for site in store.sites().await? {
             let goals = goals.remove(&site.id).unwrap_or_default();
             let webhooks = webhooks.remove(&site.id).unwrap_or_default();
@@ -237,7 +256,7 @@ impl Registry {
             None => Arc::new(Live(Mutex::new(Seen { quiet_from: now.second(), revision: 0, detector: None }))),
         };
         let revision = before.as_ref().map_or(0, |before| before.revision + 1);
-        let active = Arc::new(ActiveSite::new(parts, revision, live));
+        let active = Arc::new(ActiveSite::new(parts, self.counting, revision, live));
         for webhook in &active.webhooks {
             self.webhooks.pin().insert(webhook.webhook.id, webhook.clone());
         }
@@ -296,6 +315,11 @@ impl Registry {
     /// The webhook, if anything is to be sent to it.
     pub(crate) fn webhook_that_is_on(&self, id: WebhookId) -> Option<Arc<ActiveWebhook>> {
         self.webhooks.pin().get(&id).filter(|webhook| webhook.is_on()).cloned()
+    }
+
+    /// The sites for which something is to be looked at that is counted elsewhere.
+    pub(crate) fn watched(&self) -> Vec<Arc<ActiveSite>> {
+        self.by_id.pin().values().filter(|site| !site.watch.is_empty()).cloned().collect()
     }
 
     /// All sites, in no order.

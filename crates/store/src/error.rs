@@ -23,6 +23,9 @@ pub enum StoreError {
     /// Other processes have taken this one for dead, and what it had may be theirs by now.
     #[error("this process gave no sign of life for too long, so that others have taken over its work")]
     TakenForDead,
+    /// Another process has gone on with it meanwhile.
+    #[error("another process has gone on with this meanwhile")]
+    Overtaken,
     /// There is no room.
     #[error("the database cannot grow: the disk is full")]
     Full,

@@ -16,6 +16,7 @@ pub struct Cable {
     address: SocketAddr,
     is_whole: watch::Sender<bool>,
     severed: watch::Sender<u64>,
+    is_plugged: watch::Sender<bool>,
     _end: DropGuard,
 }
 
@@ -26,9 +27,11 @@ impl Cable {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("its number");
         let (is_whole, severed, end) = (watch::Sender::new(true), watch::Sender::new(0), CancellationToken::new());
-        let watched = Watched { is_whole: is_whole.subscribe(), severed: severed.subscribe() };
+        let is_plugged = watch::Sender::new(true);
+        let (whole, plugged) = (is_whole.subscribe(), is_plugged.subscribe());
+        let watched = Watched { is_whole: whole, severed: severed.subscribe(), is_plugged: plugged };
         TaskTracker::new().spawn(accept(listener, destination, watched, end.clone()));
-        Self { address, is_whole, severed, _end: end.drop_guard() }
+        Self { address, is_whole, severed, is_plugged, _end: end.drop_guard() }
     }
 
     /// Where it begins.
@@ -46,8 +49,14 @@ impl Cable {
         self.severed.send_modify(|times| *times += 1);
     }
 
-    /// What waited comes through.
+    /// Ends every connection there is, and each that is made from now on.
+    pub fn unplug(&self) {
+        self.is_plugged.send_replace(false);
+    }
+
+    /// What waited comes through, and connections can be made.
     pub fn mend(&self) {
+        self.is_plugged.send_replace(true);
         self.is_whole.send_replace(true);
     }
 }
@@ -57,12 +66,13 @@ impl Cable {
 struct Watched {
     is_whole: watch::Receiver<bool>,
     severed: watch::Receiver<u64>,
+    is_plugged: watch::Receiver<bool>,
 }
 
 async fn accept(listener: TcpListener, destination: SocketAddr, watched: Watched, end: CancellationToken) {
     let tasks = TaskTracker::new();
     while let Some(Ok((stream, _))) = end.run_until_cancelled(listener.accept()).await {
-        let Watched { is_whole, mut severed } = watched.clone();
+        let Watched { is_whole, mut severed, mut is_plugged } = watched.clone();
         severed.mark_unchanged();
         let leading = lead(stream, destination, is_whole);
         // A connection that breaks is what the test wants to see.
@@ -70,6 +80,7 @@ async fn accept(listener: TcpListener, destination: SocketAddr, watched: Watched
             tokio::select! {
                 led = leading => drop(led),
                 _ = severed.changed() => {}
+                _ = is_plugged.wait_for(|is_plugged| !is_plugged) => {}
             }
         };
         tasks.spawn(end.clone().run_until_cancelled_owned(until_severed));

@@ -1,5 +1,6 @@
 //! Temporary databases in ClickHouse.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use clickhouse::{Client, Compression};
@@ -36,6 +37,12 @@ impl ClickHouse {
     /// The URL of the server alone, as in `http://127.0.0.1:8123`.
     pub fn server(&self) -> &str {
         &self.server
+    }
+
+    /// Where the server listens.
+    #[expect(clippy::expect_used, reason = "a test without a server cannot go on")]
+    pub fn address(&self) -> SocketAddr {
+        self.server.trim_start_matches("http://").parse().expect("an address and a port")
     }
 
     /// The name of the database.

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bellwether_domain::fields::Invalid;
-use bellwether_engine::{Crowded, ManageError};
+use bellwether_engine::{CountError, Crowded, ManageError};
 use bellwether_store::StoreError;
 use serde::Serialize;
 use tracing::error;
@@ -34,6 +34,8 @@ pub(crate) enum Problem {
     Invalid(Invalid),
     /// The database cannot be used now.
     Unavailable(StoreError),
+    /// What happened on a site cannot be asked for now.
+    Uncounted(CountError),
     /// Too many people sign in at a time.
     Crowded(Crowded),
 }
@@ -70,7 +72,9 @@ impl Problem {
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "Content too large"),
             Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type"),
             Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "Validation failed"),
-            Self::Unavailable(_) | Self::Crowded(_) => (StatusCode::SERVICE_UNAVAILABLE, "Service unavailable"),
+            Self::Unavailable(_) | Self::Uncounted(_) | Self::Crowded(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "Service unavailable")
+            }
         }
     }
 
@@ -85,6 +89,7 @@ impl Problem {
             Self::UnsupportedMediaType => "the body must be sent as application/json".to_owned(),
             Self::Invalid(invalid) => invalid.to_string(),
             Self::Unavailable(_) => "the database cannot be used at the moment; nothing was changed".to_owned(),
+            Self::Uncounted(_) => "what happened on the site cannot be counted at the moment".to_owned(),
             Self::Crowded(crowded) => crowded.to_string(),
         }
     }
@@ -93,8 +98,10 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, title) = self.status();
-        if let Self::Unavailable(error) = &self {
-            error!(%error, "a request failed");
+        match &self {
+            Self::Unavailable(error) => error!(%error, "a request failed"),
+            Self::Uncounted(error) => error!(%error, "a request failed"),
+            _ => {}
         }
         let errors = match &self {
             Self::Invalid(invalid) => Some(invalid),
@@ -109,7 +116,7 @@ impl IntoResponse for Problem {
             Self::Unauthorized => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Self::Unavailable(_) | Self::Crowded(_) => {
+            Self::Unavailable(_) | Self::Uncounted(_) | Self::Crowded(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
             }
             _ => {}
@@ -133,6 +140,12 @@ impl From<ManageError> for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         Self::Unavailable(error)
+    }
+}
+
+impl From<CountError> for Problem {
+    fn from(error: CountError) -> Self {
+        Self::Uncounted(error)
     }
 }
 

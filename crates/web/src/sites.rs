@@ -65,7 +65,8 @@ pub(crate) async fn delete(State(app): State<App>, access: Access) -> Result<Sta
 }
 
 /// The visitors of the last five minutes.
-pub(crate) async fn visitors(State(app): State<App>, access: Access) -> Json<Visitors> {
-    let current_visitors = app.engine.current_visitors(&access.site);
-    Json(Visitors { current_visitors, window_seconds: CURRENT_VISITORS_WINDOW_SECONDS })
+pub(crate) async fn visitors(State(app): State<App>, access: Access) -> Result<Json<Visitors>, Problem> {
+    let counted = app.engine.current_visitors(&[access.site]).await?;
+    let current_visitors = counted.first().copied().unwrap_or(0);
+    Ok(Json(Visitors { current_visitors, window_seconds: CURRENT_VISITORS_WINDOW_SECONDS }))
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use bellwether_engine::send::{NotAProxy, Proxy};
+use bellwether_store::clickhouse::{ClickHouseUrl, InvalidClickHouseUrl};
 use bellwether_store::{Database, InvalidUrl};
 use figment::value::Value;
 use ipnet::IpNet;
@@ -112,6 +113,10 @@ pub(super) fn database(value: &Value) -> Result<Database, String> {
         file if file.contains('?') => Err("must name a file without parameters, like sqlite:data/bellwether.db".to_owned()),
         file => Ok(Database::File(PathBuf::from(file))),
     }
+}
+
+pub(super) fn clickhouse(value: &Value) -> Result<ClickHouseUrl, String> {
+    word(value)?.parse().map_err(|error: InvalidClickHouseUrl| error.to_string())
 }
 
 /// Its user and password, where it has any, are percent-encoded as in every URL.

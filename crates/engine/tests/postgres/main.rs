@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed, in a helper too")]
 
+mod counting;
 mod many;
 #[path = "../suite/mod.rs"]
 mod suite;

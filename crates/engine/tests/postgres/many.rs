@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::suite::rig::{Rig, new_webhook, seconds, signup, site_change, start, webhook_change};
 
 /// Another process on the same database.
-async fn beside(rig: &Rig, process: u64) -> Rig {
+pub(crate) async fn beside(rig: &Rig, process: u64) -> Rig {
     let ((ambient, clock), names, settings) = (manual_of(process), rig.names.clone(), rig.settings.clone());
     let (engine, workers) = start(&rig.database, &ambient, &settings, &names).await.expect("an engine");
     let (site_id, goal_id, database) = (rig.site_id, rig.goal_id, rig.database.clone());
@@ -24,7 +24,7 @@ async fn beside(rig: &Rig, process: u64) -> Rig {
 }
 
 /// Waits until a process has heard by itself of what others have changed.
-async fn heard(rig: &Rig, is_so: impl Fn(&Rig) -> bool) {
+pub(crate) async fn heard(rig: &Rig, is_so: impl Fn(&Rig) -> bool) {
     let hearing = async {
         let mut looks = tokio::time::interval(Duration::from_millis(5));
         while !is_so(rig) {

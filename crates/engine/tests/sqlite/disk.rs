@@ -1,6 +1,7 @@
 //! A file that cannot grow, or cannot be written.
 
 use bellwether_domain::delivery::Status;
+use bellwether_engine::IngestError;
 use bellwether_store::StoreError;
 use bellwether_testkit::receiver::Receiver;
 use serde_json::json;
@@ -26,7 +27,7 @@ async fn what_finds_the_disk_full_is_refused_and_fires_when_there_is_room_again(
     let big = json!({"n": "Signup", "u": "https://example.com/", "p": props});
     for _ in 0..3 {
         let refused = rig.visit(1, big.clone()).await;
-        assert!(matches!(refused, Err(StoreError::Full)), "{refused:?}");
+        assert!(matches!(refused, Err(IngestError::Store(StoreError::Full))), "{refused:?}");
     }
     rig.engine.drained().await;
     assert!(receiver.so_far().is_empty() && rig.count(Status::Pending).await == 0);
@@ -48,7 +49,7 @@ async fn what_finds_the_database_read_only_is_refused_and_what_waits_goes_out_wh
     assert_eq!(rig.count(Status::Retrying).await, 1);
     rig.disturb("PRAGMA query_only = ON").await;
     let refused = rig.visit(1, signup()).await;
-    assert!(matches!(refused, Err(StoreError::ReadOnly)), "{refused:?}");
+    assert!(matches!(refused, Err(IngestError::Store(StoreError::ReadOnly))), "{refused:?}");
     rig.clock.advance(std::time::Duration::from_secs(2));
     assert!(rig.engine.dispatch_due().await.is_err());
     rig.restart().await;

@@ -16,8 +16,8 @@ use bellwether_domain::site::SiteChange;
 use bellwether_domain::trigger::Rule;
 use bellwether_domain::webhook::WebhookChange;
 use bellwether_engine::send::Resolve;
-use bellwether_engine::{ActiveSite, Client, Engine, Ingested, NewWebhook, Settings, StartError, Workers};
-use bellwether_store::{DeliveryDetail, DeliveryFilter, PageNumber, StoreError};
+use bellwether_engine::{ActiveSite, Client, Engine, IngestError, Ingested, NewWebhook, Settings, StartError, Workers};
+use bellwether_store::{DeliveryDetail, DeliveryFilter, PageNumber};
 use bellwether_testkit::ambient::{ManualClock, manual};
 use bellwether_testkit::database::Database;
 use bellwether_testkit::receiver::Receiver;
@@ -119,7 +119,7 @@ impl Rig {
     }
 
     /// Takes in an event of a visitor.
-    pub(crate) async fn visit(&self, visitor: u8, event: Value) -> Result<Ingested, StoreError> {
+    pub(crate) async fn visit(&self, visitor: u8, event: Value) -> Result<Ingested, IngestError> {
         let event = Event::parse(event.to_string().as_bytes()).expect("an event");
         let address = format!("198.51.100.{visitor}");
         self.engine.ingest(&event, &Client { user_agent: FIREFOX, address: &address }).await
@@ -195,6 +195,7 @@ pub(crate) fn settings() -> Settings {
         former_secret_keys: Vec::new(),
         retention: Duration::from_secs(30 * 86_400),
         proxy: None,
+        counter: None,
     }
 }
 

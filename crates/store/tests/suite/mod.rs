@@ -6,4 +6,5 @@ mod outbox;
 mod people;
 mod retention;
 pub(crate) mod rig;
+mod ticks;
 mod traffic;

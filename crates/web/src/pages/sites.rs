@@ -1,5 +1,7 @@
 //! The sites, and one site.
 
+use std::sync::Arc;
+
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -7,6 +9,7 @@ use bellwether_domain::id::SiteId;
 use bellwether_domain::site::SiteChange;
 use bellwether_engine::{ActiveSite, Caller, ManageError};
 use bellwether_store::SignedIn;
+use tracing::error;
 
 use super::form::{Form, Query, again};
 use super::{Page, Shell, SiteNav, go_to};
@@ -54,7 +57,8 @@ struct ShownSite {
     id: SiteId,
     domain: String,
     name: String,
-    current_visitors: u32,
+    /// Unknown while they cannot be counted.
+    current_visitors: Option<u32>,
     webhooks: usize,
     failing: usize,
     off: usize,
@@ -67,8 +71,8 @@ struct General {
     site_id: SiteId,
     domain: String,
     endpoint: String,
-    has_events: bool,
-    current_visitors: u32,
+    /// Unknown while they cannot be counted.
+    current_visitors: Option<u32>,
     may_change: bool,
     changed: bool,
     form: Form,
@@ -81,7 +85,7 @@ pub(crate) async fn home() -> Response {
 
 /// The sites that somebody has a part in, or those whose domain or name has the text that is sought.
 pub(crate) async fn list(State(app): State<App>, Person(who): Person, Query(asked): Query) -> Response {
-    sites_page(&app, &who, &Asked::of(&asked), Form::default()).into_response()
+    sites_page(&app, &who, &Asked::of(&asked), Form::default()).await.into_response()
 }
 
 /// Adds a site.
@@ -92,13 +96,13 @@ pub(crate) async fn create(State(app): State<App>, Person(who): Person, _: MayAd
     };
     match created {
         Ok(site) => Ok(go_to(&format!("/sites/{}", site.id))),
-        Err(error) => Ok(again(sites_page(&app, &who, &Asked::default(), form.refused(error, &NEW_FIELDS)?))),
+        Err(error) => Ok(again(sites_page(&app, &who, &Asked::default(), form.refused(error, &NEW_FIELDS)?).await)),
     }
 }
 
 /// One site: its tracker, whether events arrive, and what can be set of it.
 pub(crate) async fn show(State(app): State<App>, Person(who): Person, access: Access, Query(asked): Query) -> Response {
-    site_page(&app, &who, &access, form_of(&access.site), asked.has("changed")).into_response()
+    site_page(&app, &who, &access, form_of(&access.site), asked.has("changed")).await.into_response()
 }
 
 /// Changes a site.
@@ -110,7 +114,7 @@ pub(crate) async fn update(State(app): State<App>, Person(who): Person, access: 
     };
     match updated {
         Ok(_) => Ok(go_to(&format!("/sites/{id}?changed"))),
-        Err(error) => Ok(again(site_page(&app, &who, &access, form.refused(error, &FIELDS)?, false))),
+        Err(error) => Ok(again(site_page(&app, &who, &access, form.refused(error, &FIELDS)?, false).await)),
     }
 }
 
@@ -120,7 +124,7 @@ pub(crate) async fn delete(State(app): State<App>, access: Access, _: Form) -> R
     Ok(go_to("/sites"))
 }
 
-fn sites_page(app: &App, who: &SignedIn, asked: &Asked, form: Form) -> Page<Sites> {
+async fn sites_page(app: &App, who: &SignedIn, asked: &Asked, form: Form) -> Page<Sites> {
     let caller = Caller::of_person(who);
     let mut sites = app.engine.sites();
     sites.retain(|site| caller.sees(site.site.id));
@@ -129,9 +133,11 @@ fn sites_page(app: &App, who: &SignedIn, asked: &Asked, form: Form) -> Page<Site
     sites.retain(|site| site.site.domain.contains(&sought) || site.site.name.to_lowercase().contains(&sought));
     let begin = asked.page.saturating_mul(SITES_PER_PAGE);
     let has_more = begin.saturating_add(SITES_PER_PAGE) < sites.len();
+    let of_page: Vec<_> = sites.into_iter().skip(begin).take(SITES_PER_PAGE).collect();
+    let visitors = current_visitors(app, &of_page).await;
     Page(Sites {
         shell: Shell::of(Some(who.user.email.clone())),
-        sites: sites.iter().skip(begin).take(SITES_PER_PAGE).map(|site| shown(app, site)).collect(),
+        sites: of_page.iter().zip(visitors).map(|(site, visitors)| shown(app, site, visitors)).collect(),
         has_sites,
         sought: asked.sought.clone(),
         previous: (asked.page > 0).then_some(asked.page),
@@ -141,14 +147,25 @@ fn sites_page(app: &App, who: &SignedIn, asked: &Asked, form: Form) -> Page<Site
     })
 }
 
-fn shown(app: &App, site: &ActiveSite) -> ShownSite {
+/// Of each of some sites, in their order.
+async fn current_visitors(app: &App, sites: &[Arc<ActiveSite>]) -> Vec<Option<u32>> {
+    match app.engine.current_visitors(sites).await {
+        Ok(counted) => counted.into_iter().map(Some).collect(),
+        Err(error) => {
+            error!(%error, "the current visitors cannot be shown");
+            vec![None; sites.len()]
+        }
+    }
+}
+
+fn shown(app: &App, site: &ActiveSite, current_visitors: Option<u32>) -> ShownSite {
     let webhooks: Vec<_> = site.webhooks.iter().filter(|webhook| webhook.deleted_at.is_none()).collect();
     let is_failing = |id| app.engine.breaker(id).trial_at().is_some();
     ShownSite {
         id: site.site.id,
         domain: site.site.domain.to_string(),
         name: site.site.name.to_string(),
-        current_visitors: app.engine.current_visitors(site),
+        current_visitors,
         failing: webhooks.iter().filter(|webhook| webhook.is_on() && is_failing(webhook.webhook.id)).count(),
         off: webhooks.iter().filter(|webhook| !webhook.is_on()).count(),
         webhooks: webhooks.len(),
@@ -160,15 +177,14 @@ fn form_of(site: &ActiveSite) -> Form {
     Form::of([("domain", &*site.domain), ("name", &*site.name), ("timezone", &*site.timezone)])
 }
 
-fn site_page(app: &App, who: &SignedIn, access: &Access, form: Form, changed: bool) -> Page<General> {
+async fn site_page(app: &App, who: &SignedIn, access: &Access, form: Form, changed: bool) -> Page<General> {
     let site = &access.site;
-    let current_visitors = app.engine.current_visitors(site);
+    let current_visitors = current_visitors(app, std::slice::from_ref(site)).await.into_iter().next().flatten();
     Page(General {
         shell: shell_of(who, access, ""),
         site_id: site.site.id,
         domain: site.site.domain.to_string(),
         endpoint: app.url("api/event"),
-        has_events: current_visitors > 0,
         current_visitors,
         may_change: access.may_change,
         changed,

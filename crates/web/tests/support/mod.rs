@@ -85,6 +85,7 @@ impl Server {
             former_secret_keys: Vec::new(),
             retention: std::time::Duration::from_secs(30 * 86_400),
             proxy: None,
+            counter: None,
         };
         let engine = Engine::start(database.store().await, ambient, settings, Arc::new(Names), &Workers::default()).await;
         let engine = engine.expect("an engine");

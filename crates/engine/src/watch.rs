@@ -1,0 +1,309 @@
+//! Looking at what is counted in shared storage, and telling of what that sets off.
+//!
+//! Of all processes one looks, once a second. It holds the row of the latest look, whose number rises with each; another takes it over
+//! when the number stands still. What a look found is kept together with the next number, so nothing fires twice, however many
+//! believe that it is theirs to look. Completions that fire one by one are none of its business: these fire where the event came in.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellwether_domain::detector::{Firing, Target};
+use bellwether_domain::id::{EventId, OwnerId, TriggerId};
+use bellwether_domain::payload::{Data, GoalCompleted};
+use bellwether_domain::time::{Second, Timestamp};
+use bellwether_domain::traffic::Tops;
+use bellwether_domain::trigger::GoalCompletion;
+use bellwether_domain::watch::{Armings, Crossing, fill, firings};
+use bellwether_domain::window::Counts;
+use bellwether_store::clickhouse::{Completion, Completions, Window};
+use bellwether_store::{Crossed, NewEvent, StoreError, Tick};
+use tracing::{error, info, warn};
+
+use crate::Engine;
+use crate::counter::{CountError, Counter, by_window};
+use crate::registry::ActiveSite;
+use crate::workers::Workers;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Whoever's number stood still for so long does not look any more. A look takes less.
+const PATIENCE: Duration = Duration::from_secs(12);
+/// How long a look may take.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
+/// After so long without a look nobody knows whether everything was counted meanwhile.
+const GAP: Duration = Duration::from_secs(60);
+/// So many triggers on several completions fire with one look; others do with the next.
+const MAX_FILLED: usize = 100;
+/// So many completions are looked at for one of them.
+const MAX_COMPLETIONS: u32 = 20_000;
+
+/// Whose it is to look, as far as this process knows.
+pub(crate) struct Lookout {
+    /// This process.
+    holder: OwnerId,
+    turn: Turn,
+}
+
+enum Turn {
+    /// This process looks.
+    Ours(Box<Seen>),
+    /// Another does, or did: the number of its latest look, and when that was noticed first.
+    Theirs { number: u64, since: Duration },
+}
+
+/// What one look leaves for the next.
+#[derive(Clone)]
+struct Seen {
+    tick: Tick,
+    armings: Armings,
+    fired_at: HashMap<TriggerId, Timestamp>,
+}
+
+/// Why a look came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What is counted cannot be asked for.
+    #[error(transparent)]
+    Count(#[from] CountError),
+}
+
+/// Completions that a trigger waits for.
+struct Awaited {
+    site: Arc<ActiveSite>,
+    target: Target,
+    rule: GoalCompletion,
+    window_seconds: u32,
+    list: Completions,
+}
+
+impl Lookout {
+    pub(crate) fn new(holder: OwnerId) -> Self {
+        // Nothing is known, so nothing has stood still.
+        Self { holder, turn: Turn::Theirs { number: u64::MAX, since: Duration::ZERO } }
+    }
+}
+
+impl Engine {
+    /// Looks, where something is counted that processes share.
+    pub(crate) fn start_looking(&self, workers: &Workers) {
+        if self.inner.settings.counter.is_none() {
+            return;
+        }
+        let (engine, shutdown) = (self.clone(), workers.shutdown().clone());
+        workers.spawn("lookout", async move {
+            let mut looks = tokio::time::interval(INTERVAL);
+            looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            while shutdown.run_until_cancelled(looks.tick()).await.is_some() {
+                match shutdown.run_until_cancelled(engine.look()).await {
+                    Some(Err(error)) => {
+                        error!(%error, "it cannot be seen what triggers on visitors and on several completions say")
+                    }
+                    Some(Ok(())) | None => {}
+                }
+            }
+            engine.let_others_look().await;
+        });
+    }
+
+    /// Looks once, if it is this process that does.
+    pub async fn look(&self) -> Result<(), LookError> {
+        let Some(counter) = &self.inner.settings.counter else {
+            return Ok(());
+        };
+        let mut lookout = self.inner.lookout.lock().await;
+        self.take_turn(&mut lookout).await?;
+        let Turn::Ours(seen) = &mut lookout.turn else {
+            return Ok(());
+        };
+        let now = self.inner.ambient.now();
+        if !is_due(seen.tick.looked_at, now) {
+            return Ok(());
+        }
+        let looking = self.look_at(counter, seen, now);
+        let looked = tokio::time::timeout(TIME_LIMIT, looking).await.unwrap_or(Err(CountError::Late.into()));
+        if !matches!(looked, Ok(()) | Err(LookError::Count(_))) {
+            // Whatever became of it: the table knows.
+            lookout.turn = Turn::Theirs { number: u64::MAX, since: Duration::ZERO };
+        }
+        match looked {
+            Err(LookError::Store(StoreError::Overtaken)) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Begins to look, if nobody does.
+    async fn take_turn(&self, lookout: &mut Lookout) -> Result<(), StoreError> {
+        let Turn::Theirs { number, since } = lookout.turn else {
+            return Ok(());
+        };
+        let (tick, running) = (self.inner.store.tick().await?, self.inner.ambient.clock.running());
+        let stands_still = tick.number == number && running.saturating_sub(since) >= PATIENCE;
+        if tick.holder.is_none() || tick.holder == Some(lookout.holder) || stands_still {
+            match self.inner.store.pass_tick(tick.number, Some(lookout.holder)).await {
+                Ok(()) => lookout.turn = Turn::Ours(Box::new(self.begin(tick, lookout.holder).await?)),
+                Err(StoreError::Overtaken) => {}
+                Err(error) => return Err(error),
+            }
+        } else if tick.number != number {
+            lookout.turn = Turn::Theirs { number: tick.number, since: running };
+        }
+        Ok(())
+    }
+
+    async fn begin(&self, tick: Tick, holder: OwnerId) -> Result<Seen, StoreError> {
+        let crossed = self.inner.store.crossed().await?;
+        info!("this process looks at what is counted from now on");
+        Ok(Seen {
+            tick: Tick { number: tick.number + 1, holder: Some(holder), ..tick },
+            fired_at: crossed.iter().map(|one| (one.trigger_id, one.fired_at)).collect(),
+            armings: Armings::kept(crossed.into_iter().map(|one| (one.trigger_id, one.fired_at, one.still_true))),
+        })
+    }
+
+    async fn let_others_look(&self) {
+        let lookout = self.inner.lookout.lock().await;
+        if let Turn::Ours(seen) = &lookout.turn
+            && let Err(error) = self.inner.store.pass_tick(seen.tick.number, None).await
+        {
+            warn!(%error, "others will look at what is counted a little later");
+        }
+    }
+
+    async fn look_at(&self, counter: &Counter, seen: &mut Seen, now: Timestamp) -> Result<(), LookError> {
+        let mut next = seen.clone();
+        next.tick.number += 1;
+        next.tick.looked_at = now;
+        if now.since(seen.tick.looked_at) > GAP || now < seen.tick.looked_at {
+            next.tick.watched_from = now;
+        }
+        let sites = self.inner.registry.watched();
+        let mut events = self.visitors(counter, &sites, (seen.tick.looked_at.second(), now), &mut next).await?;
+        events.extend(self.several_completions(counter, &sites, now, &mut next).await?);
+        let crossed = changes(seen, &next);
+        self.inner.dispatcher.commit_tick(next.tick, crossed, events).await?;
+        *seen = next;
+        Ok(())
+    }
+
+    /// What the windows of visitors set off.
+    async fn visitors(
+        &self,
+        counter: &Counter,
+        sites: &[Arc<ActiveSite>],
+        (before, now): (Second, Timestamp),
+        next: &mut Seen,
+    ) -> Result<Vec<NewEvent>, LookError> {
+        let of_site = |site: &Arc<ActiveSite>| {
+            let id = site.site.id;
+            site.watch.windows(before, now.second()).into_iter().map(move |length_seconds| Window { site: id, length_seconds })
+        };
+        let windows: Vec<_> = sites.iter().flat_map(of_site).collect();
+        let counts = by_window(&windows, counter.windows(&windows, now.second()).await?);
+        let mut events = Vec::new();
+        for site in sites {
+            let counts = |length_seconds| {
+                let counts = counts.get(&Window { site: site.site.id, length_seconds })?;
+                let watched_from = next.tick.watched_from.max(site.site.created_at).second();
+                let watched_twice = now.second() >= watched_from.saturating_add(2 * length_seconds);
+                Some(Counts { watched_twice, ..*counts })
+            };
+            let crossings = site.watch.cross(counts, &mut next.armings, now.second());
+            if !crossings.is_empty() {
+                next.fired_at.extend(crossings.iter().map(|crossing| (crossing.target.trigger_id, now)));
+                events.extend(self.spikes(counter, site, &crossings, now).await?);
+            }
+        }
+        Ok(events)
+    }
+
+    async fn spikes(
+        &self,
+        counter: &Counter,
+        site: &ActiveSite,
+        crossings: &[Crossing],
+        now: Timestamp,
+    ) -> Result<Vec<NewEvent>, CountError> {
+        let mut tops: HashMap<u32, Tops> = HashMap::new();
+        for length_seconds in crossings.iter().map(|crossing| crossing.spike.window_seconds) {
+            if let std::collections::hash_map::Entry::Vacant(missing) = tops.entry(length_seconds) {
+                missing.insert(counter.tops(Window { site: site.site.id, length_seconds }, now.second()).await?);
+            }
+        }
+        let firings = firings(crossings, |length| tops.get(&length).cloned().unwrap_or_default());
+        Ok(firings.iter().map(|firing| self.crossing(site, firing, now)).collect())
+    }
+
+    /// What several completions within a window set off.
+    async fn several_completions(
+        &self,
+        counter: &Counter,
+        sites: &[Arc<ActiveSite>],
+        now: Timestamp,
+        next: &mut Seen,
+    ) -> Result<Vec<NewEvent>, CountError> {
+        let awaited: Vec<_> = sites.iter().flat_map(|site| awaited(site, now, &next.fired_at)).collect();
+        let lists: Vec<_> = awaited.iter().map(|awaited| awaited.list).collect();
+        let counts = counter.count_completions(&lists).await?;
+        let is_filled = |(awaited, count): &(&Awaited, u64)| *count >= u64::from(awaited.rule.threshold);
+        let filled = awaited.iter().zip(counts).filter(is_filled).take(MAX_FILLED);
+        let mut events = Vec::new();
+        for (awaited, _) in filled {
+            let completions = counter.completions(&awaited.list, MAX_COMPLETIONS).await?;
+            let times = completions.iter().map(|completion| completion.time);
+            for index in fill(awaited.rule.threshold, awaited.window_seconds, times) {
+                let completion = &completions[index];
+                next.fired_at.insert(awaited.target.trigger_id, completion.time);
+                events.extend(self.filled(awaited, completion));
+            }
+        }
+        Ok(events)
+    }
+
+    /// None when the goal is gone.
+    fn filled(&self, awaited: &Awaited, completion: &Completion) -> Option<NewEvent> {
+        let goal = awaited.site.goals.iter().find(|goal| goal.id == completion.goal_id)?;
+        let Completion { time, page, source, props, revenue, .. } = completion.clone();
+        let completed = GoalCompleted::new(goal, awaited.rule.threshold, (&page, source), (props, revenue));
+        let firing = Firing { data: Data::GoalCompletion(completed), targets: vec![awaited.target] };
+        Some(self.crossing(&awaited.site, &firing, time))
+    }
+
+    /// An event whose id is made of what fired and when, so that it is the same whoever finds it.
+    fn crossing(&self, site: &ActiveSite, firing: &Firing, at: Timestamp) -> NewEvent {
+        let triggers = firing.targets.iter().map(|target| target.trigger_id.as_bytes().as_slice());
+        let moment = at.as_micros().to_be_bytes();
+        let parts: Vec<&[u8]> = triggers.chain([moment.as_slice()]).collect();
+        self.inner.event(site, firing, EventId::made_of(at, &parts), at)
+    }
+}
+
+/// Whether a second has passed since the look before, or the clock was set back by much: clocks of processes differ by little.
+fn is_due(before: Timestamp, now: Timestamp) -> bool {
+    now.second() > before.second() || before.since(now) > GAP
+}
+
+/// The completions that each of a site's triggers waits for: of its window, and after those that it has fired for.
+fn awaited(site: &Arc<ActiveSite>, now: Timestamp, fired_at: &HashMap<TriggerId, Timestamp>) -> Vec<Awaited> {
+    let awaited = |(target, rule, window_seconds): (Target, GoalCompletion, u32)| {
+        // What was reached since the look before may have left the window by now.
+        let since = now - Duration::from_secs(u64::from(window_seconds)) - GAP;
+        let after = fired_at.get(&target.trigger_id).map_or(since, |fired_at| since.max(*fired_at));
+        let list = Completions { site_id: site.site.id, goal_id: rule.goal_id, after, until: now };
+        Awaited { site: site.clone(), target, rule, window_seconds, list }
+    };
+    site.watch.completions().map(awaited).collect()
+}
+
+/// What has changed of triggers from one look to the next.
+fn changes(before: &Seen, after: &Seen) -> Vec<Crossed> {
+    let fired = after.fired_at.iter().filter(|(id, at)| before.fired_at.get(id) != Some(at));
+    let fired = fired.map(|(id, at)| Crossed { trigger_id: *id, fired_at: *at, still_true: after.armings.is_still_true(*id) });
+    let lowered = after.armings.lowered_since(&before.armings).filter_map(|id| {
+        let fired_at = *after.fired_at.get(&id)?;
+        Some(Crossed { trigger_id: id, fired_at, still_true: false })
+    });
+    fired.chain(lowered).collect()
+}

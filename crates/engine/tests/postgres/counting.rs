@@ -1,0 +1,276 @@
+//! Several processes on one database that count in ClickHouse what happens on sites.
+
+use bellwether_engine::{Counter, IngestError, Settings};
+use bellwether_store::Migration;
+use bellwether_store::clickhouse::ClickHouse;
+use bellwether_testkit::cable::Cable;
+use bellwether_testkit::clickhouse::ClickHouse as Temporary;
+use bellwether_testkit::receiver::Receiver;
+use futures_util::future::try_join_all;
+use serde_json::{Value, json};
+
+use crate::many::{beside, heard};
+use crate::suite::detection::data;
+use crate::suite::rig::{Rig, goal_spec, pageview, seconds, settings, signup};
+
+/// A ClickHouse, and a process that counts there.
+async fn counting() -> (Temporary, Rig) {
+    let temporary = Temporary::temporary().await;
+    let rig = Rig::start_with(counted_at(&temporary.url()).await).await;
+    temporary.keep_everything().await;
+    (temporary, rig)
+}
+
+async fn counted_at(url: &str) -> Settings {
+    let clickhouse = ClickHouse::new(&url.parse().expect("a URL"));
+    clickhouse.open(Migration::Run).await.expect("a schema");
+    Settings { counter: Some(Counter::Own(clickhouse)), ..settings() }
+}
+
+/// Lets time pass for all processes.
+fn pass(rigs: &[&Rig], time: u64) {
+    rigs.iter().for_each(|rig| rig.clock.advance(seconds(time)));
+}
+
+/// Each looks once, and what that sets off is done.
+async fn look(rigs: &[&Rig]) {
+    for rig in rigs {
+        rig.engine.dispatch_due().await.expect("a tick");
+        rig.engine.look().await.expect("a look");
+    }
+    for rig in rigs {
+        rig.engine.drained().await;
+    }
+}
+
+async fn visits(rig: &Rig, visitors: std::ops::Range<u8>, event: Value) {
+    let visits = visitors.map(|visitor| rig.visit(visitor, event.clone()));
+    try_join_all(visits).await.expect("events that are taken");
+}
+
+fn spike(receiver: &Receiver, threshold: u32) -> Value {
+    let trigger = json!({"type": "visitor_spike", "unit": "visitors", "threshold": threshold, "window_seconds": 300, "cooldown_seconds": 0});
+    json!({"url": receiver.url(), "triggers": [trigger]})
+}
+
+#[tokio::test]
+async fn visitors_who_come_to_several_processes_are_counted_together() {
+    let (mut receiver, (_clickhouse, one)) = (Receiver::start().await, counting().await);
+    let other = beside(&one, 1).await;
+    let webhook = one.webhook(spike(&receiver, 5)).await.webhook.id;
+    heard(&other, |other| other.site().webhook(webhook).is_some()).await;
+    let both = [&one, &other];
+    look(&both).await;
+
+    visits(&one, 1..4, json!({"n": "pageview", "u": "https://example.com/a", "r": "https://www.google.com/"})).await;
+    pass(&both, 1);
+    visits(&other, 3..5, json!({"n": "pageview", "u": "https://example.com/b"})).await;
+    pass(&both, 1);
+    look(&both).await;
+    assert!(receiver.so_far().is_empty(), "four are not five");
+    assert_eq!(other.engine.current_visitors(&[other.site()]).await.expect("a count"), [4]);
+
+    visits(&other, 5..6, pageview()).await;
+    pass(&both, 1);
+    look(&both).await;
+    let [spiked] = &data(&mut receiver)[..] else { panic!("one webhook") };
+    assert_eq!((&spiked["current_visitors"], &spiked["previous_visitors"]), (&json!(5), &json!(0)));
+    assert_eq!(spiked["top_sources"], json!([{"source": "Google", "visitors": 3}]));
+    assert_eq!(spiked["top_pages"][0], json!({"page": "/a", "visitors": 3}));
+
+    // As long as it is true it says nothing, and once it was not it does again.
+    pass(&both, 200);
+    visits(&one, 1..6, pageview()).await;
+    look(&both).await;
+    pass(&both, 299);
+    look(&both).await;
+    assert!(receiver.so_far().is_empty());
+    pass(&both, 2);
+    look(&both).await;
+    visits(&one, 1..6, pageview()).await;
+    pass(&both, 1);
+    look(&both).await;
+    assert_eq!(data(&mut receiver).len(), 1);
+}
+
+/// It has been watched for two windows only after ten minutes, and nothing that comes before is a spike.
+#[tokio::test]
+async fn a_comparison_waits_until_two_windows_were_counted() {
+    let (mut receiver, (_clickhouse, rig)) = (Receiver::start().await, counting().await);
+    rig.webhook(json!({"url": receiver.url(), "triggers": [{"type": "visitor_spike", "threshold": 50, "cooldown_seconds": 0}]}))
+        .await;
+    look(&[&rig]).await;
+    for minute in 0..12 {
+        visits(&rig, 0..20, pageview()).await;
+        pass(&[&rig], 50);
+        look(&[&rig]).await;
+        assert!(receiver.so_far().is_empty(), "minute {minute}");
+    }
+    visits(&rig, 0..40, pageview()).await;
+    pass(&[&rig], 1);
+    look(&[&rig]).await;
+    let [spiked] = &data(&mut receiver)[..] else { panic!("one webhook") };
+    assert_eq!((&spiked["current_visitors"], &spiked["change_percent"]), (&json!(40), &json!(100.0)));
+
+    // After a while in which nobody looked, nobody knows what was missed.
+    pass(&[&rig], 3_600);
+    look(&[&rig]).await;
+    visits(&rig, 0..200, pageview()).await;
+    pass(&[&rig], 1);
+    look(&[&rig]).await;
+    assert!(receiver.so_far().is_empty());
+}
+
+#[tokio::test]
+async fn completions_that_come_to_several_processes_fill_a_threshold() {
+    let (mut receiver, (_clickhouse, one)) = (Receiver::start().await, counting().await);
+    let other = beside(&one, 1).await;
+    let trigger = json!({"type": "goal_completion", "goal_id": one.goal_id, "threshold": 3, "window_seconds": 60});
+    let webhook = one.webhook(json!({"url": receiver.url(), "triggers": [trigger]})).await.webhook.id;
+    heard(&other, |other| other.site().webhook(webhook).is_some()).await;
+    let both = [&one, &other];
+    look(&both).await;
+    // The first two are too far apart from the next.
+    for (rig, visitor, pause) in
+        [(&one, 1, 1), (&other, 2, 70), (&one, 3, 1), (&other, 4, 1), (&other, 5, 1), (&one, 6, 1), (&one, 7, 1)]
+    {
+        rig.visit(visitor, json!({"n": "Signup", "u": format!("https://example.com/{visitor}")})).await.expect("an event");
+        pass(&both, pause);
+        look(&both).await;
+    }
+    let told = data(&mut receiver);
+    let told: Vec<_> = told.iter().map(|data| (data["path"].as_str(), data["count"].as_u64())).collect();
+    assert_eq!(told, [(Some("/5"), Some(3))]);
+    visits(&other, 8..10, signup()).await;
+    pass(&both, 1);
+    look(&both).await;
+    assert_eq!(data(&mut receiver).len(), 1, "6, 7 and one of the two are three");
+}
+
+/// Each of several processes that look finds the same, and one of them tells of it; also when the one that looked is gone.
+#[tokio::test]
+async fn nothing_fires_twice_whoever_looks() {
+    let (mut receiver, (_clickhouse, one)) = (Receiver::start().await, counting().await);
+    let other = beside(&one, 1).await;
+    let webhook = one.webhook(spike(&receiver, 3)).await.webhook.id;
+    heard(&other, |other| other.site().webhook(webhook).is_some()).await;
+    let both = [&one, &other];
+    look(&both).await;
+    visits(&one, 0..3, pageview()).await;
+    pass(&both, 1);
+    let (a, b) = tokio::join!(one.engine.look(), other.engine.look());
+    a.and(b).expect("two looks");
+    look(&both).await;
+    assert_eq!(receiver.so_far().len(), 1);
+
+    // Somebody takes over in the middle of a look, and both have seen the same.
+    pass(&both, 400);
+    look(&both).await;
+    visits(&one, 0..3, pageview()).await;
+    pass(&both, 1);
+    one.disturb("UPDATE ticks SET number = number + 1, holder = NULL").await;
+    look(&both).await;
+    pass(&both, 1);
+    look(&both).await;
+    pass(&both, 1);
+    look(&both).await;
+    assert_eq!(receiver.so_far().len(), 1);
+
+    // The one that looks stops in good order; the other goes on at once with what it left.
+    pass(&both, 400);
+    look(&both).await;
+    one.workers.stop().await.expect("a clean stop");
+    visits(&other, 0..3, pageview()).await;
+    pass(&both, 1);
+    look(&[&other]).await;
+    assert_eq!(receiver.so_far().len(), 1);
+}
+
+/// A process that is killed gives nothing back. Another looks when the number has stood still for a while.
+#[tokio::test]
+async fn another_looks_when_the_one_that_did_is_gone() {
+    let (mut receiver, (_clickhouse, one)) = (Receiver::start().await, counting().await);
+    one.webhook(spike(&receiver, 3)).await;
+    look(&[&one]).await;
+    one.disturb("UPDATE ticks SET number = number + 1, holder = '00000000-0000-7000-8000-000000000001'").await;
+    visits(&one, 0..3, pageview()).await;
+    for passed in 1..=12 {
+        pass(&[&one], 1);
+        look(&[&one]).await;
+        assert!(receiver.so_far().is_empty(), "after {passed} s");
+    }
+    pass(&[&one], 2);
+    look(&[&one]).await;
+    pass(&[&one], 1);
+    look(&[&one]).await;
+    assert_eq!(receiver.so_far().len(), 1);
+}
+
+#[tokio::test]
+async fn a_session_that_began_at_another_process_goes_on() {
+    let (mut receiver, (_clickhouse, one)) = (Receiver::start().await, counting().await);
+    let webhook = one.hook(&receiver).await;
+    one.engine.create_goal(one.site_id, goal_spec(&json!({"page_path": "/long", "scroll_threshold": 50}))).await.expect("a goal");
+    let other = beside(&one, 1).await;
+    heard(&other, |other| other.site().webhook(webhook).is_some()).await;
+    one.visit(1, json!({"n": "pageview", "u": "https://example.com/", "r": "https://www.google.com/"})).await.expect("an event");
+    pass(&[&one, &other], 60);
+    let scroll = json!({"n": "engagement", "u": "https://example.com/long", "sd": 60, "e": 10});
+    assert_eq!(other.visit(1, scroll.clone()).await.expect("an event").dropped, 0);
+    other.visit(1, signup()).await.expect("an event");
+    other.engine.drained().await;
+    let told = data(&mut receiver);
+    let told: Vec<_> = told.iter().map(|data| (data["goal_type"].as_str(), data["source"].as_str())).collect();
+    assert_eq!(told, [(Some("scroll"), Some("Google")), (Some("event"), Some("Google"))]);
+    assert_eq!(other.visit(2, scroll).await.expect("an event").dropped, 1, "nobody knows of a session");
+    let reading = json!({"n": "engagement", "u": "https://example.com/short", "sd": 60, "e": 10});
+    assert_eq!(other.visit(2, reading).await.expect("an event").dropped, 0, "nobody asked whether there is a session");
+}
+
+/// While ClickHouse is away events are refused, before anything is done with them, and taken again when it is back.
+#[tokio::test]
+async fn events_are_refused_while_they_cannot_be_counted() {
+    let (mut receiver, temporary) = (Receiver::start().await, Temporary::temporary().await);
+    let cable = Cable::lay(temporary.address()).await;
+    let rig = Rig::start_with(counted_at(&format!("http://{}/{}", cable.address(), temporary.name())).await).await;
+    temporary.keep_everything().await;
+    rig.hook(&receiver).await;
+    rig.complete().await;
+    rig.engine.drained().await;
+    assert_eq!(receiver.so_far().len(), 1);
+
+    cable.unplug();
+    let refused = rig.visit(2, pageview()).await.expect_err("it cannot be counted");
+    assert!(matches!(refused, IngestError::Count(_)), "{refused}");
+    let refused = rig.visit(2, signup()).await.expect_err("it cannot be counted");
+    assert!(matches!(refused, IngestError::Count(_)), "{refused}");
+    rig.engine.drained().await;
+    assert!(receiver.so_far().is_empty(), "and so nothing fired");
+    assert!(rig.engine.current_visitors(&[rig.site()]).await.is_err());
+
+    cable.mend();
+    let again = async {
+        let mut tries = tokio::time::interval(std::time::Duration::from_millis(50));
+        while rig.visit(3, signup()).await.is_err() {
+            tries.tick().await;
+        }
+    };
+    tokio::time::timeout(seconds(20), again).await.expect("it is back");
+    assert_eq!(temporary.texts("SELECT count() FROM events WHERE name = 'Signup'").await, ["2"]);
+}
+
+/// What is counted is one row for each event that counts, without anything by which somebody could be followed.
+#[tokio::test]
+async fn what_is_written_for_counting() {
+    let (temporary, rig) = counting().await;
+    let purchase =
+        json!({"n": "Signup", "u": "https://example.com/buy?utm_source=Mail", "p": {"plan": "pro"}, "r": "https://x.example/"});
+    rig.visit(1, purchase).await.expect("an event");
+    rig.visit(1, json!({"n": "pageview", "u": "https://example.com/a", "p": {"email": "a@example.com"}}))
+        .await
+        .expect("an event");
+    rig.visit(1, json!({"n": "pageview", "u": "https://unknown.example/", "d": "unknown.example"})).await.expect("an event");
+    let columns = "name, toString(source), page, toString(length(goals)), toString(props), toString(previous_visitor)";
+    let rows = temporary.texts(&format!("SELECT arrayStringConcat([{columns}], '|') FROM events ORDER BY name")).await;
+    assert_eq!(rows, ["Signup|Mail|/buy|1|{'plan':'pro'}|0", "pageview|Mail|/a|0|{}|0"]);
+}

@@ -1,0 +1,11 @@
+-- Who looks at what is counted in shared storage, and how far that has come: one row. The number rises with each look.
+CREATE TABLE ticks (
+    number          INTEGER NOT NULL,
+    holder          BLOB,
+    looked_at_us    INTEGER NOT NULL,
+    watched_from_us INTEGER NOT NULL -- since when what is counted has been complete
+) STRICT;
+INSERT INTO ticks VALUES (0, NULL, 0, 0);
+
+-- Whether the trigger's condition has been true since it fired.
+ALTER TABLE crossings ADD COLUMN still_true INTEGER NOT NULL DEFAULT 0;
