@@ -97,11 +97,8 @@ impl Engine {
             let mut looks = tokio::time::interval(INTERVAL);
             looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             while shutdown.run_until_cancelled(looks.tick()).await.is_some() {
-                match shutdown.run_until_cancelled(engine.look()).await {
-                    Some(Err(error)) => {
-                        error!(%error, "it cannot be seen what triggers on visitors and on several completions say")
-                    }
-                    Some(Ok(())) | None => {}
+                if let Some(Err(error)) = shutdown.run_until_cancelled(engine.look()).await {
+                    error!(%error, "it cannot be seen what triggers on visitors and on several completions say");
                 }
             }
             engine.let_others_look().await;
