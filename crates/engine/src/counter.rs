@@ -5,7 +5,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bellwether_domain::id::SiteId;
+use bellwether_domain::history::Minute;
+use bellwether_domain::id::{GoalId, SiteId};
 use bellwether_domain::time::{Second, Timestamp};
 use bellwether_domain::traffic::{CURRENT_VISITORS_WINDOW_SECONDS, Session, Tops};
 use bellwether_domain::visitor::VisitorId;
@@ -76,6 +77,18 @@ impl Counter {
     pub(crate) async fn completions(&self, list: &Completions, limit: u32) -> Result<Vec<Completion>, CountError> {
         let Self::Own(clickhouse) = self;
         clickhouse.completions(list, limit).await
+    }
+
+    /// What happened on a site since a minute, minute by minute, in order, without completions.
+    pub(crate) async fn minutes(&self, site_id: SiteId, from: u32) -> Result<Vec<Minute>, CountError> {
+        let Self::Own(clickhouse) = self;
+        clickhouse.counted_minutes(site_id, from).await
+    }
+
+    /// How often each goal of a site was completed since a minute.
+    pub(crate) async fn completions_since(&self, site_id: SiteId, from: u32) -> Result<HashMap<GoalId, u64>, CountError> {
+        let Self::Own(clickhouse) = self;
+        clickhouse.counted_completions(site_id, from).await
     }
 }
 

@@ -14,6 +14,7 @@ use bellwether_store::{HourOfOutcomes, Settlement, StoreError};
 use tracing::error;
 
 use crate::registry::ActiveSite;
+use crate::watch::LookError;
 use crate::workers::Workers;
 use crate::{Engine, Inner};
 
@@ -110,8 +111,11 @@ impl Engine {
     }
 
     /// What happened on a site since the minute of a moment, in order, without completions.
-    pub async fn minutes(&self, site: &ActiveSite, since: Timestamp) -> Result<Vec<Minute>, StoreError> {
+    pub async fn minutes(&self, site: &ActiveSite, since: Timestamp) -> Result<Vec<Minute>, LookError> {
         let from = minute_of(since.second());
+        if let Some(counter) = &self.inner.settings.counter {
+            return Ok(counter.minutes(site.site.id, from).await?);
+        }
         // Before the table is read: what is stored in between must not be missing. It is there then, and does not wait any more.
         let waiting = site.waiting_minutes(u32::MAX);
         let mut minutes = self.inner.store.minutes(site.site.id, from).await?;
@@ -131,8 +135,11 @@ impl Engine {
     }
 
     /// How often each of a site's goals was completed since the minute of a moment.
-    pub async fn completions(&self, site: &ActiveSite, since: Timestamp) -> Result<HashMap<GoalId, u64>, StoreError> {
+    pub async fn completions(&self, site: &ActiveSite, since: Timestamp) -> Result<HashMap<GoalId, u64>, LookError> {
         let from = minute_of(since.second());
+        if let Some(counter) = &self.inner.settings.counter {
+            return Ok(counter.completions_since(site.site.id, from).await?);
+        }
         let waiting = site.waiting_minutes(u32::MAX);
         let mut completions = self.inner.store.completions(site.site.id, from).await?;
         let not_stored = waiting.iter().filter(|minute| minute.minute >= from && site.is_waiting(minute.minute));
@@ -172,7 +179,10 @@ impl Inner {
     /// Stores minutes of sites, which these forget up to then.
     async fn store_minutes(&self, sites: Vec<(Arc<ActiveSite>, u32)>, rows: Vec<(SiteId, Minute)>) -> Result<(), StoreError> {
         if !rows.is_empty() {
-            self.store.add_minutes(rows).await?;
+            // What is counted elsewhere is known there.
+            if self.settings.counter.is_none() {
+                self.store.add_minutes(rows).await?;
+            }
             sites.iter().for_each(|(site, before)| site.forget_minutes(*before));
         }
         Ok(())

@@ -2,13 +2,14 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed, in a helper too")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bellwether_domain::event::Revenue;
+use bellwether_domain::history::{Recorder, minute_of};
 use bellwether_domain::id::{GoalId, SiteId};
 use bellwether_domain::time::{Second, Timestamp};
-use bellwether_domain::traffic::Share;
+use bellwether_domain::traffic::{Share, Traffic, Visit};
 use bellwether_domain::visitor::VisitorId;
 use bellwether_store::Migration;
 use bellwether_store::clickhouse::{ClickHouse, ClickHouseError, Completions, CountedEvent, Window};
@@ -170,6 +171,34 @@ async fn what_a_visitor_did_latest() {
     let visits = rig.clickhouse.latest_visits(site(1), &[VisitorId(1), VisitorId(2)], time(NOON + 179)).await.expect("visits");
     let shown: Vec<_> = visits.iter().map(|visit| (visit.second - NOON, visit.source.as_deref())).collect();
     assert_eq!(shown, [(60, None), (0, Some("Google"))]);
+}
+
+/// The same as what a process counts in its memory.
+#[tokio::test]
+async fn minutes_are_as_they_were_when_they_happened() {
+    let rig = Rig::new().await;
+    let (mut traffic, mut recorder, mut events) = (Traffic::new(NOON, NOON), Recorder::default(), Vec::new());
+    for step in 0..400_u32 {
+        // Some come back after a minute or so, some after long, and some never.
+        let (second, visitor) = (NOON + step * 17, u64::from(step * step % 37));
+        let name = if step % 5 == 0 { "Signup" } else { "pageview" };
+        traffic.advance(second);
+        let visit_of = Visit { visitor: VisitorId(visitor), previous: None, source: None, page: "/" };
+        recorder.visit(traffic.record_visit(&visit_of), name == "pageview", second);
+        events.push(CountedEvent { name: name.to_owned(), ..visit(second, visitor) });
+    }
+    events.push(CountedEvent { name: "engagement".to_owned(), ..visit(NOON + 30, 99) });
+    events.push(CountedEvent { goals: vec![goal(1), goal(2)], ..visit(NOON + 6_000, 99) });
+    rig.add(&events).await;
+    let expected: Vec<_> = recorder.waiting().cloned().collect();
+    let minutes = rig.clickhouse.counted_minutes(site(1), minute_of(NOON)).await.expect("minutes");
+    let of_event = minutes.iter().position(|minute| minute.minute == minute_of(NOON + 6_000)).expect("a minute");
+    assert_eq!((minutes.len(), minutes[of_event].pageviews), (expected.len(), expected[of_event].pageviews + 1));
+    assert!(minutes.iter().zip(&expected).enumerate().all(|(index, (one, other))| index == of_event || one == other));
+    let late = rig.clickhouse.counted_minutes(site(1), minute_of(NOON) + 20).await.expect("minutes");
+    assert_eq!(late, minutes[20..]);
+    let completions = rig.clickhouse.counted_completions(site(1), minute_of(NOON)).await.expect("completions");
+    assert_eq!(completions, HashMap::from([(goal(1), 1), (goal(2), 1)]));
 }
 
 #[tokio::test]

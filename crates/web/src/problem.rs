@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bellwether_domain::fields::Invalid;
-use bellwether_engine::{CountError, Crowded, ManageError};
+use bellwether_engine::{CountError, Crowded, LookError, ManageError};
 use bellwether_store::StoreError;
 use serde::Serialize;
 use tracing::error;
@@ -146,6 +146,15 @@ impl From<StoreError> for Problem {
 impl From<CountError> for Problem {
     fn from(error: CountError) -> Self {
         Self::Uncounted(error)
+    }
+}
+
+impl From<LookError> for Problem {
+    fn from(error: LookError) -> Self {
+        match error {
+            LookError::Store(error) => error.into(),
+            LookError::Count(error) => error.into(),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The real binary, used as its users use it: started, configured, loaded, killed, asked by real trackers in a real browser.
 //!
-//! [`command_line`] is what operators see, [`durability`] what a 202 is worth, [`many`] what it is where several servers share a database, [`faults`] what endpoints do wrong, [`storage`] what
+//! [`command_line`] is what operators see, [`durability`] what a 202 is worth, [`many`] what it is where several servers share a database, [`counting`] how these count together, [`faults`] what endpoints do wrong, [`storage`] what
 //! becomes of a database that cannot be written, [`browser`] what
 //! trackers and receivers see, [`documentation`] whether its samples work; [`architecture`] holds the crates to who may import
 //! whom. It is one program, since several would each take as long to link.
@@ -11,6 +11,8 @@ mod architecture;
 mod browser;
 #[cfg(test)]
 mod command_line;
+#[cfg(test)]
+mod counting;
 #[cfg(test)]
 mod documentation;
 #[cfg(test)]

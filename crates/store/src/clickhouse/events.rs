@@ -1,10 +1,11 @@
 //! What Bellwether itself writes into ClickHouse, a row for each event of a site that counts, and what it asks of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_domain::event::Revenue;
+use bellwether_domain::history::{EXACT_MINUTES, MAX_GAP, MINUTE_SECONDS, Minute};
 use bellwether_domain::id::{GoalId, SiteId};
 use bellwether_domain::time::{Second, Timestamp};
 use bellwether_domain::traffic::{SESSION_TIMEOUT_SECONDS, Share, Tops};
@@ -169,6 +170,34 @@ impl ClickHouse {
         Ok(rows.into_iter().map(|(second, source)| LatestVisit { second, source: named(source) }).collect())
     }
 
+    /// What happened on a site since a minute, minute by minute, in order, without completions.
+    pub async fn counted_minutes(&self, site_id: SiteId, from: u32) -> Result<Vec<Minute>, ClickHouseError> {
+        let mut minutes: BTreeMap<u32, Minute> = BTreeMap::new();
+        let minute = |minute| Minute { minute, ..Minute::default() };
+        for (number, pageviews) in self.query::<(u32, u32)>(&pageviews_by_minute(site_id, from)).await? {
+            minutes.entry(number).or_insert_with(|| minute(number)).pageviews = pageviews;
+        }
+        for (number, gap, visitors) in self.query::<(u32, u32, u32)>(&visitors_by_minute(site_id, from)).await? {
+            let minute = minutes.entry(number).or_insert_with(|| minute(number));
+            if let Some(place) = minute.visitors.get_mut(gap as usize) {
+                *place = visitors;
+            }
+        }
+        Ok(minutes.into_values().collect())
+    }
+
+    /// How often each goal of a site was completed since a minute.
+    pub async fn counted_completions(&self, site_id: SiteId, from: u32) -> Result<HashMap<GoalId, u64>, ClickHouseError> {
+        let sql = format!(
+            "SELECT toString(goal), count() FROM events ARRAY JOIN goals AS goal
+             WHERE site_id = {} AND time >= {} GROUP BY goal",
+            literal(site_id),
+            beginning(from),
+        );
+        let rows = self.query::<(String, u64)>(&sql).await?;
+        Ok(rows.into_iter().filter_map(|(goal, count)| Some((goal.parse().ok()?, count))).collect())
+    }
+
     /// How many completions each of the lists has; in their order.
     pub async fn count_completions(&self, lists: &[Completions]) -> Result<Vec<u64>, ClickHouseError> {
         let mut counts = Vec::with_capacity(lists.len());
@@ -315,6 +344,34 @@ fn completions_of_lists(lists: &[Completions]) -> String {
          GROUP BY number",
         moment(earliest),
     )
+}
+
+fn pageviews_by_minute(site_id: SiteId, from: u32) -> String {
+    format!(
+        "SELECT toUInt32(intDiv(toUnixTimestamp(time), {MINUTE_SECONDS})) AS minute, toUInt32(countIf(name = 'pageview'))
+         FROM events WHERE site_id = {} AND time >= {} AND name != 'engagement' GROUP BY minute",
+        literal(site_id),
+        beginning(from),
+    )
+}
+
+/// The visitors of each minute, by how many minutes ago each came before: 0 for those of whom nothing is known.
+fn visitors_by_minute(site_id: SiteId, from: u32) -> String {
+    format!(
+        "SELECT minute, toUInt32(if(before = 0 OR minute - before > {MAX_GAP}, 0, minute - before)) AS gap, toUInt32(count()) AS visitors
+         FROM (SELECT minute, lagInFrame(minute, 1, 0) OVER (PARTITION BY visitor ORDER BY minute
+                                                             ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS before
+               FROM (SELECT DISTINCT toUInt32(intDiv(toUnixTimestamp(time), {MINUTE_SECONDS})) AS minute, visitor FROM events
+                     WHERE site_id = {} AND time >= {} AND name != 'engagement'))
+         WHERE minute >= {from} GROUP BY minute, gap",
+        literal(site_id),
+        beginning(from.saturating_sub(EXACT_MINUTES)),
+    )
+}
+
+/// The beginning of a minute in SQL.
+fn beginning(minute: u32) -> String {
+    format!("toDateTime({}, 'UTC')", u64::from(minute) * u64::from(MINUTE_SECONDS))
 }
 
 /// A site in SQL.

@@ -8,9 +8,10 @@ use axum::response::{IntoResponse, Response};
 use bellwether_domain::goal::{Goal, GoalKind, GoalSpec};
 use bellwether_domain::id::{GoalId, SiteId};
 use bellwether_domain::trigger::{GoalCompletion, Rule};
-use bellwether_engine::{ActiveSite, ManageError};
+use bellwether_engine::{ActiveSite, LookError, ManageError};
 use bellwether_store::SignedIn;
 use serde_json::{Value, json};
+use tracing::error;
 
 use super::form::{Form, Query, again};
 use super::sites::shell_of;
@@ -52,7 +53,8 @@ struct ShownGoal {
     id: GoalId,
     name: String,
     kind: Kind,
-    completions: u64,
+    /// Unknown while they cannot be counted.
+    completions: Option<u64>,
     /// How many triggers wait for it.
     triggers: usize,
 }
@@ -130,14 +132,21 @@ fn goal_of(form: &Form) -> Result<Value, Problem> {
 
 async fn page(app: &App, who: &SignedIn, access: &Access, asked: Asked, form: Form) -> Result<Page<Goals>, Problem> {
     let site = &access.site;
-    let completions = app.engine.completions(site, app.engine.ambient().now() - DAY).await?;
+    let completions = match app.engine.completions(site, app.engine.ambient().now() - DAY).await {
+        Ok(completions) => Some(completions),
+        Err(LookError::Store(error)) => return Err(error.into()),
+        Err(LookError::Count(error)) => {
+            error!(%error, "completions cannot be shown");
+            None
+        }
+    };
     let sought = asked.sought.trim().to_lowercase();
     let found = site.goals.iter().filter(|goal| goal.spec.display_name.to_lowercase().contains(&sought));
     let shown = |goal: &Goal| ShownGoal {
         id: goal.id,
         name: goal.spec.display_name.clone(),
         kind: kind(&goal.spec.kind),
-        completions: completions.get(&goal.id).copied().unwrap_or(0),
+        completions: completions.as_ref().map(|completions| completions.get(&goal.id).copied().unwrap_or(0)),
         triggers: triggers_of(site, goal.id),
     };
     let adding = ["page", "event", "scroll"].into_iter().find(|kind| *kind == asked.add && access.may_change);

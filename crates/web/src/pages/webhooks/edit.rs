@@ -9,9 +9,10 @@ use bellwether_domain::history::{self, MINUTE_SECONDS, minute_of};
 use bellwether_domain::id::{SiteId, WebhookId};
 use bellwether_domain::trigger::{Rule, VisitorSpike};
 use bellwether_domain::webhook::WebhookChange;
-use bellwether_engine::{ManageError, NewWebhook};
+use bellwether_engine::{LookError, ManageError, NewWebhook};
 use bellwether_store::SignedIn;
 use serde_json::Value;
+use tracing::error;
 
 use super::shown_with_secret;
 use crate::App;
@@ -169,7 +170,14 @@ async fn previews(app: &App, access: &Access, rules: &[Option<Rule>]) -> Result<
     };
     let now = app.engine.ambient().now();
     let since = now - DAY - Duration::from_secs(u64::from(before) * u64::from(MINUTE_SECONDS));
-    let minutes = app.engine.minutes(&access.site, since).await?;
+    let minutes = match app.engine.minutes(&access.site, since).await {
+        Ok(minutes) => minutes,
+        Err(LookError::Store(error)) => return Err(error.into()),
+        Err(LookError::Count(error)) => {
+            error!(%error, "what triggers would have made of the last day cannot be shown");
+            return Ok(rules.iter().map(|_| None).collect());
+        }
+    };
     let (from, to) = (minute_of((now - DAY).second()) + 1, minute_of(now.second()));
     let watched_from = minute_of(access.site.site.created_at.second());
     let range = history::Range { from, to, watched_from };
