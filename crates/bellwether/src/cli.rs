@@ -51,6 +51,9 @@ pub(crate) enum Command {
     /// Manage API keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Move a database to PostgreSQL
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Read the configuration, connect to everything in it, and print what is wrong; exit 1 if anything is
     Check,
 }
@@ -138,6 +141,19 @@ pub(crate) struct KeyCreate {
     pub(crate) role: Role,
 }
 
+/// `bellwether import`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImportCommand {
+    /// Move everything in a SQLite file to the PostgreSQL database of the settings
+    ///
+    /// The file's server must be stopped, no server may run on the database, and secret_key must be the key that the file's server
+    /// had. When it breaks off, run it again: it goes on where it was.
+    Sqlite {
+        /// The file, such as /var/lib/bellwether/bellwether.db
+        file: PathBuf,
+    },
+}
+
 /// What a key allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Role {
@@ -204,6 +220,7 @@ mod tests {
             "bellwether user create --email a@example.com --password-stdin --owner",
             "bellwether key create --name ci --site example.com --role viewer",
             "bellwether key rotate-encryption --data-dir d",
+            "bellwether import sqlite data/bellwether.db --database-url postgres://db/bellwether",
             "bellwether check",
         ];
         for line in lines {
@@ -225,6 +242,7 @@ mod tests {
             "bellwether user create",
             "bellwether key create",
             "bellwether key create --name ci --role owner",
+            "bellwether import sqlite",
         ];
         for line in lines {
             assert_eq!(parse(line).map(|_| ()).expect_err(line).exit_code(), 2, "{line}");

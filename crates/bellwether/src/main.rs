@@ -1,7 +1,8 @@
 //! Bellwether's command line, and the one place where everything is put together.
 //!
 //! [`cli`] says what can be asked for, [`config`] what is set. [`server`] puts the parts together and runs them; [`demo`] does so
-//! with made-up traffic. [`commands`] are the short ones. [`telemetry`] writes log lines, [`secret_key`] finds the key that encrypts
+//! with made-up traffic. [`commands`] are the short ones, [`import`] moves a
+//! SQLite file to PostgreSQL. [`telemetry`] writes log lines, [`secret_key`] finds the key that encrypts
 //! secrets, [`ambient`] is the system's clock and randomness. [`receive`] is a receiver for development, and [`verify`] what every
 //! receiver should do.
 
@@ -10,6 +11,7 @@ mod cli;
 mod commands;
 mod config;
 mod demo;
+mod import;
 mod receive;
 mod secret_key;
 mod server;
@@ -23,7 +25,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 
-use crate::cli::{Cli, Command, KeyCommand, UserCommand};
+use crate::cli::{Cli, Command, ImportCommand, KeyCommand, UserCommand};
 use crate::config::{Config, ConfigError, Flags};
 use crate::telemetry::TelemetryError;
 
@@ -81,6 +83,7 @@ async fn run(cli: Cli) -> Ended {
         Command::User(UserCommand::Create(create)) => commands::create_user(&load(flags)?, &ambient, create).await,
         Command::Key(KeyCommand::Create(create)) => commands::create_key(&load(flags)?, &ambient, create).await,
         Command::Key(KeyCommand::RotateEncryption) => commands::rotate_encryption(&load(flags)?, &ambient).await,
+        Command::Import(ImportCommand::Sqlite { file }) => import::sqlite(&load(flags)?, &ambient, file).await,
         Command::Check => commands::check(&load(flags)?, &ambient).await,
     }
 }

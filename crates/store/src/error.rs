@@ -63,6 +63,12 @@ pub enum StoreError {
     /// The store is closing.
     #[error("the database is being closed")]
     Closed,
+    /// What a SQLite file holds is being moved here.
+    #[error("a SQLite file is being imported, and not everything is there yet: run bellwether import sqlite again to go on")]
+    HalfImported,
+    /// Only servers can do that.
+    #[error("SQLite cannot do that")]
+    Unsupported,
     /// The database server cannot be asked.
     #[error("the database cannot be reached: {0}")]
     Unreachable(String),

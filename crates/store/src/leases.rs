@@ -11,10 +11,13 @@ use crate::sql::{Connection, Dialect, values};
 use crate::{Store, StoreError};
 
 impl Store {
-    /// Makes a process known, before it owns anything; one statement.
+    /// Makes a process known, before it owns anything; one transaction. Errors: `HalfImported`.
     pub async fn add_owner(&self, owner: OwnerId) -> Result<(), StoreError> {
-        let sql = "INSERT INTO owners (id, sign) VALUES ($1, 0)";
-        self.write(move |connection| connection.execute(sql, &values![owner]).map(|_| ())).await
+        let add = move |connection: &Connection| {
+            must_be_whole(connection)?;
+            connection.execute("INSERT INTO owners (id, sign) VALUES ($1, 0)", &values![owner]).map(|_| ())
+        };
+        self.write(add).await
     }
 
     /// Gives a sign of life, and returns the latest of every other process that is not marked as dead; one transaction. Errors:
@@ -65,6 +68,16 @@ impl Store {
         };
         self.write(give_back).await
     }
+}
+
+/// An import that begins waits until this transaction has ended. Errors: `HalfImported`.
+fn must_be_whole(connection: &Connection) -> Result<(), StoreError> {
+    if connection.dialect() == Dialect::Sqlite {
+        return Ok(());
+    }
+    let sql = "SELECT EXISTS (SELECT 1 FROM imports WHERE NOT done)";
+    let is_half_done = connection.query_one(sql, &[], |row| row.get(0))?;
+    if is_half_done { Err(StoreError::HalfImported) } else { Ok(()) }
 }
 
 fn signs_of_others(connection: &Connection, owner: OwnerId) -> Result<Vec<(OwnerId, u64)>, StoreError> {

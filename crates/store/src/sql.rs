@@ -11,6 +11,7 @@ use std::ops::ControlFlow;
 
 use crate::StoreError;
 
+pub(crate) use postgres::Rows;
 pub(crate) use postgres::Session;
 pub use postgres::{InvalidUrl, Server};
 pub(crate) use sqlite::File;
@@ -160,6 +161,22 @@ impl Connection {
         found.ok_or_else(|| StoreError::Unreadable("no row where there is always one".to_owned()))
     }
 
+    /// Rows for columns of a table, which are to be [copied](Connection::copy) there. Only for servers.
+    pub(crate) fn rows(&self, table: &str, columns: &str) -> Result<Rows, StoreError> {
+        match &self.engine {
+            Engine::Sqlite(_) => Err(StoreError::Unsupported),
+            Engine::Postgres(session) => session.rows(table, columns),
+        }
+    }
+
+    /// Puts rows into their table, and forgets them. Only for servers.
+    pub(crate) fn copy(&self, rows: &mut Rows) -> Result<(), StoreError> {
+        match &self.engine {
+            Engine::Sqlite(_) => Err(StoreError::Unsupported),
+            Engine::Postgres(session) => session.copy(rows),
+        }
+    }
+
     /// Begins a transaction.
     pub(crate) fn begin(&self, access: Access) -> Result<(), StoreError> {
         match &self.engine {
@@ -224,14 +241,14 @@ impl Row<'_> {
         })
     }
 
-    fn value(&self, column: usize) -> Result<Value<'_>, StoreError> {
+    pub(crate) fn value(&self, column: usize) -> Result<Value<'_>, StoreError> {
         match self {
             Self::Sqlite(row) => Ok(Value::from_sqlite(row.get_ref(column)?)),
             Self::Postgres(row) => Ok(row.try_get(column)?),
         }
     }
 
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Self::Sqlite(row) => row.as_ref().column_count(),
             Self::Postgres(row) => row.len(),

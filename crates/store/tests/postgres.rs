@@ -2,6 +2,8 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed, in a helper too")]
 
+#[path = "postgres/import.rs"]
+mod import;
 mod suite;
 
 use std::net::SocketAddr;

@@ -4,6 +4,7 @@
 //! another thread and its answer back would take longer than most statements do. A session that broke is replaced with the next
 //! transaction. Whether one that broke while it committed did so is found out before anybody is told.
 
+mod copy;
 mod server;
 
 use std::cell::{Cell, RefCell};
@@ -19,6 +20,7 @@ use tokio_postgres::{Client, SimpleQueryMessage, Statement};
 use super::{Access, Row, Value, is_numbered_in_order};
 use crate::StoreError;
 
+pub(crate) use copy::Rows;
 pub use server::{InvalidUrl, Server};
 
 /// How long connecting may take.

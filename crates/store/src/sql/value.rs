@@ -240,6 +240,8 @@ impl ToSql for Value<'_> {
             (Value::Text(text), &Type::TEXT) => put_text(text, out),
             (Value::Bytes(bytes), &Type::BYTEA) => out.put_slice(bytes),
             (Value::Id(bytes), &Type::UUID) => out.put_slice(bytes),
+            // As SQLite has it.
+            (Value::Bytes(bytes), &Type::UUID) if bytes.len() == 16 => out.put_slice(bytes),
             (_, kind) => return Err(format!("a value that is no {kind}").into()),
         }
         Ok(IsNull::No)
