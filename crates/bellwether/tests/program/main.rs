@@ -1,7 +1,7 @@
 //! The real binary, used as its users use it: started, configured, loaded, killed, asked by real trackers in a real browser.
 //!
 //! [`command_line`] is what operators see, [`durability`] what a 202 is worth, [`many`] what it is where several servers share a database, [`counting`] how these count together, [`faults`] what endpoints do wrong, [`storage`] what
-//! becomes of a database that cannot be written, [`browser`] what
+//! becomes of a database that cannot be written, [`import`] how one moves to PostgreSQL, [`browser`] what
 //! trackers and receivers see, [`documentation`] whether its samples work; [`architecture`] holds the crates to who may import
 //! whom. It is one program, since several would each take as long to link.
 
@@ -19,6 +19,8 @@ mod documentation;
 mod durability;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod import;
 #[cfg(test)]
 mod many;
 #[cfg(test)]

@@ -171,7 +171,7 @@ fn rows_of_file(path: &Path, table: &str) -> Vec<Vec<String>> {
         Value::Integer(number) => number.to_string(),
         Value::Text(text) => text.replace('\0', "\u{fffd}"),
         Value::Blob(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
-        Value::Real(number) => panic!("{number} in {table}"),
+        Value::Real(number) => format!("the fraction {number}"),
     };
     let mut select = file.prepare(&format!("SELECT {} FROM {table}", columns.join(", "))).expect("a statement");
     let row = |row: &rusqlite::Row<'_>| (0..columns.len()).map(|index| row.get(index).map(text)).collect::<Result<Vec<_>, _>>();

@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::support::{Home, Output, SITE, is_signed, secret, signal, within};
 
-const COMMANDS: [&str; 7] = ["serve", "demo", "receive", "migrate", "user", "key", "check"];
+const COMMANDS: [&str; 8] = ["serve", "demo", "receive", "migrate", "user", "key", "import", "check"];
 
 #[tokio::test]
 async fn the_help_explains_every_command_and_setting() {
