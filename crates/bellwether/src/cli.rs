@@ -67,6 +67,9 @@ pub(crate) struct Serve {
     /// Let webhooks be sent to http:// endpoints
     #[arg(long)]
     pub(crate) allow_http: bool,
+    /// What this process does: one or more of web, ingest, dispatch and detect, with commas between them
+    #[arg(long, value_name = "ROLES")]
+    pub(crate) roles: Option<String>,
     /// Leave the database's schema as it is
     #[arg(long)]
     pub(crate) no_migrate: bool,
@@ -212,7 +215,7 @@ mod tests {
     #[test]
     fn understood() {
         let lines = [
-            "bellwether serve --listen 127.0.0.1:0 --data-dir d --database-url sqlite:x --allow-http --no-migrate",
+            "bellwether serve --listen 127.0.0.1:0 --data-dir d --database-url sqlite:x --allow-http --roles web,ingest --no-migrate",
             "bellwether demo --seconds 5 --listen 127.0.0.1:0",
             "bellwether receive --secret whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw --status 503",
             "bellwether --config a.toml migrate",

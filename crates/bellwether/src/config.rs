@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use bellwether_domain::roles::Roles;
 use bellwether_engine::send::Proxy;
 use bellwether_store::Database;
 use bellwether_store::clickhouse::ClickHouseUrl;
@@ -22,7 +23,7 @@ use url::Url;
 
 use crate::secret_key::SecretKeys;
 pub(crate) use values::base_url_of;
-use values::{address, base_url, clickhouse, database, flag, log_format, networks, path, proxy, secret_key, within};
+use values::{address, base_url, clickhouse, database, flag, log_format, networks, path, proxy, roles, secret_key, within};
 
 const PREFIX: &str = "BELLWETHER_";
 const DATABASE_FILE: &str = "bellwether.db";
@@ -58,6 +59,8 @@ pub(crate) struct Config {
     pub(crate) max_webhooks_per_site: u32,
     /// History older than this is pruned.
     pub(crate) retention_days: u32,
+    /// What this process does.
+    pub(crate) roles: Roles,
     /// What log lines look like.
     pub(crate) log_format: LogFormat,
 }
@@ -78,6 +81,7 @@ pub(crate) struct Flags {
     pub(crate) data_dir: Option<String>,
     pub(crate) database_url: Option<String>,
     pub(crate) allow_http: bool,
+    pub(crate) roles: Option<String>,
 }
 
 /// Why the settings cannot be used: one line that names the setting as the user did.
@@ -130,6 +134,7 @@ impl Config {
             trusted_proxies: settings.read("trusted_proxies", networks)?.unwrap_or_default(),
             max_webhooks_per_site: settings.read("max_webhooks_per_site", within(MAX_WEBHOOKS_PER_SITE))?.unwrap_or(10),
             retention_days: settings.read("retention_days", within(RETENTION_DAYS))?.unwrap_or(30),
+            roles: settings.read("roles", roles)?.unwrap_or(Roles::ALL),
             log_format: settings.read("log_format", log_format)?.unwrap_or_else(LogFormat::for_standard_error),
         })
     }
@@ -155,7 +160,7 @@ struct Setting {
 }
 
 /// Every setting there is.
-const SETTINGS: [Setting; 14] = [
+const SETTINGS: [Setting; 15] = [
     Setting { key: "listen", default: "127.0.0.1:8090", help: "The address and port to listen on." },
     Setting {
         key: "base_url",
@@ -197,6 +202,11 @@ const SETTINGS: [Setting; 14] = [
     },
     Setting { key: "max_webhooks_per_site", default: "10", help: "How many webhooks a site may have: 1 to 1000." },
     Setting { key: "retention_days", default: "30", help: "After how many days history is deleted: 1 to 3650." },
+    Setting {
+        key: "roles",
+        default: "all",
+        help: "What this process does, one or more of web, ingest, dispatch and detect; fewer than all where the database is PostgreSQL.",
+    },
     Setting { key: "log_format", default: "text on a terminal, else json", help: "What log lines look like: text or json." },
 ];
 
@@ -281,6 +291,7 @@ impl Layer {
             ("data_dir", flags.data_dir),
             ("database_url", flags.database_url),
             ("allow_http", allow_http),
+            ("roles", flags.roles),
         ];
         let values = flags.into_iter().filter_map(|(key, value)| Some((key.to_owned(), Value::from(value?)))).collect();
         Self { origin: Origin::Flags, values }
@@ -351,6 +362,7 @@ mod tests {
             trusted_proxies: Vec::new(),
             max_webhooks_per_site: 10,
             retention_days: 30,
+            roles: Roles::ALL,
             log_format: LogFormat::for_standard_error(),
         };
         assert_eq!(config, expected);
@@ -363,7 +375,8 @@ mod tests {
              clickhouse_url = 'https://me:pw@stats.example.com/events'\n\
              secret_key = '{KEY}'\nallow_http = true\nallow_networks = ['10.0.0.0/8', 'fd00::1']\n\
              proxy_url = 'http://a%3Ab:c@proxy.example.com:3128'\nca_file = 'ca.pem'\n\
-             trusted_proxies = ['127.0.0.1']\nmax_webhooks_per_site = 1000\nretention_days = 1\nlog_format = 'json'\n"
+             trusted_proxies = ['127.0.0.1']\nmax_webhooks_per_site = 1000\nretention_days = 1\n\
+             roles = ['web', 'dispatch']\nlog_format = 'json'\n"
         );
         let expected = Config {
             listen: SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 80)),
@@ -379,6 +392,7 @@ mod tests {
             trusted_proxies: networks(&["127.0.0.1/32"]),
             max_webhooks_per_site: 1_000,
             retention_days: 1,
+            roles: Roles { ingest: false, detect: false, ..Roles::ALL },
             log_format: LogFormat::Json,
         };
         assert_eq!(load(&toml, &[], Flags::default()), Ok(expected.clone()));
@@ -401,6 +415,7 @@ mod tests {
             ("BELLWETHER_TRUSTED_PROXIES", ""),
             ("BELLWETHER_MAX_WEBHOOKS_PER_SITE", "1"),
             ("BELLWETHER_RETENTION_DAYS", "3650"),
+            ("BELLWETHER_ROLES", "detect, ingest"),
             ("BELLWETHER_LOG_FORMAT", "text"),
         ];
         assert_eq!(env.len(), SETTINGS.len());
@@ -413,6 +428,7 @@ mod tests {
         assert_eq!(config.allow_networks, networks(&["10.0.0.0/8", "::1/128"]));
         assert_eq!((config.ca_file, config.trusted_proxies), (Some(PathBuf::from("true")), Vec::new()));
         assert_eq!((config.max_webhooks_per_site, config.retention_days, config.log_format), (1, 3_650, LogFormat::Text));
+        assert_eq!(config.roles, Roles { web: false, dispatch: false, ..Roles::ALL });
     }
 
     #[test]
@@ -479,6 +495,8 @@ mod tests {
             ("MAX_WEBHOOKS_PER_SITE", "1001", r#""1001" is not a whole number from 1 to 1000"#.to_owned()),
             ("RETENTION_DAYS", "-1", r#""-1" is not a whole number from 1 to 3650"#.to_owned()),
             ("RETENTION_DAYS", "3651", r#""3651" is not a whole number from 1 to 3650"#.to_owned()),
+            ("ROLES", "web,everything", bellwether_domain::roles::NoRoles.to_string()),
+            ("ROLES", ",", bellwether_domain::roles::NoRoles.to_string()),
             ("LOG_FORMAT", "xml", r#""xml" is not text or json"#.to_owned()),
             ("LISTENN", "x", "there is no such setting".to_owned()),
             ("listen", "x", "there is no such setting".to_owned()),
@@ -497,7 +515,7 @@ mod tests {
             ("retention_days = 0", r#"retention_days in bellwether.toml: "0" is not a whole number from 1 to 3650"#),
             ("retention_days = 1.5", "retention_days in bellwether.toml: must not be a fraction"),
             ("listen = ['a']", "listen in bellwether.toml: must be text, a whole number, true or false"),
-            ("allow_networks = 10", "allow_networks in bellwether.toml: must be a list of networks"),
+            ("allow_networks = 10", "allow_networks in bellwether.toml: must be a list"),
             ("allow_networks = ['10.0.0.0/8', 7]", r#"allow_networks in bellwether.toml: "7" is not a network like 10.0.0.0/8"#),
             ("LISTEN = 'x'", "LISTEN in bellwether.toml: there is no such setting"),
             ("[clickhouse]\nurl = 'x'", "clickhouse in bellwether.toml: there is no such setting"),
@@ -519,6 +537,7 @@ mod tests {
         let cases = [
             (Flags { listen: text(), ..Flags::default() }, "--listen: "),
             (Flags { database_url: text(), ..Flags::default() }, "--database-url: "),
+            (Flags { roles: text(), ..Flags::default() }, "--roles: "),
             (Flags { data_dir: Some(String::new()), ..Flags::default() }, "--data-dir: "),
         ];
         for (flags, name) in cases {

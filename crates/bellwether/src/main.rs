@@ -70,7 +70,7 @@ async fn run(cli: Cli) -> Ended {
     let load = |flags| Config::load(cli.config.as_deref(), config::environment(), flags);
     match cli.command {
         Command::Serve(serve) => {
-            let config = load(Flags { listen: serve.listen, allow_http: serve.allow_http, ..flags })?;
+            let config = load(Flags { listen: serve.listen, allow_http: serve.allow_http, roles: serve.roles, ..flags })?;
             server::run(config, ambient, serve.no_migrate).await
         }
         Command::Demo(demo) => demo::run(demo, ambient).await,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::endpoint::EndpointPolicy;
+use bellwether_domain::roles::Roles;
 use bellwether_engine::send::SystemResolver;
 use bellwether_engine::{Counter, Engine, Settings, StartError, Workers};
 use bellwether_store::clickhouse::ClickHouse;
@@ -61,7 +62,7 @@ pub(crate) async fn run(config: Config, ambient: Ambient, no_migrate: bool) -> E
     if let Some(url) = &server.setup_url {
         writeln!(io::stdout(), "there is no account yet: make the first one at {url}")?;
     }
-    info!(address = %server.address, database = %config.database, "listening");
+    info!(address = %server.address, database = %config.database, roles = %config.roles, "listening");
     server.wait(&mut signals).await;
     info!("stopping");
     server.stop().await
@@ -86,6 +87,7 @@ impl Server {
             must_exist(database)?;
         }
         must_have_key(config)?;
+        must_do_everything(config)?;
         let lock = lock(config)?;
         let unheard = |error| format!("BELLWETHER_LISTEN: cannot listen on {}: {error}", config.listen);
         let listener = TcpListener::bind(config.listen).await.map_err(unheard)?;
@@ -99,7 +101,10 @@ impl Server {
             Engine::start(store, ambient, settings, resolver, &workers).await.map_err(|error| not_started(database, error))?;
         let web_shutdown = CancellationToken::new();
         let base_url = config.base_url.clone().unwrap_or_else(|| base_url_of(address));
-        let setup_code = engine.setup_code().await.map_err(|error| at(database, &error))?;
+        let setup_code = match engine.roles().web {
+            true => engine.setup_code().await.map_err(|error| at(database, &error))?,
+            false => None,
+        };
         let setup_url = setup_code.and_then(|code| base_url.join(&format!("setup?code={code}")).ok());
         let web_settings = bellwether_web::Settings { base_url, trusted_proxies: config.trusted_proxies.clone() };
         let (serving, shutdown) = (engine.clone(), web_shutdown.clone());
@@ -198,6 +203,15 @@ pub(crate) fn must_have_key(config: &Config) -> Result<(), ConfigError> {
     Err(ConfigError::Setting { name: "BELLWETHER_SECRET_KEY".to_owned(), problem: problem.to_owned() })
 }
 
+/// Nobody else could do the rest.
+fn must_do_everything(config: &Config) -> Result<(), ConfigError> {
+    if config.roles == Roles::ALL || config.database.is_shared() {
+        return Ok(());
+    }
+    let problem = "must be all of web, ingest, dispatch and detect where the database is SQLite, which one process serves alone";
+    Err(ConfigError::Setting { name: "BELLWETHER_ROLES".to_owned(), problem: problem.to_owned() })
+}
+
 /// An error of the database, with where that is.
 pub(crate) fn at(database: &Database, error: &StoreError) -> String {
     format!("{database}: {error}")
@@ -238,5 +252,6 @@ pub(crate) async fn settings(
         retention: Duration::from_secs(u64::from(config.retention_days) * 24 * 60 * 60),
         proxy: config.proxy_url.clone(),
         counter: config.clickhouse.as_ref().map(|url| Counter::Own(ClickHouse::new(url))),
+        roles: config.roles,
     })
 }

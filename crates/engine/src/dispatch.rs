@@ -11,6 +11,7 @@ mod paces;
 mod places;
 mod queues;
 mod settle;
+mod strays;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,11 +21,14 @@ use bellwether_domain::ambient::{Ambient, Moment};
 use bellwether_domain::breaker::{Breaker, Change, GIVEN_UP_AFTER};
 use bellwether_domain::delivery::Status;
 use bellwether_domain::id::{DeliveryId, OwnerId, WebhookId};
+use bellwether_domain::roles::Roles;
 use bellwether_domain::time::Timestamp;
-use bellwether_store::{AttemptRecord, Crossed, DueDelivery, Found, NewDelivery, NewEvent, Settlement, Store, StoreError, Tick};
+use bellwether_store::{
+    AttemptRecord, Crossed, DueDelivery, Found, Hints, NewDelivery, NewEvent, Settlement, Store, StoreError, Tick,
+};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::changes::Changes;
 use crate::history::Outcomes;
@@ -35,9 +39,10 @@ use clock::{Clock, Step};
 pub use life::hears_processes;
 use life::{Life, Sign};
 use paces::Paces;
-use places::{Ended, Pass, Place, Places};
+use places::{Ended, MAX_HELD, Pass, Place, Places};
 use queues::Queues;
 use settle::{Settler, Told};
+use strays::Strays;
 
 /// The most requests under way at a time.
 const MAX_IN_FLIGHT: usize = 1_000;
@@ -45,6 +50,10 @@ const MAX_IN_FLIGHT: usize = 1_000;
 const RESERVED_IN_FLIGHT: usize = 500;
 const MAX_CLAIMED: usize = 1_000;
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two hints of other processes that are given or followed.
+const HINT_INTERVAL: Duration = Duration::from_millis(10);
+/// How many of the deliveries that are this process's are looked at: all that it holds, and more.
+const MAX_OWNED: usize = 2 * MAX_HELD;
 /// How many deliveries are brought forward in a transaction, when the clock was set back.
 const BROUGHT_FORWARD: usize = 1_000;
 /// Webhooks that are given up and not yet switched off. One that finds no room asks again with its next failure.
@@ -66,6 +75,10 @@ pub(crate) struct Dispatcher {
     in_flight: Semaphore,
     wake: Arc<Notify>,
     clock: Clock,
+    roles: Roles,
+    /// Told of what is left to those processes that send.
+    left: Notify,
+    strays: Strays,
 }
 
 /// What the dispatcher works with.
@@ -75,6 +88,8 @@ pub(crate) struct Parts {
     pub(crate) registry: Arc<Registry>,
     pub(crate) sender: Sender,
     pub(crate) outcomes: Arc<Outcomes>,
+    pub(crate) roles: Roles,
+    pub(crate) hints: Arc<Hints>,
 }
 
 /// A webhook to be switched off.
@@ -97,8 +112,8 @@ pub(crate) struct Held {
 
 impl Dispatcher {
     pub(crate) async fn start(parts: Parts, workers: &Workers) -> Result<(Arc<Self>, mpsc::Receiver<GivenUp>), StoreError> {
-        let Parts { store, ambient, registry, sender, outcomes } = parts;
-        let life = Life::begin(store.clone(), ambient.clone()).await?;
+        let Parts { store, ambient, registry, sender, outcomes, roles, hints } = parts;
+        let life = Life::begin(store.clone(), ambient.clone(), roles).await?;
         let wake = Arc::new(Notify::new());
         let (places, changes) = (Places::new(), Arc::new(Changes::new()));
         let settler = Settler::start(
@@ -124,9 +139,13 @@ impl Dispatcher {
             given_up,
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             wake,
+            roles,
+            left: Notify::new(),
+            strays: Strays::default(),
         });
         dispatcher.look_at_tables().await?;
         workers.spawn("dispatcher", dispatcher.clone().run());
+        workers.spawn("hints", dispatcher.clone().exchange_hints(hints));
         Ok((dispatcher, to_be_switched_off))
     }
 
@@ -165,7 +184,7 @@ impl Dispatcher {
 
     /// Makes events' deliveries this process's own, those that there is a place for.
     fn find_places(&self, events: &mut [NewEvent]) -> (Option<OwnerId>, Vec<Option<Place>>) {
-        let (mut places, owner) = (Vec::new(), self.life.owner());
+        let (mut places, owner) = (Vec::new(), self.owner());
         for event in events {
             for delivery in &mut event.deliveries {
                 let place = owner.and_then(|_| match delivery.test {
@@ -182,7 +201,7 @@ impl Dispatcher {
     /// Keeps a delivery of the same event as `other`, and sends it. For callers who stay.
     pub(crate) async fn resend(self: &Arc<Self>, other: DeliveryId, mut new: NewDelivery) -> Result<(), StoreError> {
         let (now, webhook_id) = (self.ambient.now(), new.webhook_id);
-        let owner = self.life.owner();
+        let owner = self.owner();
         let place = owner.and_then(|_| self.places.take_by_hand(webhook_id));
         new.owner = owner.filter(|_| place.is_some());
         let delivery = self.store.resend(other, new, now).await?;
@@ -193,9 +212,11 @@ impl Dispatcher {
     /// Says that this process is alive, when that is due, and claims what is due. Returns when more will be.
     pub(crate) async fn tick(self: &Arc<Self>) -> Result<Option<Timestamp>, StoreError> {
         let now = self.ambient.moment();
-        self.watch_clock(now).await?;
+        if self.roles.dispatch {
+            self.watch_clock(now).await?;
+        }
         self.live(now).await?;
-        let Some(owner) = self.life.owner() else {
+        let Some(owner) = self.owner() else {
             return Ok(None);
         };
         let places = self.places.take_for_stored(now.wall, MAX_CLAIMED);
@@ -207,6 +228,9 @@ impl Dispatcher {
 
     /// Looks which endpoints something waits for in the table that belongs to nobody, whoever put it there.
     pub(crate) async fn look_at_tables(&self) -> Result<(), StoreError> {
+        if !self.roles.dispatch {
+            return Ok(());
+        }
         let backlogs = self.store.backlogs().await?;
         backlogs.iter().for_each(|backlog| self.places.note_stored(backlog.webhook_id, backlog.due_at));
         Ok(())
@@ -222,9 +246,14 @@ impl Dispatcher {
     }
 
     /// Notes that something was put into the table for a webhook, or that it may be sent to again, and looks.
+    /// Those that send are told where this process does not.
     pub(crate) fn note_stored(&self, webhook_id: WebhookId, due_at: Timestamp) {
-        self.places.note_stored(webhook_id, due_at);
-        self.wake.notify_one();
+        if self.roles.dispatch {
+            self.places.note_stored(webhook_id, due_at);
+            self.wake.notify_one();
+        } else {
+            self.left.notify_one();
+        }
     }
 
     /// Whether a webhook's endpoint works, and has next to nothing to do.
@@ -249,17 +278,17 @@ impl Dispatcher {
         self.wake.notify_one();
     }
 
-    /// Whether other processes may serve the same database.
-    pub(crate) fn has_company(&self) -> bool {
-        self.life.has_company()
+    /// Whether several processes may take events.
+    pub(crate) fn is_spread(&self) -> bool {
+        self.life.is_spread()
     }
 
-    /// Whether other processes serve the same database; it takes a little to find out.
-    pub(crate) async fn hears_others(&self) -> Result<bool, StoreError> {
-        self.life.hears_others().await
+    /// Whether other processes take events; it takes a little to find out.
+    pub(crate) async fn hears_others_that_ingest(&self) -> Result<bool, StoreError> {
+        self.life.hears_others_that_ingest().await
     }
 
-    /// Whether this is the one process of several that does what only one should.
+    /// Whether this is the one process, of several that send, that does what only one should.
     pub(crate) fn leads(&self) -> bool {
         self.life.leads()
     }
@@ -272,6 +301,33 @@ impl Dispatcher {
     /// Waits until nothing is held in memory.
     pub(crate) async fn drained(&self) {
         self.places.all_free().await;
+    }
+
+    /// Whose work new deliveries are; nobody's where this process does not send, or cannot tell whether it lives.
+    fn owner(&self) -> Option<OwnerId> {
+        self.life.owner().filter(|_| self.roles.dispatch)
+    }
+
+    /// Follows the hints of processes that do not send, or gives them. They are told one after the other and may be lost: what they
+    /// are about stands in the table.
+    async fn exchange_hints(self: Arc<Self>, hints: Arc<Hints>) {
+        let exchange = async {
+            loop {
+                let exchanged = if self.roles.dispatch {
+                    hints.deliveries.notified().await;
+                    self.look_at_tables().await
+                } else {
+                    self.left.notified().await;
+                    self.store.hint_at_deliveries().await
+                };
+                match exchanged {
+                    Ok(()) => self.wake.notify_one(),
+                    Err(error) => debug!(%error, "a hint was lost"),
+                }
+                tokio::time::sleep(HINT_INTERVAL).await;
+            }
+        };
+        self.workers.shutdown().run_until_cancelled(exchange).await;
     }
 
     async fn run(self: Arc<Self>) {
@@ -350,8 +406,27 @@ impl Dispatcher {
             let left = self.queues().drain_all().len();
             warn!(left, "others have taken this process for dead, and over what it held in memory");
         }
+        self.let_go_of_strays(now).await?;
         self.look_at_tables().await?;
         self.keep_changes().await
+    }
+
+    /// Gives back what is this process's work by the table, although it does not know of it: after a commit whose answer was lost for
+    /// good. What is just on its way into memory is not there the next time.
+    async fn let_go_of_strays(&self, now: Moment) -> Result<(), StoreError> {
+        if !self.roles.dispatch || !self.store.is_shared() || !self.strays.is_due(now) {
+            return Ok(());
+        }
+        let owner = self.life.latest_owner();
+        let owned = self.store.owned(owner, MAX_OWNED).await?;
+        let unknown = owned.into_iter().filter(|(_, id)| !self.places.holds(*id)).collect();
+        let strays = self.strays.found(unknown, now);
+        if strays.is_empty() {
+            return Ok(());
+        }
+        let freed = self.store.let_go(owner, strays).await?;
+        warn!(freed, "deliveries were kept without an answer of the database; they are sent now");
+        Ok(())
     }
 
     /// Writes down since when endpoints have only failed, for the process that comes after this one.
@@ -396,10 +471,7 @@ impl Dispatcher {
         self.changes.note(delivery.webhook_id);
         match place {
             Some((owner, place)) => self.enqueue(Held { delivery, owner, place }),
-            None => {
-                self.places.note_stored(delivery.webhook_id, self.ambient.now());
-                self.wake.notify_one();
-            }
+            None => self.note_stored(delivery.webhook_id, self.ambient.now()),
         }
     }
 
@@ -407,8 +479,9 @@ impl Dispatcher {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enqueue(self: &Arc<Self>, held: Held) {
+    fn enqueue(self: &Arc<Self>, mut held: Held) {
         let webhook_id = held.delivery.webhook_id;
+        held.place.is_for(held.delivery.id);
         if self.queues().push(webhook_id, held) {
             self.workers.spawn_task("delivery", self.clone().work_off(webhook_id));
         }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bellwether_domain::id::SiteId;
 use bellwether_store::{StoreError, WholeSite};
-use tokio::sync::Notify;
 use tracing::error;
 
 use crate::Engine;
@@ -23,15 +22,16 @@ impl Engine {
         if !self.inner.store.is_shared() {
             return;
         }
-        let (engine, shutdown, hint) = (self.clone(), workers.shutdown().clone(), Arc::new(Notify::new()));
+        let (engine, shutdown) = (self.clone(), workers.shutdown().clone());
         let follow = async move {
-            let listening = engine.inner.store.listen(hint.clone());
+            let hints = engine.inner.hints.clone();
+            let listening = engine.inner.store.listen(hints.clone());
             let following = async {
                 loop {
                     if let Err(error) = engine.follow().await {
                         error!(%error, "it cannot be seen what other processes have changed");
                     }
-                    let _ = tokio::time::timeout(POLL_INTERVAL, hint.notified()).await;
+                    let _ = tokio::time::timeout(POLL_INTERVAL, hints.sites.notified()).await;
                 }
             };
             let both = async { tokio::join!(listening, following) };
@@ -77,10 +77,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Forgets how endpoints did that are others now, and what waits for those that are off.
+    /// Forgets how endpoints did that are others now, what waits for those that are off, and those that are gone.
     async fn begin_anew(&self, before: &ActiveSite, after: Option<&ActiveSite>) {
         for old in &before.webhooks {
             let id = old.webhook.id;
+            if after.is_none_or(|after| after.webhook(id).is_none()) {
+                self.inner.registry.forget_webhook(id);
+            }
             let new = after.and_then(|after| after.webhook(id)).filter(|new| new.is_on());
             let is_the_same = new.is_some_and(|new| {
                 old.is_on() && new.webhook.url == old.webhook.url && new.webhook.headers == old.webhook.headers

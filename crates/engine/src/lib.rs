@@ -33,8 +33,9 @@ use bellwether_domain::ambient::Ambient;
 use bellwether_domain::breaker::Breaker;
 use bellwether_domain::endpoint::EndpointPolicy;
 use bellwether_domain::id::{OwnerId, WebhookId};
+use bellwether_domain::roles::Roles;
 pub use bellwether_store::HourOfOutcomes;
-use bellwether_store::{Store, StoreError};
+use bellwether_store::{Hints, Store, StoreError};
 use tokio::sync::{Notify, mpsc};
 use tracing::error;
 
@@ -83,6 +84,8 @@ pub struct Settings {
     pub proxy: Option<Proxy>,
     /// Where events are counted, if that is not the memory of this process.
     pub counter: Option<Counter>,
+    /// What this process does. One that has the database for itself does everything.
+    pub roles: Roles,
 }
 
 /// Everything that runs, behind a handle that is cheap to clone.
@@ -109,6 +112,8 @@ struct Inner {
     outcomes: Arc<Outcomes>,
     /// Told of each new replay.
     replays: Notify,
+    /// Word of other processes.
+    hints: Arc<Hints>,
     /// The number of the latest change of another process that is in force here.
     followed: tokio::sync::Mutex<u64>,
     /// Held while a site changes, so that its changes follow each other.
@@ -128,7 +133,7 @@ pub enum StartError {
     WrongKey,
     /// Something is counted that is spread over several processes.
     #[error(
-        "other processes serve this database, and there are triggers on visitors or on several completions, which one process alone counts in its memory: set BELLWETHER_CLICKHOUSE_URL for all of them, stop the others, or delete these triggers"
+        "other processes take events for this database, and there are triggers on visitors or on several completions, for which all events have to be counted together: set BELLWETHER_CLICKHOUSE_URL, let one process alone have the role ingest, or delete these triggers"
     )]
     Spread,
     /// Names cannot be resolved.
@@ -164,16 +169,19 @@ impl Engine {
         let registry = Arc::new(Registry::load(&store, &sealer, settings.counting(), ambient.now()).await?);
         let salts = SaltKeeper::load(store.clone(), ambient.clone()).await?;
         let sender = Sender::new(&settings, resolver.clone())?;
-        let outcomes = Arc::new(Outcomes::default());
+        let (outcomes, hints) = (Arc::new(Outcomes::default()), Arc::new(Hints::default()));
         let parts = Parts {
             store: store.clone(),
             ambient: ambient.clone(),
             registry: registry.clone(),
             sender,
             outcomes: outcomes.clone(),
+            roles: settings.roles,
+            hints: hints.clone(),
         };
         let (dispatcher, given_up) = Dispatcher::start(parts, workers).await?;
-        if settings.counter.is_none() && registry.counts_events() && dispatcher.hears_others().await? {
+        let counts_here = settings.counter.is_none() && settings.roles.ingest && registry.counts_events();
+        if counts_here && dispatcher.hears_others_that_ingest().await? {
             return Err(StartError::Spread);
         }
         let door = Door::new(&ambient, store.has_users().await?);
@@ -193,15 +201,18 @@ impl Engine {
             resolver,
             workers: workers.clone(),
             replays: Notify::new(),
+            hints,
             followed: tokio::sync::Mutex::new(revision),
             changing: SiteLocks::new(),
         };
         let engine = Self { inner: Arc::new(inner) };
         engine.start_following(workers);
         engine.start_upkeep(workers);
-        engine.start_switching_off(given_up, workers);
-        engine.start_replays(workers);
-        engine.start_pruning(workers);
+        if engine.roles().dispatch {
+            engine.start_switching_off(given_up, workers);
+            engine.start_replays(workers);
+            engine.start_pruning(workers);
+        }
         engine.start_history(workers);
         engine.start_looking(workers);
         engine.watch_store(workers);
@@ -248,6 +259,11 @@ impl Engine {
     /// From now on, changes of these webhooks' deliveries are told.
     pub fn watch(&self, webhook_ids: &[WebhookId]) -> Watcher {
         self.inner.dispatcher.changes().watch(webhook_ids)
+    }
+
+    /// What this process does.
+    pub fn roles(&self) -> Roles {
+        self.inner.settings.roles
     }
 
     /// What is kept.

@@ -28,8 +28,11 @@ use crate::registry::{ActiveSite, ActiveWebhook, SiteParts};
 const CANCELLED_PER_WRITE: usize = 1_000;
 const CANCELLING_WRITES: usize = 10;
 const SITE_LOCKS: usize = 64;
-const SPREAD: &str =
-    "can only be on visitors, or on several completions, where one process takes all events, and several serve here";
+const SPREAD: &str = "can only be on visitors, or on several completions, where one process takes all events or \
+                      BELLWETHER_CLICKHOUSE_URL is set, and several take them here";
+
+const COUNTING: &str = "cannot be true: it has triggers on visitors, or on several completions, and several processes take events \
+                        here, without BELLWETHER_CLICKHOUSE_URL";
 
 /// Why a change was not made. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -223,6 +226,9 @@ impl Engine {
             webhook.retry_schedule = change.retry_schedule.unwrap_or(webhook.retry_schedule);
             webhook.rate_limit_per_second = change.rate_limit_per_second.unwrap_or(webhook.rate_limit_per_second);
             webhook.enabled = change.enabled.unwrap_or(webhook.enabled);
+            if webhook.enabled && !current.webhook.enabled {
+                engine.may_be_on(&webhook)?;
+            }
             webhook.disabled_reason = webhook.disabled_reason.filter(|_| !webhook.enabled);
             let changed = current.with(webhook);
             engine.replace(&active, changed).await
@@ -417,10 +423,7 @@ impl Engine {
             invalid.add(&format!("triggers[{index}].goal_id"), NOT_A_GOAL);
         }
         let is_new = |rule: &Rule| before.iter().all(|trigger| trigger.rule != *rule);
-        if self.inner.tally.is_none()
-            && self.inner.dispatcher.has_company()
-            && rules.iter().any(|rule| rule.counts_events() && is_new(rule))
-        {
+        if self.is_spread() && rules.iter().any(|rule| rule.counts_events() && is_new(rule)) {
             invalid.add("triggers", SPREAD);
         }
         let trigger = |rule: Rule| {
@@ -428,6 +431,17 @@ impl Engine {
             kept.copied().unwrap_or_else(|| Trigger { id: TriggerId::new(&self.inner.ambient), rule })
         };
         Ok(invalid.or(rules.into_iter().map(trigger).collect())?)
+    }
+
+    /// Whether what is counted in memory may be in that of several processes.
+    fn is_spread(&self) -> bool {
+        self.inner.tally.is_none() && self.inner.dispatcher.is_spread()
+    }
+
+    /// Whether what its triggers count can be counted here.
+    fn may_be_on(&self, webhook: &Webhook) -> Result<()> {
+        let is_spread = self.is_spread() && webhook.triggers.iter().any(|on| on.rule.counts_events());
+        if is_spread { Err(Invalid::field("enabled", COUNTING).into()) } else { Ok(()) }
     }
 
     /// A host that resolves to an address that is refused is refused at once. One that does not resolve yet may do so later, and

@@ -87,9 +87,9 @@ impl Lookout {
 }
 
 impl Engine {
-    /// Looks, where something is counted that processes share.
+    /// Looks, where something is counted that processes share, and that is among this one's roles.
     pub(crate) fn start_looking(&self, workers: &Workers) {
-        if self.inner.settings.counter.is_none() {
+        if self.inner.settings.counter.is_none() || !self.roles().detect {
             return;
         }
         let (engine, shutdown) = (self.clone(), workers.shutdown().clone());

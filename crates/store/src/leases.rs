@@ -5,37 +5,50 @@
 
 use std::collections::BTreeSet;
 
-use bellwether_domain::id::OwnerId;
+use bellwether_domain::id::{DeliveryId, OwnerId, WebhookId};
+use bellwether_domain::roles::Roles;
 
-use crate::sql::{Connection, Dialect, values};
+use crate::sql::{Connection, Dialect, Row, values};
 use crate::{Store, StoreError};
+
+/// A process that is not marked as dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its id.
+    pub id: OwnerId,
+    /// Its latest sign of life.
+    pub sign: u64,
+    /// What it does.
+    pub roles: Roles,
+}
 
 impl Store {
     /// Makes a process known, before it owns anything; one transaction. Errors: `HalfImported`.
-    pub async fn add_owner(&self, owner: OwnerId) -> Result<(), StoreError> {
+    pub async fn add_owner(&self, owner: OwnerId, roles: Roles) -> Result<(), StoreError> {
         let add = move |connection: &Connection| {
             must_be_whole(connection)?;
-            connection.execute("INSERT INTO owners (id, sign) VALUES ($1, 0)", &values![owner]).map(|_| ())
+            let sql = "INSERT INTO owners (id, sign, roles) VALUES ($1, 0, $2)";
+            connection.execute(sql, &values![owner, &roles.to_string()]).map(|_| ())
         };
         self.write(add).await
     }
 
-    /// Gives a sign of life, and returns the latest of every other process that is not marked as dead; one transaction. Errors:
+    /// Gives a sign of life, and returns every other process that is not marked as dead, the eldest first; one transaction. Errors:
     /// `TakenForDead`.
-    pub async fn give_sign_of_life(&self, owner: OwnerId) -> Result<Vec<(OwnerId, u64)>, StoreError> {
+    pub async fn give_sign_of_life(&self, owner: OwnerId) -> Result<Vec<Process>, StoreError> {
         let give = move |connection: &Connection| {
             let sql = "UPDATE owners SET sign = sign + 1 WHERE id = $1 AND NOT dead";
             if connection.execute(sql, &values![owner])? == 0 {
                 return Err(StoreError::TakenForDead);
             }
-            signs_of_others(connection, owner)
+            select_others(connection, owner)
         };
         self.write(give).await
     }
 
-    /// The latest sign of life of every process but `owner` that is not marked as dead; one statement.
-    pub async fn signs_of_others(&self, owner: OwnerId) -> Result<Vec<(OwnerId, u64)>, StoreError> {
-        self.read_apart(move |connection| signs_of_others(connection, owner)).await
+    /// Every process but `owner` that is not marked as dead, the eldest first; one statement.
+    pub async fn other_processes(&self, owner: OwnerId) -> Result<Vec<Process>, StoreError> {
+        self.read_apart(move |connection| select_others(connection, owner)).await
     }
 
     /// Marks processes as dead, those that have given no other sign of life since; one transaction.
@@ -59,6 +72,25 @@ impl Store {
         self.write(move |connection| free_from_the_dead(connection, limit)).await
     }
 
+    /// What is `owner`'s work by the table, up to `limit`; one statement.
+    pub async fn owned(&self, owner: OwnerId, limit: usize) -> Result<Vec<(WebhookId, DeliveryId)>, StoreError> {
+        let all = move |connection: &Connection| {
+            let sql = "SELECT webhook_id, id FROM deliveries WHERE owner = $1 LIMIT $2";
+            connection.query(sql, &values![owner, limit], |row| Ok((row.get(0)?, row.get(1)?)))
+        };
+        self.read_apart(all).await
+    }
+
+    /// Gives back those of these deliveries that `owner` owns; one transaction. Returns how many.
+    pub async fn let_go(&self, owner: OwnerId, deliveries: Vec<(WebhookId, DeliveryId)>) -> Result<usize, StoreError> {
+        let let_go = move |connection: &Connection| {
+            let sql = "UPDATE deliveries SET owner = NULL WHERE owner = $1 AND webhook_id = $2 AND id = $3";
+            let freed = connection.execute_each(sql, deliveries.iter().map(|(webhook, id)| values![owner, *webhook, *id]))?;
+            Ok(freed.into_iter().sum())
+        };
+        self.write(let_go).await
+    }
+
     /// Gives back everything that `owner` owns, and forgets it; one transaction.
     pub async fn give_back(&self, owner: OwnerId) -> Result<(), StoreError> {
         let give_back = move |connection: &Connection| {
@@ -80,9 +112,14 @@ fn must_be_whole(connection: &Connection) -> Result<(), StoreError> {
     if is_half_done { Err(StoreError::HalfImported) } else { Ok(()) }
 }
 
-fn signs_of_others(connection: &Connection, owner: OwnerId) -> Result<Vec<(OwnerId, u64)>, StoreError> {
-    let sql = "SELECT id, sign FROM owners WHERE id <> $1 AND NOT dead ORDER BY id";
-    connection.query(sql, &values![owner], |row| Ok((row.get(0)?, row.get(1)?)))
+fn select_others(connection: &Connection, owner: OwnerId) -> Result<Vec<Process>, StoreError> {
+    let sql = "SELECT id, sign, roles FROM owners WHERE id <> $1 AND NOT dead ORDER BY id";
+    connection.query(sql, &values![owner], read_process)
+}
+
+fn read_process(row: &Row<'_>) -> Result<Process, StoreError> {
+    let roles = row.get::<String>(2)?.parse().map_err(|_| StoreError::Unreadable("the roles of a process".to_owned()))?;
+    Ok(Process { id: row.get(0)?, sign: row.get(1)?, roles })
 }
 
 /// Nothing becomes the work of somebody who is dead: nobody would free it. Whoever has the database alone cannot be taken for dead.

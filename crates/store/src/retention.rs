@@ -5,7 +5,8 @@
 use bellwether_domain::id::{DeliveryId, EventId, WebhookId};
 use bellwether_domain::time::Timestamp;
 
-use crate::sql::{Connection, values};
+use crate::revisions::note_change;
+use crate::sql::{Connection, Row, values};
 use crate::{Store, StoreError};
 
 impl Store {
@@ -52,10 +53,11 @@ impl Store {
     /// Deletes webhooks that were deleted before `before`, and have no history left, up to `limit`; one transaction. Returns which.
     pub async fn delete_forgotten_webhooks(&self, before: Timestamp, limit: usize) -> Result<Vec<WebhookId>, StoreError> {
         let delete = move |connection: &Connection| {
-            let sql = "SELECT id FROM webhooks WHERE deleted_at_us < $1
+            let sql = "SELECT id, site_id FROM webhooks WHERE deleted_at_us < $1
                        AND NOT EXISTS (SELECT 1 FROM deliveries WHERE webhook_id = webhooks.id) LIMIT $2";
-            let ids = connection.query(sql, &values![before, limit], |row| row.get::<WebhookId>(0))?;
-            for id in &ids {
+            let read = |row: &Row<'_>| Ok((row.get::<WebhookId>(0)?, row.get(1)?));
+            let forgotten = connection.query(sql, &values![before, limit], read)?;
+            for (id, site_id) in &forgotten {
                 for sql in [
                     "DELETE FROM replays WHERE webhook_id = $1",
                     "DELETE FROM triggers WHERE webhook_id = $1",
@@ -63,8 +65,9 @@ impl Store {
                 ] {
                     connection.execute(sql, &values![*id])?;
                 }
+                note_change(connection, *site_id)?;
             }
-            Ok(ids)
+            Ok(forgotten.into_iter().map(|(id, _)| id).collect())
         };
         self.write(delete).await
     }

@@ -1,4 +1,4 @@
-//! Changes of sites that other processes have to hear of.
+//! What other processes have to hear of: changes of sites, and deliveries for those that send.
 //!
 //! Each change of what is configured for a site gives it the next number, in the change's own transaction and one after the other:
 //! whoever has seen a number has seen all before. On SQLite there are no other processes, and so no numbers.
@@ -18,9 +18,20 @@ use crate::sql::{Connection, Dialect, values};
 use crate::webhooks::select_webhooks;
 use crate::{SealedWebhook, Store, StoreError};
 
-/// What servers call the word that something changed.
-const CHANNEL: &str = "bellwether_sites";
+/// What servers call the word that a site was changed.
+const SITES: &str = "bellwether_sites";
+/// And the word that there are deliveries that are nobody's.
+const DELIVERIES: &str = "bellwether_deliveries";
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// Who is woken by word of other processes. Nothing rests on it: word may be lost.
+#[derive(Debug, Default)]
+pub struct Hints {
+    /// A site was changed.
+    pub sites: Notify,
+    /// There are deliveries that are nobody's.
+    pub deliveries: Notify,
+}
 
 /// A site with everything that is configured for it.
 #[derive(Clone, Debug)]
@@ -60,16 +71,19 @@ impl Store {
         self.read_apart(whole).await
     }
 
-    /// Wakes `hint` whenever a site was changed, as far as word of it comes through, and whenever some may have been missed. It ends
-    /// only by being dropped.
-    pub async fn listen(&self, hint: Arc<Notify>) {
+    /// Tells other processes that there are deliveries that are nobody's; one statement.
+    pub async fn hint_at_deliveries(&self) -> Result<(), StoreError> {
+        self.append(|connection| hint(connection, DELIVERIES)).await
+    }
+
+    /// Wakes whom word of others concerns, and all of them whenever some may have been missed. It ends only by being dropped.
+    pub async fn listen(&self, hints: Arc<Hints>) {
         let Database::Server(server) = self.database() else {
             return std::future::pending().await;
         };
         loop {
             // Whatever ends it, it begins anew: nothing rests on it.
-            let _ = server.listen(CHANNEL, &hint).await;
-            hint.notify_one();
+            let _ = server.listen(&[(SITES, &hints.sites), (DELIVERIES, &hints.deliveries)]).await;
             tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
         }
     }
@@ -83,5 +97,12 @@ pub(crate) fn note_change(connection: &Connection, site_id: SiteId) -> Result<()
     let number =
         connection.query_one("UPDATE revisions SET number = number + 1 RETURNING number", &[], |row| row.get::<u64>(0))?;
     connection.execute("UPDATE sites SET revision = $1 WHERE id = $2", &values![number, site_id])?;
-    connection.run_all(&format!("NOTIFY {CHANNEL}"))
+    hint(connection, SITES)
+}
+
+fn hint(connection: &Connection, channel: &str) -> Result<(), StoreError> {
+    match connection.dialect() {
+        Dialect::Sqlite => Ok(()),
+        Dialect::Postgres => connection.run_all(&format!("NOTIFY {channel}")),
+    }
 }

@@ -20,7 +20,7 @@ mod webhooks;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{delete, get, post};
+use axum::routing::{any, delete, get, post};
 use bellwether_engine::Engine;
 use ipnet::IpNet;
 use tokio::sync::Semaphore;
@@ -91,15 +91,25 @@ fn routes(app: App) -> Router {
         .route("/webhooks/{webhook_id}/replay", post(deliveries::replay))
         .route("/webhooks/{webhook_id}/secret", post(webhooks::rotate_secret))
         .route("/webhooks/{webhook_id}/test", post(deliveries::send_test));
+    let roles = app.engine.roles();
+    let events = match roles.ingest {
+        true => post(events::receive).options(events::preflight),
+        false => any(async || Problem::Elsewhere("ingest")),
+    };
+    let of_people = match roles.web {
+        true => Router::new()
+            .route("/api/sites", get(sites::list).post(sites::create))
+            .nest("/api/sites/{site_id}", site)
+            .route("/api/openapi.json", get(openapi::show))
+            .merge(pages::routes())
+            .fallback(pages::nowhere),
+        false => Router::new().fallback(async || Problem::Elsewhere("web")),
+    };
     Router::new()
-        .route("/api/event", post(events::receive).options(events::preflight))
-        .route("/api/sites", get(sites::list).post(sites::create))
-        .nest("/api/sites/{site_id}", site)
-        .route("/api/openapi.json", get(openapi::show))
+        .route("/api/event", events)
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
-        .merge(pages::routes())
-        .fallback(pages::nowhere)
+        .merge(of_people)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .with_state(app)
 }

@@ -22,6 +22,8 @@ pub(crate) enum Problem {
     Forbidden,
     /// Nothing here, or nothing for this caller.
     NotFound,
+    /// Nothing in this process, but in those that have this role.
+    Elsewhere(&'static str),
     /// Not with this method.
     MethodNotAllowed,
     /// It is there already.
@@ -66,7 +68,7 @@ impl Problem {
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "Bad request"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "Forbidden"),
-            Self::NotFound => (StatusCode::NOT_FOUND, "Not found"),
+            Self::NotFound | Self::Elsewhere(_) => (StatusCode::NOT_FOUND, "Not found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "Conflict"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "Content too large"),
@@ -84,6 +86,7 @@ impl Problem {
             Self::Unauthorized => "a valid API key is needed: Authorization: Bearer <key>".to_owned(),
             Self::Forbidden => "you may not do that".to_owned(),
             Self::NotFound => "there is nothing here".to_owned(),
+            Self::Elsewhere(role) => format!("this process does not do that: ask one that has the role {role}"),
             Self::MethodNotAllowed => "this cannot be done here".to_owned(),
             Self::TooLarge(most) => format!("the body must be at most {most} bytes"),
             Self::UnsupportedMediaType => "the body must be sent as application/json".to_owned(),

@@ -91,7 +91,7 @@ impl hyper::service::Service<hyper::Request<Incoming>> for Handler {
 
     fn call(&self, mut request: hyper::Request<Incoming>) -> Self::Future {
         let request_under_way = self.activity.begin();
-        if events::is_event(&request) {
+        if self.app.engine.roles().ingest && events::is_event(&request) {
             let (app, peer) = (self.app.clone(), self.peer.ip());
             return Box::pin(async move {
                 let _under_way = request_under_way;

@@ -226,6 +226,29 @@ async fn a_database_that_fails_is_no_fault_of_the_caller_who_is_told_nothing_of_
     assert_eq!(server.call_as(None, "GET", "/healthz", "").await.status, 200);
 }
 
+#[tokio::test]
+async fn what_a_process_does_not_do_it_leaves_to_those_that_do() {
+    let (web, ingest) = (Server::start_with_roles("web").await, Server::start_with_roles("ingest,dispatch").await);
+    web.add_site("example.com").await;
+    let elsewhere = |answer: Answer, role: &str| {
+        let problem = answer.problem(404);
+        assert_eq!(problem["detail"], format!("this process does not do that: ask one that has the role {role}"));
+    };
+    elsewhere(web.event(&json!({"n": "pageview", "u": "https://example.com/", "d": "example.com"})).await, "ingest");
+    elsewhere(web.call_as(None, "OPTIONS", "/api/event", "").await, "ingest");
+    for path in ["/api/sites", "/api/sites/example.com", "/api/openapi.json", "/", "/sign-in", "/assets/style.css", "/nowhere"] {
+        elsewhere(ingest.call_as(None, "GET", path, "").await, "web");
+    }
+    elsewhere(ingest.call("POST", "/api/sites", &json!({"domain": "example.com"})).await, "web");
+    let event = ingest.event(&json!({"n": "pageview", "u": "https://example.com/", "d": "example.com"})).await;
+    assert_eq!(event.status, 202);
+    for server in [web, ingest] {
+        for path in ["/healthz", "/readyz"] {
+            assert_eq!(server.call_as(None, "GET", path, "").await.json(200), json!({"status": "ok"}), "{path}");
+        }
+    }
+}
+
 /// A body that comes in pieces and does not say how long it is.
 fn of_unknown_length(text: &str) -> Body {
     Body::new(Limited::new(Full::new(Bytes::copy_from_slice(text.as_bytes())), usize::MAX))

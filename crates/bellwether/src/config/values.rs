@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use bellwether_domain::roles::{NoRoles, Roles};
 use bellwether_engine::send::{NotAProxy, Proxy};
 use bellwether_store::clickhouse::{ClickHouseUrl, InvalidClickHouseUrl};
 use bellwether_store::{Database, InvalidUrl};
@@ -64,14 +65,23 @@ pub(super) fn log_format(value: &Value) -> Result<LogFormat, String> {
     }
 }
 
-/// A list in TOML, or words with commas between them.
 pub(super) fn networks(value: &Value) -> Result<Vec<IpNet>, String> {
-    let words: Vec<String> = match value {
-        Value::Array(_, values) => values.iter().map(word).collect::<Result<_, _>>()?,
-        Value::String(_, text) => text.split(',').map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect(),
-        _ => return Err("must be a list of networks".to_owned()),
-    };
-    words.iter().map(|word| network(word)).collect()
+    words(value)?.iter().map(|word| network(word)).collect()
+}
+
+pub(super) fn roles(value: &Value) -> Result<Roles, String> {
+    words(value)?.join(",").parse().map_err(|error: NoRoles| error.to_string())
+}
+
+/// A list in TOML, or words with commas between them.
+fn words(value: &Value) -> Result<Vec<String>, String> {
+    match value {
+        Value::Array(_, values) => values.iter().map(word).collect(),
+        Value::String(_, text) => {
+            Ok(text.split(',').map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect())
+        }
+        _ => Err("must be a list".to_owned()),
+    }
 }
 
 /// A network, or an address for the network of itself alone.

@@ -10,7 +10,8 @@ use std::time::Duration;
 use bellwether_domain::ambient::{Ambient, Moment};
 use bellwether_domain::id::OwnerId;
 use bellwether_domain::lease::{Lease, RENEWAL, Witness};
-use bellwether_store::{Store, StoreError};
+use bellwether_domain::roles::Roles;
+use bellwether_store::{Process, Store, StoreError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::warn;
@@ -23,6 +24,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 pub(super) struct Life {
     store: Store,
     ambient: Ambient,
+    roles: Roles,
     now: Mutex<Now>,
     /// Told of each sign of life.
     renewed: Notify,
@@ -32,10 +34,10 @@ struct Now {
     owner: OwnerId,
     lease: Lease,
     witness: Witness,
-    /// Whether no other process that lives began before this one.
+    /// Whether this process sends, and no other one that does and lives began before it.
     is_eldest: bool,
-    /// Whether there is another one that is not known to be dead.
-    has_company: bool,
+    /// Whether there are several that take events and are not known to be dead.
+    is_spread: bool,
 }
 
 /// What a sign of life was.
@@ -49,18 +51,18 @@ pub(super) enum Sign {
 
 impl Life {
     /// Begins a life, before anything is owned: what belongs to somebody who is not known to have lived is never freed.
-    pub(super) async fn begin(store: Store, ambient: Ambient) -> Result<Self, StoreError> {
+    pub(super) async fn begin(store: Store, ambient: Ambient, roles: Roles) -> Result<Self, StoreError> {
         let (owner, lease) = (OwnerId::new(&ambient), Lease::new(ambient.moment()));
-        store.add_owner(owner).await?;
+        store.add_owner(owner, roles).await?;
         if !store.is_shared() {
             store.bury_others(owner).await?;
         }
         let (mut witness, others) = (Witness::default(), store.give_sign_of_life(owner).await?);
-        witness.observe(&others, ambient.clock.running());
+        witness.observe(&signs(&others), ambient.clock.running());
         store.free_from_the_dead(MAX_HELD).await?;
-        let now =
-            Mutex::new(Now { owner, lease, witness, is_eldest: is_eldest(owner, &others), has_company: !others.is_empty() });
-        Ok(Self { store, ambient, now, renewed: Notify::new() })
+        let (is_eldest, is_spread) = (is_eldest((owner, roles), &others), is_spread(roles, &others));
+        let now = Mutex::new(Now { owner, lease, witness, is_eldest, is_spread });
+        Ok(Self { store, ambient, roles, now, renewed: Notify::new() })
     }
 
     /// Whose work new deliveries are; nobody's while others may have taken this process for dead.
@@ -69,22 +71,27 @@ impl Life {
         self.is_valid(&now).then_some(now.owner)
     }
 
-    /// Whether this process is to do what only one should. While one life ends and another begins there may be two such processes or
+    /// Whether this process is to do what only one of those that send should. While one life ends and another begins there may be two such processes or
     /// none.
     pub(super) fn leads(&self) -> bool {
         let now = self.now();
         now.is_eldest && self.is_valid(&now)
     }
 
-    /// Whether other processes may live, some of which may be dead without anybody knowing yet.
-    pub(super) fn has_company(&self) -> bool {
-        self.now().has_company
+    /// Whether several processes may take events, some of which may be dead without anybody knowing yet.
+    pub(super) fn is_spread(&self) -> bool {
+        self.now().is_spread
     }
 
-    /// As [`hears_processes`], but for this one.
-    pub(super) async fn hears_others(&self) -> Result<bool, StoreError> {
+    /// As [`hears_processes`], of those that take events, but for this one.
+    pub(super) async fn hears_others_that_ingest(&self) -> Result<bool, StoreError> {
         let owner = self.now().owner;
-        hears_but(&self.store, owner).await
+        hears(&self.store, |process| process.id != owner && process.roles.ingest).await
+    }
+
+    /// This process's id in its present life, whether or not that is over.
+    pub(super) fn latest_owner(&self) -> OwnerId {
+        self.now().owner
     }
 
     /// Whether `owner` is this process in its present life. While that is not certain it waits for the next sign of life.
@@ -112,15 +119,15 @@ impl Life {
             Ok(others) => {
                 let dead = {
                     let mut life = self.renew(Lease::new(now));
-                    (life.is_eldest, life.has_company) = (is_eldest(owner, &others), !others.is_empty());
-                    life.witness.observe(&others, now.running)
+                    (life.is_eldest, life.is_spread) = (is_eldest((owner, self.roles), &others), is_spread(self.roles, &others));
+                    life.witness.observe(&signs(&others), now.running)
                 };
                 self.bury(dead).await?;
                 Sign::OfTheSameLife
             }
             Err(StoreError::TakenForDead) => {
                 let another = OwnerId::new(&self.ambient);
-                self.store.add_owner(another).await?;
+                self.store.add_owner(another, self.roles).await?;
                 let mut life = self.renew(Lease::new(now));
                 (life.owner, life.is_eldest) = (another, false);
                 Sign::OfAnotherLife
@@ -164,15 +171,18 @@ impl Life {
 
 /// Waits for a sign of life of any process on a database, as long as one that lives may let others wait for it. Whether there was one.
 pub async fn hears_processes(store: &Store) -> Result<bool, StoreError> {
-    hears_but(store, OwnerId::from_bytes([0; 16])).await
+    hears(store, |_| true).await
 }
 
-async fn hears_but(store: &Store, owner: OwnerId) -> Result<bool, StoreError> {
-    let before = store.signs_of_others(owner).await?;
-    let patience = Instant::now() + RENEWAL + LOOK_INTERVAL;
+async fn hears(store: &Store, concerns: impl Fn(&Process) -> bool) -> Result<bool, StoreError> {
+    let look = async || {
+        let processes = store.other_processes(OwnerId::from_bytes([0; 16])).await?;
+        Ok::<Vec<_>, StoreError>(processes.into_iter().filter(&concerns).collect())
+    };
+    let (before, patience) = (look().await?, Instant::now() + RENEWAL + LOOK_INTERVAL);
     while !before.is_empty() && Instant::now() < patience {
         tokio::time::sleep(LOOK_INTERVAL).await;
-        if store.signs_of_others(owner).await?.iter().any(|sign| !before.contains(sign)) {
+        if look().await?.iter().any(|process| !before.contains(process)) {
             return Ok(true);
         }
     }
@@ -180,6 +190,44 @@ async fn hears_but(store: &Store, owner: OwnerId) -> Result<bool, StoreError> {
 }
 
 /// Ids sort by the time they were made.
-fn is_eldest(owner: OwnerId, others: &[(OwnerId, u64)]) -> bool {
-    others.iter().all(|(other, _)| owner < *other)
+fn is_eldest((owner, roles): (OwnerId, Roles), others: &[Process]) -> bool {
+    roles.dispatch && others.iter().all(|other| owner < other.id || !other.roles.dispatch)
+}
+
+fn is_spread(roles: Roles, others: &[Process]) -> bool {
+    let ingesting = others.iter().filter(|other| other.roles.ingest).count();
+    ingesting + usize::from(roles.ingest) > 1
+}
+
+fn signs(processes: &[Process]) -> Vec<(OwnerId, u64)> {
+    processes.iter().map(|process| (process.id, process.sign)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(id: u8, roles: &str) -> Process {
+        Process { id: OwnerId::from_bytes([id; 16]), sign: 0, roles: roles.parse().expect("roles") }
+    }
+
+    #[test]
+    fn the_eldest_is_one_that_sends() {
+        let others = [process(1, "web,ingest"), process(3, "dispatch")];
+        for (id, roles, expected) in [(2, "dispatch,web", true), (2, "web,ingest", false), (4, "dispatch", false)] {
+            let me = process(id, roles);
+            assert_eq!(is_eldest((me.id, me.roles), &others), expected, "{id} {roles}");
+        }
+    }
+
+    #[test]
+    fn events_are_spread_over_those_that_take_them() {
+        let cases = [("ingest", "web,dispatch", false), ("ingest", "ingest,web", true), ("web", "ingest", false)];
+        for (mine, other, expected) in cases {
+            let roles = mine.parse().expect("roles");
+            assert_eq!(is_spread(roles, &[process(1, other)]), expected, "{mine} {other}");
+        }
+        assert!(is_spread("web".parse().expect("roles"), &[process(1, "ingest"), process(2, "ingest")]));
+        assert!(!is_spread(Roles::ALL, &[]));
+    }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bellwether_domain::breaker::{Breaker, Change};
-use bellwether_domain::id::WebhookId;
+use bellwether_domain::id::{DeliveryId, WebhookId};
 use bellwether_domain::time::Timestamp;
 use tokio::sync::Notify;
 
@@ -36,12 +36,16 @@ pub(super) struct Places {
 pub(super) struct Place {
     webhook_id: WebhookId,
     pass: Pass,
+    /// Which has it, once that is known to be kept.
+    delivery_id: Option<DeliveryId>,
     places: Arc<Places>,
 }
 
 struct State {
     free: usize,
     closed: bool,
+    /// The deliveries that have a place.
+    held: HashSet<DeliveryId>,
     endpoints: HashMap<WebhookId, Endpoint>,
     /// The endpoints for which something waits in the table, by the time when the first of it may come in.
     stored: BTreeSet<(Timestamp, WebhookId)>,
@@ -102,12 +106,24 @@ impl Place {
     pub(super) fn pass(&self) -> Pass {
         self.pass
     }
+
+    /// Gives it to a delivery.
+    pub(super) fn is_for(&mut self, delivery_id: DeliveryId) {
+        self.delivery_id = Some(delivery_id);
+        self.places.state().held.insert(delivery_id);
+    }
 }
 
 impl Places {
     pub(super) fn new() -> Arc<Self> {
-        let state =
-            State { free: MAX_HELD, closed: false, endpoints: HashMap::new(), stored: BTreeSet::new(), changed: HashSet::new() };
+        let state = State {
+            free: MAX_HELD,
+            closed: false,
+            held: HashSet::new(),
+            endpoints: HashMap::new(),
+            stored: BTreeSet::new(),
+            changed: HashSet::new(),
+        };
         Arc::new(Self { state: Mutex::new(state), all_free: Notify::new() })
     }
 
@@ -120,7 +136,7 @@ impl Places {
             return None;
         }
         let pass = state.hold(webhook_id, 1, now);
-        Some(Place { webhook_id, pass, places: self.clone() })
+        Some(self.place(webhook_id, pass))
     }
 
     /// A place for something that somebody sends by hand: it goes before what is due, and to a barred endpoint too. None when there is
@@ -133,7 +149,16 @@ impl Places {
         }
         state.free -= 1;
         state.change(webhook_id, |endpoint| endpoint.held += 1);
-        Some(Place { webhook_id, pass: Pass::ByHand, places: self.clone() })
+        Some(self.place(webhook_id, Pass::ByHand))
+    }
+
+    /// Whether a delivery has a place.
+    pub(super) fn holds(&self, delivery_id: DeliveryId) -> bool {
+        self.state().held.contains(&delivery_id)
+    }
+
+    fn place(self: &Arc<Self>, webhook_id: WebhookId, pass: Pass) -> Place {
+        Place { webhook_id, pass, delivery_id: None, places: self.clone() }
     }
 
     /// Notes that something waits in the table.
@@ -250,7 +275,7 @@ impl Places {
                 left -= count;
                 state.change(webhook_id, |endpoint| endpoint.stored = None);
                 let pass = state.hold(webhook_id, count, now);
-                taken.push((webhook_id, (0..count).map(|_| Place { webhook_id, pass, places: self.clone() }).collect()));
+                taken.push((webhook_id, (0..count).map(|_| self.place(webhook_id, pass)).collect()));
             }
         }
         taken
@@ -353,6 +378,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.places.state();
         state.free += 1;
+        self.delivery_id.map(|id| state.held.remove(&id));
         state.change(self.webhook_id, |endpoint| {
             endpoint.held -= 1;
             // It came to nothing, or word of it was given before.

@@ -5,19 +5,25 @@ use std::time::Duration;
 
 use bellwether_domain::ambient::Clock as _;
 use bellwether_domain::delivery::Status;
+use bellwether_domain::roles::Roles;
 use bellwether_domain::time::Timestamp;
-use bellwether_engine::{Progress, StartError};
+use bellwether_engine::{Progress, Settings, StartError};
 use bellwether_store::ReplayFilter;
 use bellwether_testkit::ambient::manual_of;
 use bellwether_testkit::receiver::{Received, Receiver};
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::suite::rig::{Rig, new_webhook, seconds, signup, site_change, start, webhook_change};
+use crate::suite::rig::{Rig, new_webhook, seconds, settings, signup, site_change, start, webhook_change};
 
 /// Another process on the same database.
 pub(crate) async fn beside(rig: &Rig, process: u64) -> Rig {
-    let ((ambient, clock), names, settings) = (manual_of(process), rig.names.clone(), rig.settings.clone());
+    beside_as(Roles::ALL, rig, process).await
+}
+
+/// Another process on the same database, which does that.
+async fn beside_as(roles: Roles, rig: &Rig, process: u64) -> Rig {
+    let ((ambient, clock), names, settings) = (manual_of(process), rig.names.clone(), Settings { roles, ..rig.settings.clone() });
     let (engine, workers) = start(&rig.database, &ambient, &settings, &names).await.expect("an engine");
     let (site_id, goal_id, database) = (rig.site_id, rig.goal_id, rig.database.clone());
     Rig { clock, ambient, names, settings, database, engine, workers, site_id, goal_id }
@@ -223,6 +229,129 @@ async fn what_counts_events_is_for_one_process_alone() {
     one.engine.delete_webhook(one.site_id, counting).await.expect("a webhook");
     let other = beside(&one, 2).await;
     let refused = other.engine.create_webhook(other.site_id, new_webhook(&spike)).await.expect_err("a mistake").to_string();
-    assert!(refused.contains("several serve here"), "{refused}");
+    assert!(refused.contains("several take them here"), "{refused}");
     other.webhook(json!({"url": "https://example.com/hook", "triggers": ["goal_completion"]})).await;
+}
+
+#[tokio::test]
+async fn a_webhook_that_counts_events_stays_off_where_several_processes_take_them() {
+    let one = Rig::start().await;
+    let spike = json!({"url": "https://example.com/hook", "triggers": ["visitor_spike"], "enabled": false});
+    let counting = one.webhook(spike).await.webhook.id;
+    let other = beside(&one, 1).await;
+    let switch = async |on: bool| {
+        other.engine.update_webhook(other.site_id, counting, webhook_change(&json!({"enabled": on}))).await.map(|_| ())
+    };
+    let refused = switch(true).await.expect_err("a mistake").to_string();
+    assert!(refused.contains("several processes take events here"), "{refused}");
+    other.workers.stop().await.expect("a clean stop");
+
+    let web = beside_as(roles("web,dispatch"), &one, 2).await;
+    web.engine.update_webhook(web.site_id, counting, webhook_change(&json!({"enabled": true}))).await.expect("one takes them");
+    drop(start(&web.database, &manual_of(3).0, &web.settings, &web.names).await.expect("it takes none either"));
+}
+
+fn roles(names: &str) -> Roles {
+    names.parse().expect("roles")
+}
+
+/// One that is configured and takes events, and one that sends.
+async fn apart() -> (Receiver, Rig, Rig) {
+    let front = Rig::start_with(Settings { roles: roles("web,ingest"), ..settings() }).await;
+    let sender = beside_as(roles("dispatch"), &front, 1).await;
+    (Receiver::start().await, front, sender)
+}
+
+/// Within much less than the time after which the tables are looked at in any case.
+async fn at_once<T>(arriving: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(1), arriving).await.expect("it within a second")
+}
+
+#[tokio::test]
+async fn what_one_process_takes_another_sends_at_once() {
+    let (mut receiver, front, sender) = apart().await;
+    let webhook = front.hook(&receiver).await;
+    heard(&sender, |sender| sender.site().webhook(webhook).is_some()).await;
+    for _ in 0..3 {
+        front.complete().await;
+        at_once(receiver.next()).await;
+    }
+    // By hand, too.
+    let test = front.engine.send_test(front.site_id, webhook).await.expect("a test");
+    assert_eq!(at_once(receiver.next()).await.header("x-webhook-event"), "webhook_test");
+    front.engine.resend(front.site_id, webhook, test).await.expect("another");
+    at_once(receiver.next()).await;
+    sender.engine.drained().await;
+    assert_eq!(front.count(Status::Success).await, 5);
+}
+
+#[tokio::test]
+async fn what_no_hint_tells_of_is_found_in_the_table() {
+    let (mut receiver, front, sender) = apart().await;
+    let webhook = front.hook(&receiver).await;
+    heard(&sender, |sender| sender.site().webhook(webhook).is_some()).await;
+    // As a hint that was lost: it is put into the table by nobody.
+    front.workers.stop().await.expect("a clean stop");
+    front.complete().await;
+    sender.engine.drained().await;
+    assert!(receiver.so_far().is_empty());
+    sender.clock.advance(seconds(5));
+    tokio::time::timeout(Duration::from_secs(10), receiver.next()).await.expect("what nobody told of");
+}
+
+#[tokio::test]
+async fn the_eldest_of_those_that_send_replays_what_others_are_asked_for() {
+    let (mut receiver, front, sender) = apart().await;
+    let webhook = front.hook(&receiver).await;
+    heard(&sender, |sender| sender.site().webhook(webhook).is_some()).await;
+    receiver.behave_next([400]);
+    front.complete().await;
+    receiver.next().await;
+    sender.engine.drained().await;
+    front.clock.advance(seconds(1));
+    let replay = ReplayFilter { webhook_id: webhook, status: Status::Failed, since: Timestamp::EPOCH, until: front.clock.now() };
+    assert_eq!(front.engine.replay(front.site_id, replay).await.expect("a replay"), 1);
+    assert_eq!(front.engine.go_on_with_replays().await.expect("nothing to do"), Progress::default(), "it does not send");
+    tokio::time::timeout(Duration::from_secs(5), receiver.next()).await.expect("the replay");
+    sender.engine.drained().await;
+    assert_eq!(front.count(Status::Success).await, 1);
+}
+
+#[tokio::test]
+async fn webhooks_that_one_process_forgets_are_forgotten_by_the_others() {
+    let one = Rig::start().await;
+    let webhook = one.webhook(json!({"url": "https://example.com/hook"})).await.webhook.id;
+    let other = beside(&one, 1).await;
+    one.engine.delete_webhook(one.site_id, webhook).await.expect("a webhook");
+    heard(&other, |other| other.site().webhook(webhook).is_some_and(|webhook| webhook.deleted_at.is_some())).await;
+    one.pass_days(31).await;
+    one.clock.advance(seconds(3_601));
+    one.engine.dispatch_due().await.expect("a tick");
+    one.engine.prune().await.expect("pruned");
+    assert!(one.site().webhooks.is_empty());
+    heard(&other, |other| other.site().webhooks.is_empty()).await;
+}
+
+#[tokio::test]
+async fn what_is_this_process_s_work_without_its_knowledge_is_sent_after_all() {
+    let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
+    rig.hook(&receiver).await;
+    rig.complete().await;
+    receiver.next().await;
+    rig.engine.drained().await;
+    // As after a commit that nobody could be asked about.
+    rig.disturb(
+        "UPDATE deliveries SET status = 'pending', owner = (SELECT id FROM owners), completed_at_us = NULL,
+            next_attempt_at_us = created_at_us",
+    )
+    .await;
+    rig.pass(seconds(5)).await;
+    rig.pass(seconds(55)).await;
+    assert!(receiver.so_far().is_empty(), "it may be on its way into memory");
+    for _ in 0..12 {
+        rig.pass(seconds(5)).await;
+    }
+    assert_eq!(receiver.received(1).await.len(), 1);
+    rig.engine.drained().await;
+    assert_eq!(rig.count(Status::Success).await, 1);
 }

@@ -12,6 +12,7 @@ use bellwether_domain::endpoint::EndpointPolicy;
 use bellwether_domain::event::Event;
 use bellwether_domain::goal::GoalSpec;
 use bellwether_domain::id::{GoalId, SiteId, WebhookId};
+use bellwether_domain::roles::Roles;
 use bellwether_domain::site::SiteChange;
 use bellwether_domain::trigger::Rule;
 use bellwether_domain::webhook::WebhookChange;
@@ -196,6 +197,7 @@ pub(crate) fn settings() -> Settings {
         retention: Duration::from_secs(30 * 86_400),
         proxy: None,
         counter: None,
+        roles: Roles::ALL,
     }
 }
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_domain::delivery::Status;
-use bellwether_domain::id::{DeliveryId, TriggerId, WebhookId};
+use bellwether_domain::id::{DeliveryId, OwnerId, TriggerId, WebhookId};
+use bellwether_domain::roles::Roles;
 use bellwether_domain::trigger::EventType;
-use bellwether_store::{Backlog, NewDelivery, Settlement, StoreError};
+use bellwether_store::{Backlog, NewDelivery, Process, Settlement, StoreError};
 
 use super::rig::{EVERYTHING, FIRST_PAGE, Rig};
 
@@ -170,7 +171,10 @@ async fn whoever_gives_no_sign_of_life_is_buried_and_others_free_what_it_had_up_
     for owner in [dead, living, me] {
         rig.deliveries(webhook, 3, Some(owner)).await;
     }
-    let signs = async |owner| rig.store.give_sign_of_life(owner).await;
+    let signs = async |owner| {
+        let others = rig.store.give_sign_of_life(owner).await?;
+        Ok::<Vec<_>, StoreError>(others.into_iter().map(|other| (other.id, other.sign)).collect())
+    };
     let seen = signs(me).await.expect("signs of life");
     assert_eq!(seen, [(dead, 0), (living, 0)]);
     signs(living).await.expect("signs of life");
@@ -219,6 +223,30 @@ async fn whoever_gives_back_everything_is_forgotten() {
     rig.store.give_back(gone).await.expect("a return");
     assert_eq!(rig.claimed_ids(other, 100).await, ids);
     assert_eq!(rig.store.give_sign_of_life(other).await.expect("signs of life"), []);
+}
+
+#[tokio::test]
+async fn processes_know_what_the_others_do() {
+    let rig = Rig::new().await;
+    let (me, sender) = (rig.owner().await, OwnerId::new(&rig.ambient));
+    let roles: Roles = "dispatch,detect".parse().expect("roles");
+    rig.store.add_owner(sender, roles).await.expect("an owner");
+    let expected = [Process { id: sender, sign: 0, roles }];
+    assert_eq!(rig.store.give_sign_of_life(me).await.expect("signs of life"), expected);
+    assert_eq!(rig.store.other_processes(me).await.expect("signs of life"), expected);
+}
+
+#[tokio::test]
+async fn a_process_lets_go_of_some_of_what_it_owns() {
+    let rig = Rig::new().await;
+    let (webhook, me, other) = (webhook(&rig), rig.owner().await, rig.owner().await);
+    let (mine, others) = (rig.deliveries(webhook, 2, Some(me)).await, rig.deliveries(webhook, 1, Some(other)).await);
+    assert_eq!(rig.store.owned(me, 1).await.expect("deliveries").len(), 1);
+    let owned = rig.store.owned(me, 100).await.expect("deliveries");
+    assert_eq!(owned, mine.iter().map(|id| (webhook, *id)).collect::<Vec<_>>());
+    let let_go = vec![(webhook, mine[1]), (webhook, others[0])];
+    assert_eq!(rig.store.let_go(me, let_go).await.expect("a number"), 1);
+    assert_eq!(rig.claimed_ids(other, 100).await, mine[1..]);
 }
 
 #[tokio::test]

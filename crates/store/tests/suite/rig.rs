@@ -8,6 +8,7 @@ use bellwether_domain::delivery::Status;
 use bellwether_domain::goal::{Goal, GoalSpec};
 use bellwether_domain::headers::CustomHeaders;
 use bellwether_domain::id::{DeliveryId, EventId, GoalId, OwnerId, SiteId, TriggerId, WebhookId};
+use bellwether_domain::roles::Roles;
 use bellwether_domain::site::{Site, SiteChange};
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::trigger::{EventType, Rule, Trigger};
@@ -48,7 +49,7 @@ impl Rig {
     /// A process that lives.
     pub(crate) async fn owner(&self) -> OwnerId {
         let owner = OwnerId::new(&self.ambient);
-        self.store.add_owner(owner).await.expect("an owner");
+        self.store.add_owner(owner, Roles::ALL).await.expect("an owner");
         owner
     }
 

@@ -20,6 +20,7 @@ use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use axum::http::{Method, Request};
 use bellwether_domain::endpoint::EndpointPolicy;
 use bellwether_domain::id::SiteId;
+use bellwether_domain::roles::Roles;
 use bellwether_engine::send::Resolve;
 use bellwether_engine::{Engine, Settings, Workers, new_key};
 use bellwether_store::Role;
@@ -76,6 +77,15 @@ impl Server {
 
     /// A server that browsers reach at this URL.
     pub(crate) async fn start_at(base_url: &str, trusted_proxies: &[IpNet]) -> Self {
+        Self::start_as(Roles::ALL, base_url, trusted_proxies).await
+    }
+
+    /// A server that does only that much.
+    pub(crate) async fn start_with_roles(roles: &str) -> Self {
+        Self::start_as(roles.parse().expect("roles"), "http://127.0.0.1:8090/", &[]).await
+    }
+
+    async fn start_as(roles: Roles, base_url: &str, trusted_proxies: &[IpNet]) -> Self {
         let (database, (ambient, clock)) = (Database::temporary(), manual());
         let settings = Settings {
             policy: EndpointPolicy::default(),
@@ -86,6 +96,7 @@ impl Server {
             retention: std::time::Duration::from_secs(30 * 86_400),
             proxy: None,
             counter: None,
+            roles,
         };
         let engine = Engine::start(database.store().await, ambient, settings, Arc::new(Names), &Workers::default()).await;
         let engine = engine.expect("an engine");

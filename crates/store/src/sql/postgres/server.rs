@@ -80,19 +80,22 @@ impl Server {
         Ok(client)
     }
 
-    /// Listens to a channel, and wakes `hint` at the beginning and with each word, until the connection breaks.
-    pub(crate) async fn listen(&self, channel: &str, hint: &Notify) -> Result<(), StoreError> {
+    /// Listens to channels, and wakes whom each concerns with each word and at the beginning, until the connection breaks.
+    pub(crate) async fn listen(&self, channels: &[(&str, &Notify)]) -> Result<(), StoreError> {
         let connecting = self.config.connect(self.tls()?);
         let (client, mut connection) = connecting.await.map_err(|error| StoreError::not_connected(&error))?;
         let listening = async {
-            client.batch_execute(&format!("LISTEN {channel}")).await?;
-            hint.notify_one();
+            for (channel, _) in channels {
+                client.batch_execute(&format!("LISTEN {channel}")).await?;
+            }
+            channels.iter().for_each(|(_, concerned)| concerned.notify_one());
             std::future::pending::<Result<(), tokio_postgres::Error>>().await
         };
         let hearing = async {
             while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
-                if let AsyncMessage::Notification(_) = message? {
-                    hint.notify_one();
+                if let AsyncMessage::Notification(word) = message? {
+                    let concerned = channels.iter().filter(|(channel, _)| *channel == word.channel());
+                    concerned.for_each(|(_, concerned)| concerned.notify_one());
                 }
             }
             Ok::<_, tokio_postgres::Error>(())
