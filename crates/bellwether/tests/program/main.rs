@@ -1,7 +1,8 @@
 //! The real binary, used as its users use it: started, configured, loaded, killed, asked by real trackers in a real browser.
 //!
 //! [`command_line`] is what operators see, [`durability`] what a 202 is worth, [`many`] what it is where several servers share a database, [`counting`] how these count together, [`faults`] what endpoints do wrong, [`storage`] what
-//! becomes of a database that cannot be written, [`import`] how one moves to PostgreSQL, [`browser`] what
+//! becomes of a database that cannot be written, [`import`] how one moves to PostgreSQL, [`roles`] how processes share
+//! the work, [`browser`] what
 //! trackers and receivers see, [`documentation`] whether its samples work; [`architecture`] holds the crates to who may import
 //! whom. It is one program, since several would each take as long to link.
 
@@ -23,6 +24,8 @@ mod faults;
 mod import;
 #[cfg(test)]
 mod many;
+#[cfg(test)]
+mod roles;
 #[cfg(test)]
 mod storage;
 #[cfg(test)]

@@ -19,12 +19,17 @@ const NOBODY: u32 = 65_534;
 
 #[tokio::test]
 async fn bad_flags_and_settings_are_named() {
-    let flags: [(&[&str], &str); 8] = [
+    let flags: [(&[&str], &str); 10] = [
         (&["dance"], "dance"),
         (&["serve", "--colour"], "--colour"),
         (&["serve", "--listen", "nowhere"], "--listen: "),
         (&["serve", "--database-url", "x.db"], "--database-url: "),
         (&["serve", "--config", "none.toml"], "--config none.toml: "),
+        (&["serve", "--roles", "web,everything"], "--roles: must be one or more of "),
+        (
+            &["serve", "--roles", "web"],
+            "BELLWETHER_ROLES: must be all of web, ingest, dispatch and detect where the database is SQLite",
+        ),
         (&["demo", "--seconds", "0"], "--seconds"),
         (&["receive", "--status", "99"], "--status"),
         (&["key", "create", "--name", " "], "--name"),
