@@ -31,7 +31,7 @@ pub(crate) async fn migrate(config: &Config) -> Ended {
 
 /// `bellwether key create`.
 pub(crate) async fn create_key(config: &Config, ambient: &Ambient, create: KeyCreate) -> Ended {
-    let store = open_or_make(config).await?;
+    let store = open_whole(config).await?;
     let failed = |error: StoreError| at(&config.database, &error);
     let site_id = match create.site {
         Some(domain) => {
@@ -61,7 +61,7 @@ pub(crate) async fn create_user(config: &Config, ambient: &Ambient, create: User
     let password_hash = hash_password(&password, ambient.bytes::<16>());
     let (id, created_at) = (UserId::new(ambient), ambient.now());
     let user = NewUser { id, email: email.clone(), password_hash, owner: create.owner, created_at };
-    let store = open_or_make(config).await?;
+    let store = open_whole(config).await?;
     store.add_user(user).await.map_err(|error| match error {
         StoreError::Exists => format!("--email: there is an account for {email} already"),
         error => at(&config.database, &error),
@@ -75,6 +75,7 @@ pub(crate) async fn create_user(config: &Config, ambient: &Ambient, create: User
 pub(crate) async fn check(config: &Config, ambient: &Ambient) -> Ended {
     must_exist(&config.database)?;
     let store = open(&config.database, Migration::Require).await?;
+    store.must_be_whole().await.map_err(|error| at(&config.database, &error))?;
     // Without a key and without anything encrypted, any will do.
     let any = || Ok(SecretKeys { current: [0; 32], former: Vec::new() });
     let settings = settings(config, &store, any).await?;
@@ -122,6 +123,13 @@ pub(crate) async fn rotate_encryption(config: &Config, ambient: &Ambient) -> End
         }
         None => Ok(()),
     }
+}
+
+/// For what would be mixed with what is being imported.
+async fn open_whole(config: &Config) -> Result<Store, Error> {
+    let store = open_or_make(config).await?;
+    store.must_be_whole().await.map_err(|error| at(&config.database, &error))?;
+    Ok(store)
 }
 
 async fn open_or_make(config: &Config) -> Result<Store, Error> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bellwether_domain::ambient::Ambient;
 use bellwether_engine::{Engine, StartError, hears_processes};
-use bellwether_store::{Database, Import, ImportError, Migration, ProcessLock, Server, StoreError, Table};
+use bellwether_store::{Database, Import, ImportError, Migration, ProcessLock, Server, Store, StoreError, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Ended;
@@ -46,7 +46,12 @@ pub(crate) async fn sqlite(config: &Config, ambient: &Ambient, file: PathBuf) ->
 
 /// The same key has to open the secrets there as here.
 async fn must_be_readable(config: &Config, source: &Database, ambient: &Ambient) -> Ended {
-    let store = open(source, Migration::Require).await?;
+    let store = Store::open(source, Migration::Require).await.map_err(|error| match (&error, source) {
+        (StoreError::OlderSchema { .. }, Database::File(file)) => {
+            format!("{} --database-url sqlite:{}", at(source, &error), file.display())
+        }
+        _ => at(source, &error),
+    })?;
     let given = || Err::<SecretKeys, _>(SecretKeyError::missing(config));
     let checked = Engine::check(&store, ambient, &settings(config, &store, given).await?).await;
     store.close().await;

@@ -420,7 +420,7 @@ impl Dispatcher {
         let owner = self.life.latest_owner();
         let owned = self.store.owned(owner, MAX_OWNED).await?;
         let unknown = owned.into_iter().filter(|(_, id)| !self.places.holds(*id)).collect();
-        let strays = self.strays.found(unknown, now);
+        let strays = self.strays.found(unknown);
         if strays.is_empty() {
             return Ok(());
         }

@@ -103,7 +103,7 @@ impl Store {
 }
 
 /// An import that begins waits until this transaction has ended. Errors: `HalfImported`.
-fn must_be_whole(connection: &Connection) -> Result<(), StoreError> {
+pub(crate) fn must_be_whole(connection: &Connection) -> Result<(), StoreError> {
     if connection.dialect() == Dialect::Sqlite {
         return Ok(());
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::StoreError;
 use crate::arrivals::Arrivals;
 use crate::database::Database;
+use crate::leases::must_be_whole;
 use crate::readers::Readers;
 use crate::schema::Migration;
 use crate::sql::Connection;
@@ -57,6 +58,11 @@ impl Store {
         self.readers.close();
         self.own_reader.close();
         self.writer.close().await;
+    }
+
+    /// Errors: `HalfImported` where what a SQLite file holds is being moved here.
+    pub async fn must_be_whole(&self) -> Result<(), StoreError> {
+        self.read(must_be_whole).await
     }
 
     /// Whether the database can be read and written.

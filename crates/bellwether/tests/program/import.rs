@@ -91,11 +91,13 @@ async fn a_machine_that_has_grown_moves_and_goes_on_with_what_waited() {
     };
     within("the middle of the import", waiting).await;
     killed.kill().await.expect("killed");
-    let refused = Output::of(target.command(&["serve"])).await;
     let half = format!(
         "{database}: a SQLite file is being imported, and not everything is there yet: run bellwether import sqlite again to go on"
     );
-    assert_eq!((refused.code, problem(&refused)), (Some(1), half.as_str()));
+    for arguments in [&["serve"][..], &["key", "create", "--name", "x"], &["check"]] {
+        let refused = Output::of(target.command(arguments)).await;
+        assert_eq!((refused.code, problem(&refused)), (Some(1), half.as_str()), "{arguments:?}");
+    }
     holder.batch_execute("SELECT pg_advisory_unlock(1)").await.expect("the lock");
 
     let imported = target.import(&file).await;
@@ -150,7 +152,8 @@ async fn what_cannot_be_moved_is_refused_before_anything_is() {
     rusqlite::Connection::open(&old).expect("the copy").execute(latest, []).expect("a statement");
     let outdated = target.import(&old).await;
     assert_eq!(outdated.code, Some(1));
-    assert!(problem(&outdated).ends_with(": run bellwether migrate"), "{outdated:?}");
+    let hint = format!(": run bellwether migrate --database-url sqlite:{}", old.display());
+    assert!(problem(&outdated).ends_with(&hint), "{outdated:?}");
 
     let server = target.home.start(target.command(&["serve"])).await;
     let served = target.import(&file).await;

@@ -18,22 +18,28 @@ pub(super) struct Strays(Mutex<Found>);
 
 #[derive(Default)]
 struct Found {
+    /// When it was looked.
     at: Option<Duration>,
     unknown: HashSet<DeliveryId>,
 }
 
 impl Strays {
-    /// Whether it is time to look.
+    /// Whether whoever asks is to look for them now.
     pub(super) fn is_due(&self, now: Moment) -> bool {
-        self.found_before().at.is_none_or(|at| now.running.saturating_sub(at) >= INTERVAL)
+        let mut before = self.found_before();
+        let is_due = before.at.is_none_or(|at| now.running.saturating_sub(at) >= INTERVAL);
+        if is_due {
+            before.at = Some(now.running);
+        }
+        is_due
     }
 
-    /// Takes note of what this process does not know of at a moment `now`. Returns those that were found the last time as well.
-    pub(super) fn found(&self, unknown: Vec<(WebhookId, DeliveryId)>, now: Moment) -> Vec<(WebhookId, DeliveryId)> {
+    /// Takes note of what this process does not know of. Returns those that were found the last time as well.
+    pub(super) fn found(&self, unknown: Vec<(WebhookId, DeliveryId)>) -> Vec<(WebhookId, DeliveryId)> {
         let mut before = self.found_before();
         let ids = unknown.iter().map(|(_, id)| *id).collect();
         let strays = unknown.into_iter().filter(|(_, id)| before.unknown.contains(id)).collect();
-        *before = Found { at: Some(now.running), unknown: ids };
+        before.unknown = ids;
         strays
     }
 
@@ -53,10 +59,10 @@ mod tests {
         let (strays, webhook) = (Strays::default(), WebhookId::from_bytes([1; 16]));
         let at = |seconds| Moment { wall: Timestamp::EPOCH, running: Duration::from_secs(seconds) };
         let one = |id| (webhook, DeliveryId::from_bytes([id; 16]));
-        assert!(strays.is_due(at(0)));
-        assert_eq!(strays.found(vec![one(1), one(2)], at(0)), []);
-        assert!(!strays.is_due(at(59)) && strays.is_due(at(60)));
-        assert_eq!(strays.found(vec![one(2), one(3)], at(60)), [one(2)]);
-        assert_eq!(strays.found(vec![one(1)], at(120)), [], "it was known in between");
+        assert!(strays.is_due(at(0)) && !strays.is_due(at(0)));
+        assert_eq!(strays.found(vec![one(1), one(2)]), []);
+        assert!(!strays.is_due(at(59)) && strays.is_due(at(60)) && !strays.is_due(at(60)));
+        assert_eq!(strays.found(vec![one(2), one(3)]), [one(2)]);
+        assert_eq!(strays.found(vec![one(1)]), [], "it was known in between");
     }
 }

@@ -7,12 +7,14 @@ use bellwether_domain::ambient::Clock as _;
 use bellwether_domain::delivery::Status;
 use bellwether_domain::roles::Roles;
 use bellwether_domain::time::Timestamp;
-use bellwether_engine::{Progress, Settings, StartError};
-use bellwether_store::ReplayFilter;
+use bellwether_engine::{Engine, Progress, Settings, StartError, Workers};
+use bellwether_store::{Database, Migration, ReplayFilter, Store, StoreError};
 use bellwether_testkit::ambient::manual_of;
+use bellwether_testkit::cable::Cable;
 use bellwether_testkit::receiver::{Received, Receiver};
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::NoTls;
 
 use crate::suite::rig::{Rig, new_webhook, seconds, settings, signup, site_change, start, webhook_change};
 
@@ -332,26 +334,51 @@ async fn webhooks_that_one_process_forgets_are_forgotten_by_the_others() {
     heard(&other, |other| other.site().webhooks.is_empty()).await;
 }
 
-#[tokio::test]
-async fn what_is_this_process_s_work_without_its_knowledge_is_sent_after_all() {
-    let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
-    rig.hook(&receiver).await;
-    rig.complete().await;
-    receiver.next().await;
-    rig.engine.drained().await;
-    // As after a commit that nobody could be asked about.
-    rig.disturb(
-        "UPDATE deliveries SET status = 'pending', owner = (SELECT id FROM owners), completed_at_us = NULL,
-            next_attempt_at_us = created_at_us",
-    )
-    .await;
+/// From then on commits of events wait while somebody else holds a lock.
+const WAIT: &str = "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END $$;
+    CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON events DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait();
+    SELECT pg_advisory_lock(1)";
+const IS_WAITING: &str = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()
+    AND query = 'COMMIT' AND wait_event = 'advisory'";
+
+/// The answer to a commit is lost, and nobody can be asked about it: what it made this process's own is not in its memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_kept_without_an_answer_is_sent_after_all() {
+    let (mut receiver, before) = (Receiver::start().await, Rig::start().await);
+    before.hook(&receiver).await;
+    before.workers.stop().await.expect("a clean stop");
+    let url = before.database.url();
+    let host = url.strip_prefix("postgres://postgres@").and_then(|rest| rest.split_once('/')).expect("a URL").0;
+    let cable = Cable::lay(host.parse().expect("an address")).await;
+    let server = url.replace(host, &cable.address().to_string()).parse().expect("a URL");
+    let store = Store::open(&Database::Server(Box::new(server)), Migration::Require).await.expect("a store");
+    let (ambient, clock) = manual_of(1);
+    let (workers, names) = (Workers::default(), before.names.clone());
+    let engine = Engine::start(store, ambient.clone(), before.settings.clone(), names, &workers).await.expect("an engine");
+    let rig = Rig { clock, ambient, engine, workers, ..before };
+
+    let (holder, connection) = tokio_postgres::connect(&url, NoTls).await.expect("a connection");
+    #[expect(clippy::disallowed_methods, reason = "it ends with the client")]
+    tokio::spawn(connection);
+    holder.batch_execute(WAIT).await.expect("a lock");
+    let lose = async {
+        while holder.query_opt(IS_WAITING, &[]).await.expect("what is under way").is_none() {}
+        cable.cut();
+        cable.sever();
+        holder.batch_execute("SELECT pg_advisory_unlock(1)").await.expect("the lock");
+    };
+    let (kept, ()) = tokio::join!(rig.visit(1, signup()), lose);
+    assert!(matches!(kept, Err(StoreError::InDoubt)), "{kept:?}");
+    cable.mend();
     rig.pass(seconds(5)).await;
+    assert_eq!(rig.numbers("SELECT COUNT(*) FROM deliveries WHERE owner IS NOT NULL").await, [1], "it was kept");
     rig.pass(seconds(55)).await;
-    assert!(receiver.so_far().is_empty(), "it may be on its way into memory");
-    for _ in 0..12 {
+    assert!(receiver.so_far().is_empty(), "it might be on its way into memory");
+    for _ in 0..2 {
         rig.pass(seconds(5)).await;
     }
     assert_eq!(receiver.received(1).await.len(), 1);
     rig.engine.drained().await;
-    assert_eq!(rig.count(Status::Success).await, 1);
+    assert_eq!((rig.count(Status::Success).await, receiver.so_far().len()), (1, 0));
 }
