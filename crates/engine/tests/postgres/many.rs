@@ -7,7 +7,7 @@ use bellwether_domain::ambient::Clock as _;
 use bellwether_domain::delivery::Status;
 use bellwether_domain::roles::Roles;
 use bellwether_domain::time::Timestamp;
-use bellwether_engine::{Engine, Progress, Settings, StartError, Workers};
+use bellwether_engine::{Engine, IngestError, Progress, Settings, StartError, Workers};
 use bellwether_store::{Database, Migration, ReplayFilter, Store, StoreError};
 use bellwether_testkit::ambient::manual_of;
 use bellwether_testkit::cable::Cable;
@@ -369,7 +369,7 @@ async fn what_was_kept_without_an_answer_is_sent_after_all() {
         holder.batch_execute("SELECT pg_advisory_unlock(1)").await.expect("the lock");
     };
     let (kept, ()) = tokio::join!(rig.visit(1, signup()), lose);
-    assert!(matches!(kept, Err(StoreError::InDoubt)), "{kept:?}");
+    assert!(matches!(kept, Err(IngestError::Store(StoreError::InDoubt))), "{kept:?}");
     cable.mend();
     rig.pass(seconds(5)).await;
     assert_eq!(rig.numbers("SELECT COUNT(*) FROM deliveries WHERE owner IS NOT NULL").await, [1], "it was kept");

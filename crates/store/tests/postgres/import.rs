@@ -41,7 +41,7 @@ const ROWS: &str = "
     INSERT INTO invitations VALUES (x'00000000000000000000000000000071', randomblob(32), x'00000000000000000000000000000001', 'admin', 1, 2);
     INSERT INTO salts VALUES (20000, randomblob(16)), (20001, zeroblob(16));
     INSERT INTO owners (id, sign) VALUES (x'00000000000000000000000000000091', 7);
-    INSERT INTO crossings VALUES (x'00000000000000000000000000000031', 12);
+    INSERT INTO crossings VALUES (x'00000000000000000000000000000031', 12, 1);
     INSERT INTO replays VALUES
         (x'00000000000000000000000000000081', x'00000000000000000000000000000021', 'failed', 0, 9, zeroblob(16), 5, 4);
     INSERT INTO traffic VALUES (x'00000000000000000000000000000001', 29000000, 3, '0:12,3:1'), (x'00000000000000000000000000000001', 29000001, 0, '');
@@ -124,25 +124,25 @@ impl Rig {
     /// Every row is there as it is in the file, and nothing else.
     async fn is_the_same(&self) {
         for table in TABLES {
-            let (expected, found) = (rows_of_file(&self.path, table), self.rows(table).await);
+            let columns = columns(&self.path, table);
+            let (expected, found) = (rows_of_file(&self.path, table, &columns), self.rows(table, &columns).await);
             assert!(!expected.is_empty(), "{table}");
             assert_eq!(expected.len(), found.len(), "{table}");
             expected.iter().zip(&found).for_each(|(expected, found)| assert_eq!(expected, found, "{table}"));
         }
     }
 
-    /// The rows of a table in text, a sorted list of columns each.
-    async fn rows(&self, table: &str) -> Vec<Vec<String>> {
-        let columns = "SELECT attname::text, atttypid::regtype::text FROM pg_attribute
-                       WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped AND attname <> 'revision'
-                           AND (attname <> 'owner' OR $1 = 'users') ORDER BY attname";
+    /// These columns of a table's rows in text, in the order of the text.
+    async fn rows(&self, table: &str, columns: &[String]) -> Vec<Vec<String>> {
+        let kinds = "SELECT name, atttypid::regtype::text FROM unnest($2::text[]) WITH ORDINALITY AS found (name, place)
+                     JOIN pg_attribute ON attrelid = $1::text::regclass AND attname = name ORDER BY place";
         let shown = |(name, kind): (String, String)| match kind.as_str() {
             "uuid" => format!("replace({name}::text, '-', '')"),
             "bytea" => format!("encode({name}, 'hex')"),
             "boolean" => format!("{name}::int::text"),
             _ => format!("{name}::text"),
         };
-        let columns = self.client.query(columns, &[&table]).await.expect("columns");
+        let columns = self.client.query(kinds, &[&table, &columns]).await.expect("columns");
         let columns: Vec<_> = columns.iter().map(|row| shown((row.get(0), row.get(1)))).collect();
         let rows = self.client.query(&format!("SELECT {} FROM {table}", columns.join(", ")), &[]).await.expect("rows");
         let text = |row: &tokio_postgres::Row, index| row.get::<_, Option<String>>(index).unwrap_or_else(|| "NULL".to_owned());
@@ -161,13 +161,17 @@ fn import(path: &Path, server: &Server) -> Result<(), ImportError> {
     Ok(())
 }
 
-/// As [`Rig::rows`], of the file. What a server has in place of U+0000 stands for it.
-fn rows_of_file(path: &Path, table: &str) -> Vec<Vec<String>> {
+/// All columns that are to be the same.
+fn columns(path: &Path, table: &str) -> Vec<String> {
     let file = rusqlite::Connection::open(path).expect("the file");
-    let columns = "SELECT name FROM pragma_table_info(?1) WHERE name <> 'owner' OR ?1 = 'users' ORDER BY name";
-    let mut columns = file.prepare(columns).expect("a statement");
-    let columns: Vec<String> =
-        columns.query_map([table], |row| row.get(0)).expect("columns").collect::<Result<_, _>>().expect("names");
+    let sql = "SELECT name FROM pragma_table_info(?1) WHERE name <> 'owner' OR ?1 = 'users'";
+    let mut select = file.prepare(sql).expect("a statement");
+    select.query_map([table], |row| row.get(0)).expect("columns").collect::<Result<_, _>>().expect("names")
+}
+
+/// As [`Rig::rows`], of the file. What a server has in place of U+0000 stands for it.
+fn rows_of_file(path: &Path, table: &str, columns: &[String]) -> Vec<Vec<String>> {
+    let file = rusqlite::Connection::open(path).expect("the file");
     let text = |value: Value| match value {
         Value::Null => "NULL".to_owned(),
         Value::Integer(number) => number.to_string(),
@@ -247,7 +251,7 @@ async fn what_is_there_is_mixed_with_nothing() {
 async fn a_table_that_has_other_rows_at_the_end_is_named() {
     let rig = Rig::new().await;
     let late = "CREATE FUNCTION more() RETURNS trigger LANGUAGE plpgsql AS $$
-                    BEGIN INSERT INTO crossings VALUES ('00000000-0000-0000-0000-000000000099', 1); RETURN NULL; END $$;
+                    BEGIN INSERT INTO crossings VALUES ('00000000-0000-0000-0000-000000000099', 1, TRUE); RETURN NULL; END $$;
                 CREATE TRIGGER more AFTER INSERT ON outcomes EXECUTE FUNCTION more()";
     rig.run(late).await;
     let refused = rig.import_all().await.expect_err("a difference").to_string();
