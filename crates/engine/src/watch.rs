@@ -107,7 +107,7 @@ impl Engine {
 
     /// Looks once, if it is this process that does.
     pub async fn look(&self) -> Result<(), LookError> {
-        let Some(counter) = &self.inner.settings.counter else {
+        let Some(counter) = self.inner.settings.counter.as_ref().filter(|_| self.roles().detect) else {
             return Ok(());
         };
         let mut lookout = self.inner.lookout.lock().await;

@@ -9,7 +9,7 @@ use bellwether_testkit::receiver::Receiver;
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 
-use crate::many::{beside, heard};
+use crate::many::{beside, beside_as, heard, roles};
 use crate::suite::detection::data;
 use crate::suite::rig::{Rig, goal_spec, pageview, seconds, settings, signup};
 
@@ -91,6 +91,17 @@ async fn visitors_who_come_to_several_processes_are_counted_together() {
     pass(&both, 1);
     look(&both).await;
     assert_eq!(data(&mut receiver).len(), 1);
+}
+
+#[tokio::test]
+async fn a_process_without_that_role_does_not_look() {
+    let (clickhouse, looking) = (Temporary::temporary().await, "SELECT COUNT(*) FROM ticks WHERE holder IS NOT NULL");
+    let rig = Rig::start_with(Settings { roles: roles("web,ingest"), ..counted_at(&clickhouse.url()).await }).await;
+    rig.engine.look().await.expect("nothing to do");
+    assert_eq!(rig.numbers(looking).await, [0]);
+    let other = beside_as(roles("dispatch,detect"), &rig, 1).await;
+    other.engine.look().await.expect("a look");
+    assert_eq!(rig.numbers(looking).await, [1]);
 }
 
 /// It has been watched for two windows only after ten minutes, and nothing that comes before is a spike.

@@ -24,7 +24,7 @@ pub(crate) async fn beside(rig: &Rig, process: u64) -> Rig {
 }
 
 /// Another process on the same database, which does that.
-async fn beside_as(roles: Roles, rig: &Rig, process: u64) -> Rig {
+pub(crate) async fn beside_as(roles: Roles, rig: &Rig, process: u64) -> Rig {
     let ((ambient, clock), names, settings) = (manual_of(process), rig.names.clone(), Settings { roles, ..rig.settings.clone() });
     let (engine, workers) = start(&rig.database, &ambient, &settings, &names).await.expect("an engine");
     let (site_id, goal_id, database) = (rig.site_id, rig.goal_id, rig.database.clone());
@@ -253,7 +253,7 @@ async fn a_webhook_that_counts_events_stays_off_where_several_processes_take_the
     drop(start(&web.database, &manual_of(3).0, &web.settings, &web.names).await.expect("it takes none either"));
 }
 
-fn roles(names: &str) -> Roles {
+pub(crate) fn roles(names: &str) -> Roles {
     names.parse().expect("roles")
 }
 
