@@ -228,6 +228,7 @@ async fn a_session_that_began_at_another_process_goes_on() {
     pass(&[&one, &other], 60);
     let scroll = json!({"n": "engagement", "u": "https://example.com/long", "sd": 60, "e": 10});
     assert_eq!(other.visit(1, scroll.clone()).await.expect("an event").dropped, 0);
+    other.engine.drained().await;
     other.visit(1, signup()).await.expect("an event");
     other.engine.drained().await;
     let told = data(&mut receiver);
