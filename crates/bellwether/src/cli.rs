@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Import(ImportCommand),
     /// Read the configuration, connect to everything in it, and print what is wrong; exit 1 if anything is
     Check,
+    /// Ask the server that runs with these settings whether it lives; exit 1 if it does not
+    Health,
 }
 
 /// `bellwether serve`.
@@ -225,6 +227,7 @@ mod tests {
             "bellwether key rotate-encryption --data-dir d",
             "bellwether import sqlite data/bellwether.db --database-url postgres://db/bellwether",
             "bellwether check",
+            "bellwether health",
         ];
         for line in lines {
             assert!(parse(line).is_ok(), "{line}");

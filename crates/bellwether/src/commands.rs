@@ -1,12 +1,19 @@
 //! The short commands: they open the database, do one thing and say how it went.
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
+use axum::body::{Body, to_bytes};
+use axum::http::StatusCode;
 use bellwether_domain::account::check_password;
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::id::UserId;
 use bellwether_engine::{Engine, Resealed, hash_password, hears_processes, new_key, reseal};
 use bellwether_store::{Migration, NewUser, Store, StoreError};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use tokio::time::timeout;
 
 use crate::Ended;
 use crate::cli::{KeyCreate, Role, UserCreate};
@@ -17,6 +24,9 @@ use crate::server::{at, lock, must_exist, not_started, open, open_counter, setti
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 const MAX_PASSWORD_BYTES: usize = 1_024;
+/// How long a server may take to say whether it lives.
+const HEALTH_TIME_LIMIT: Duration = Duration::from_secs(5);
+const MAX_HEALTH_BYTES: usize = 64 * 1024;
 
 /// `bellwether migrate`.
 pub(crate) async fn migrate(config: &Config) -> Ended {
@@ -85,6 +95,36 @@ pub(crate) async fn check(config: &Config, ambient: &Ambient) -> Ended {
     store.close().await;
     writeln!(io::stdout(), "{}: {sites} sites, nothing is wrong", config.database)?;
     Ok(())
+}
+
+/// `bellwether health`.
+pub(crate) async fn health(config: &Config) -> Ended {
+    let server = reached_at(config.listen);
+    let asked = timeout(HEALTH_TIME_LIMIT, ask_health(server)).await;
+    let asked = asked.unwrap_or_else(|_| Err(format!("no answer within {} s", HEALTH_TIME_LIMIT.as_secs()).into()));
+    let (status, said) = asked.map_err(|error| format!("http://{server}/healthz: {error}"))?;
+    if status != StatusCode::OK {
+        return Err(format!("http://{server}/healthz: {status}: {said}").into());
+    }
+    Ok(writeln!(io::stdout(), "{said}")?)
+}
+
+async fn ask_health(server: SocketAddr) -> Result<(StatusCode, String), Error> {
+    let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
+    let answer = client.get(format!("http://{server}/healthz").parse()?).await?;
+    let status = answer.status();
+    let said = to_bytes(Body::new(answer.into_body()), MAX_HEALTH_BYTES).await?;
+    Ok((status, String::from_utf8_lossy(&said).into_owned()))
+}
+
+/// Where a server is reached from its own machine that listens there.
+fn reached_at(listen: SocketAddr) -> SocketAddr {
+    let address = match listen.ip() {
+        IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        address => address,
+    };
+    SocketAddr::new(address, listen.port())
 }
 
 /// `bellwether key rotate-encryption`. The new key is in its place before anything is encrypted with it, and the old one stays until

@@ -15,20 +15,26 @@ use bellwether_domain::roles::Roles;
 use bellwether_engine::send::Proxy;
 use bellwether_store::Database;
 use bellwether_store::clickhouse::ClickHouseUrl;
+use bellwether_web::MetricsToken;
 use figment::providers::{Format as _, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use ipnet::IpNet;
 use url::Url;
 
+use crate::otlp::Collector;
 use crate::secret_key::SecretKeys;
 pub(crate) use values::base_url_of;
-use values::{address, base_url, clickhouse, database, flag, log_format, networks, path, proxy, roles, secret_key, within};
+use values::{
+    address, base_url, clickhouse, collector, database, flag, log_format, metrics_token, networks, path, proxy, roles,
+    secret_key, share, within,
+};
 
 const PREFIX: &str = "BELLWETHER_";
 const DATABASE_FILE: &str = "bellwether.db";
 const MAX_WEBHOOKS_PER_SITE: RangeInclusive<u32> = 1..=1_000;
 const RETENTION_DAYS: RangeInclusive<u32> = 1..=3_650;
+const SHUTDOWN_DELAY_SECONDS: RangeInclusive<u32> = 0..=300;
 
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +69,14 @@ pub(crate) struct Config {
     pub(crate) roles: Roles,
     /// What log lines look like.
     pub(crate) log_format: LogFormat,
+    /// What reads the metrics without a key.
+    pub(crate) metrics_token: Option<MetricsToken>,
+    /// Where spans of traces go.
+    pub(crate) otlp_url: Option<Collector>,
+    /// Which share of events is traced, from 0 to 1.
+    pub(crate) trace_ratio: f64,
+    /// For how long it serves on when it is told to stop, and says that it is not ready.
+    pub(crate) shutdown_delay_seconds: u32,
 }
 
 /// What log lines look like.
@@ -136,6 +150,10 @@ impl Config {
             retention_days: settings.read("retention_days", within(RETENTION_DAYS))?.unwrap_or(30),
             roles: settings.read("roles", roles)?.unwrap_or(Roles::ALL),
             log_format: settings.read("log_format", log_format)?.unwrap_or_else(LogFormat::for_standard_error),
+            metrics_token: settings.read("metrics_token", metrics_token)?,
+            otlp_url: settings.read("otlp_url", collector)?,
+            trace_ratio: settings.read("trace_ratio", share)?.unwrap_or(1.0),
+            shutdown_delay_seconds: settings.read("shutdown_delay_seconds", within(SHUTDOWN_DELAY_SECONDS))?.unwrap_or(0),
         })
     }
 }
@@ -160,7 +178,7 @@ struct Setting {
 }
 
 /// Every setting there is.
-const SETTINGS: [Setting; 15] = [
+const SETTINGS: [Setting; 19] = [
     Setting { key: "listen", default: "127.0.0.1:8090", help: "The address and port to listen on." },
     Setting {
         key: "base_url",
@@ -208,6 +226,22 @@ const SETTINGS: [Setting; 15] = [
         help: "What this process does, one or more of web, ingest, dispatch and detect; fewer than all where the database is PostgreSQL.",
     },
     Setting { key: "log_format", default: "text on a terminal, else json", help: "What log lines look like: text or json." },
+    Setting {
+        key: "metrics_token",
+        default: "none",
+        help: "A bearer token that reads /metrics, beside the keys for all sites: 16 to 255 characters.",
+    },
+    Setting {
+        key: "otlp_url",
+        default: "none",
+        help: "The collector that traces go to by OTLP over HTTP, such as http://collector.example.com:4318.",
+    },
+    Setting { key: "trace_ratio", default: "1", help: "The share of events that fire something which is traced: 0 to 1." },
+    Setting {
+        key: "shutdown_delay_seconds",
+        default: "0",
+        help: "For how long it serves on when it is told to stop, while /readyz says that it is not ready: 0 to 300.",
+    },
 ];
 
 /// What `--help` says about the settings.
@@ -326,8 +360,10 @@ fn no_such(name: String) -> ConfigError {
 #[cfg(test)]
 mod tests {
     use bellwether_engine::send::NotAProxy;
+    use bellwether_web::NotAToken;
 
     use super::*;
+    use crate::otlp::NotACollector;
 
     const KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
@@ -364,6 +400,10 @@ mod tests {
             retention_days: 30,
             roles: Roles::ALL,
             log_format: LogFormat::for_standard_error(),
+            metrics_token: None,
+            otlp_url: None,
+            trace_ratio: 1.0,
+            shutdown_delay_seconds: 0,
         };
         assert_eq!(config, expected);
     }
@@ -376,7 +416,9 @@ mod tests {
              secret_key = '{KEY}'\nallow_http = true\nallow_networks = ['10.0.0.0/8', 'fd00::1']\n\
              proxy_url = 'http://a%3Ab:c@proxy.example.com:3128'\nca_file = 'ca.pem'\n\
              trusted_proxies = ['127.0.0.1']\nmax_webhooks_per_site = 1000\nretention_days = 1\n\
-             roles = ['web', 'dispatch']\nlog_format = 'json'\n"
+             roles = ['web', 'dispatch']\nlog_format = 'json'\n\
+             metrics_token = 'a-token-of-the-file'\notlp_url = 'http://me:hunter2@otlp.example.com'\n\
+             trace_ratio = 0.25\nshutdown_delay_seconds = 300\n"
         );
         let expected = Config {
             listen: SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 80)),
@@ -394,9 +436,17 @@ mod tests {
             retention_days: 1,
             roles: Roles { ingest: false, detect: false, ..Roles::ALL },
             log_format: LogFormat::Json,
+            metrics_token: MetricsToken::parse("a-token-of-the-file").ok(),
+            otlp_url: Collector::parse("http://me:hunter2@otlp.example.com").ok(),
+            trace_ratio: 0.25,
+            shutdown_delay_seconds: 300,
         };
         assert_eq!(load(&toml, &[], Flags::default()), Ok(expected.clone()));
-        assert!(!format!("{expected:?}").contains("AQEB") && !format!("{expected:?}").contains("me:pw"));
+        let shown = format!("{expected:?}");
+        assert!(
+            !shown.contains("AQEB") && !shown.contains("me:pw") && !shown.contains("a-token") && !shown.contains("hunter2"),
+            "{shown}"
+        );
     }
 
     #[test]
@@ -417,6 +467,10 @@ mod tests {
             ("BELLWETHER_RETENTION_DAYS", "3650"),
             ("BELLWETHER_ROLES", "detect, ingest"),
             ("BELLWETHER_LOG_FORMAT", "text"),
+            ("BELLWETHER_METRICS_TOKEN", "0123456789012345"),
+            ("BELLWETHER_OTLP_URL", "http://[::1]:4318"),
+            ("BELLWETHER_TRACE_RATIO", "0"),
+            ("BELLWETHER_SHUTDOWN_DELAY_SECONDS", "7"),
         ];
         assert_eq!(env.len(), SETTINGS.len());
         let config = load("trusted_proxies = ['127.0.0.1']", &env, Flags::default()).expect("settings");
@@ -429,6 +483,8 @@ mod tests {
         assert_eq!((config.ca_file, config.trusted_proxies), (Some(PathBuf::from("true")), Vec::new()));
         assert_eq!((config.max_webhooks_per_site, config.retention_days, config.log_format), (1, 3_650, LogFormat::Text));
         assert_eq!(config.roles, Roles { web: false, dispatch: false, ..Roles::ALL });
+        assert_eq!((config.trace_ratio, config.shutdown_delay_seconds, config.otlp_url.is_some()), (0.0, 7, true));
+        assert_eq!(config.metrics_token, MetricsToken::parse("0123456789012345").ok());
     }
 
     #[test]
@@ -498,6 +554,11 @@ mod tests {
             ("ROLES", "web,everything", bellwether_domain::roles::NoRoles.to_string()),
             ("ROLES", ",", bellwether_domain::roles::NoRoles.to_string()),
             ("LOG_FORMAT", "xml", r#""xml" is not text or json"#.to_owned()),
+            ("METRICS_TOKEN", "hunter2", NotAToken.to_string()),
+            ("OTLP_URL", "collector:4318", NotACollector.to_string()),
+            ("TRACE_RATIO", "1.1", r#""1.1" is not a number from 0 to 1"#.to_owned()),
+            ("TRACE_RATIO", "NaN", r#""NaN" is not a number from 0 to 1"#.to_owned()),
+            ("SHUTDOWN_DELAY_SECONDS", "301", r#""301" is not a whole number from 0 to 300"#.to_owned()),
             ("LISTENN", "x", "there is no such setting".to_owned()),
             ("listen", "x", "there is no such setting".to_owned()),
             ("", "x", "there is no such setting".to_owned()),

@@ -1,8 +1,8 @@
 //! Bellwether's command line, and the one place where everything is put together.
 //!
 //! [`cli`] says what can be asked for, [`config`] what is set. [`server`] puts the parts together and runs them; [`demo`] does so
-//! with made-up traffic. [`commands`] are the short ones, [`import`] moves a
-//! SQLite file to PostgreSQL. [`telemetry`] writes log lines, [`secret_key`] finds the key that encrypts
+//! with made-up traffic. [`commands`] are the short ones, [`import`] moves a SQLite file to PostgreSQL. [`telemetry`] writes log lines,
+//! [`otlp`] exports traces, [`secret_key`] finds the key that encrypts
 //! secrets, [`ambient`] is the system's clock and randomness. [`receive`] is a receiver for development, and [`verify`] what every
 //! receiver should do.
 
@@ -12,6 +12,7 @@ mod commands;
 mod config;
 mod demo;
 mod import;
+mod otlp;
 mod receive;
 mod secret_key;
 mod server;
@@ -85,5 +86,6 @@ async fn run(cli: Cli) -> Ended {
         Command::Key(KeyCommand::RotateEncryption) => commands::rotate_encryption(&load(flags)?, &ambient).await,
         Command::Import(ImportCommand::Sqlite { file }) => import::sqlite(&load(flags)?, &ambient, file).await,
         Command::Check => commands::check(&load(flags)?, &ambient).await,
+        Command::Health => commands::health(&load(flags)?).await,
     }
 }

@@ -11,7 +11,8 @@ use bellwether_domain::ambient::Ambient;
 use bellwether_domain::endpoint::EndpointPolicy;
 use bellwether_domain::roles::Roles;
 use bellwether_engine::send::SystemResolver;
-use bellwether_engine::{Counter, Engine, Settings, StartError, Workers};
+use bellwether_engine::{Counter, Engine, Settings, StartError, Tracer, Workers};
+use bellwether_meters::meters;
 use bellwether_store::clickhouse::ClickHouse;
 use bellwether_store::{Database, Migration, ProcessLock, Store, StoreError};
 use tokio::net::TcpListener;
@@ -23,6 +24,7 @@ use url::Url;
 
 use crate::Ended;
 use crate::config::{Config, ConfigError, base_url_of};
+use crate::otlp::Exporting;
 use crate::secret_key::{self, SecretKeyError, SecretKeys, create_data_dir};
 use crate::telemetry;
 
@@ -42,6 +44,7 @@ pub(crate) struct Server {
     workers: Workers,
     web: JoinHandle<()>,
     web_shutdown: CancellationToken,
+    exporting: Option<Exporting>,
     _lock: Option<ProcessLock>,
 }
 
@@ -54,6 +57,7 @@ pub(crate) struct Signals {
 /// `bellwether serve`: until SIGTERM or Ctrl-C, or until a worker dies.
 pub(crate) async fn run(config: Config, ambient: Ambient, no_migrate: bool) -> Ended {
     telemetry::init(config.log_format)?;
+    meters().started_at_seconds.set(ambient.now().as_seconds() as f64);
     allow_many_files();
     let migration = if no_migrate { Migration::Require } else { Migration::Run };
     let mut signals = Signals::listen()?;
@@ -64,6 +68,7 @@ pub(crate) async fn run(config: Config, ambient: Ambient, no_migrate: bool) -> E
     }
     info!(address = %server.address, database = %config.database, roles = %config.roles, "listening");
     server.wait(&mut signals).await;
+    server.leave(config.shutdown_delay_seconds, &mut signals).await;
     info!("stopping");
     server.stop().await
 }
@@ -94,7 +99,15 @@ impl Server {
         let address = listener.local_addr().map_err(unheard)?;
         let store = open(database, migration).await?;
         open_counter(config, migration).await?;
-        let settings = settings(config, &store, || secret_key::create(config, &*ambient.random)).await?;
+        let mut settings = settings(config, &store, || secret_key::create(config, &*ambient.random)).await?;
+        let exporting = match &config.otlp_url {
+            Some(collector) => {
+                let (tracer, spans) = Tracer::new(config.trace_ratio);
+                settings.tracer = Some(tracer);
+                Some(Exporting::start(collector, spans)?)
+            }
+            None => None,
+        };
         let resolver = Arc::new(SystemResolver::new().map_err(|error| format!("names cannot be resolved: {error}"))?);
         let workers = Workers::default();
         let engine =
@@ -106,7 +119,8 @@ impl Server {
             false => None,
         };
         let setup_url = setup_code.and_then(|code| base_url.join(&format!("setup?code={code}")).ok());
-        let web_settings = bellwether_web::Settings { base_url, trusted_proxies: config.trusted_proxies.clone() };
+        let (trusted_proxies, metrics_token) = (config.trusted_proxies.clone(), config.metrics_token.clone());
+        let web_settings = bellwether_web::Settings { base_url, trusted_proxies, metrics_token };
         let (serving, shutdown) = (engine.clone(), web_shutdown.clone());
         let ends_everything = workers.shutdown().clone().drop_guard();
         #[expect(clippy::disallowed_methods, reason = "its end is awaited here, before that of the workers")]
@@ -114,7 +128,7 @@ impl Server {
             let _ends_everything = ends_everything;
             bellwether_web::serve(listener, serving, web_settings, shutdown).await;
         });
-        Ok(Self { address, setup_url, engine, workers, web, web_shutdown, _lock: lock })
+        Ok(Self { address, setup_url, engine, workers, web, web_shutdown, exporting, _lock: lock })
     }
 
     /// Waits for a reason to stop.
@@ -125,12 +139,25 @@ impl Server {
         }
     }
 
+    /// Serves on for a while and says that it is not ready, so that whoever sends requests here can send them elsewhere. Another signal
+    /// ends that.
+    async fn leave(&self, seconds: u32, signals: &mut Signals) {
+        self.workers.leave();
+        if seconds > 0 && !self.workers.shutdown().is_cancelled() {
+            info!(seconds, "about to stop; not ready any more");
+            let _ = tokio::time::timeout(Duration::from_secs(u64::from(seconds)), self.wait(signals)).await;
+        }
+    }
+
     /// Takes no more requests, then no more deliveries, lets those under way end, and gives back the rest.
     pub(crate) async fn stop(self) -> Ended {
         self.web_shutdown.cancel();
         let web = self.web.await;
         let stopped = self.workers.stop().await;
         self.engine.store().close().await;
+        if let Some(exporting) = self.exporting {
+            exporting.finish().await;
+        }
         stopped?;
         Ok(web?)
     }
@@ -253,5 +280,6 @@ pub(crate) async fn settings(
         proxy: config.proxy_url.clone(),
         counter: config.clickhouse.as_ref().map(|url| Counter::Own(ClickHouse::new(url))),
         roles: config.roles,
+        tracer: None,
     })
 }

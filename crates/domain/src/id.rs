@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
@@ -44,6 +45,12 @@ macro_rules! ids {
                 let (millis, digest) = (u64::try_from(time.as_millis()).unwrap_or(0), hash.finalize());
                 let bytes = std::array::from_fn(|index| digest[index]);
                 Self(uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid())
+            }
+
+            /// When it was made, to the millisecond.
+            pub fn made_at(&self) -> Timestamp {
+                let [a, b, c, d, e, f, ..] = *self.as_bytes();
+                Timestamp::EPOCH + Duration::from_millis(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
             }
 
             /// From its 16 bytes, as stored.

@@ -45,7 +45,8 @@ impl Lease {
         self.age(now) >= RENEWAL
     }
 
-    fn age(&self, now: Moment) -> Duration {
+    /// How long ago it was renewed, by the clock that says more.
+    pub fn age(&self, now: Moment) -> Duration {
         now.running.saturating_sub(self.renewed.running).max(now.wall.since(self.renewed.wall))
     }
 }

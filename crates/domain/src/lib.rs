@@ -32,6 +32,7 @@ pub mod signature;
 pub mod site;
 pub mod source;
 pub mod time;
+pub mod trace;
 pub mod traffic;
 pub mod trigger;
 pub mod visitor;

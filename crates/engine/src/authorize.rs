@@ -47,6 +47,11 @@ impl Caller {
         self.role_on(site_id) == Some(Role::Admin)
     }
 
+    /// Whether every site exists for them.
+    pub fn sees_everything(&self) -> bool {
+        self.everywhere.is_some()
+    }
+
     /// Whether they may add sites.
     pub fn may_add_sites(&self) -> bool {
         self.everywhere == Some(Role::Admin)

@@ -26,6 +26,8 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// How long it may take to find out about a session that began elsewhere.
 const SESSION_TIME_LIMIT: Duration = Duration::from_secs(1);
 const DAY_SECONDS: u32 = 86_400;
+/// When the upkeep comes round more slowly, it is stuck.
+const UPKEEP_PATIENCE: Duration = Duration::from_secs(300);
 
 /// Who sent an event. Nothing of it is kept or logged.
 #[derive(Clone, Copy)]
@@ -159,9 +161,11 @@ impl Engine {
 
     pub(crate) fn start_upkeep(&self, workers: &Workers) {
         let (engine, shutdown) = (self.clone(), workers.shutdown().clone());
+        let pulse = workers.pulse("upkeep", UPKEEP_PATIENCE);
         workers.spawn("upkeep", async move {
             while shutdown.run_until_cancelled(tokio::time::sleep(UPKEEP_INTERVAL)).await.is_some() {
                 engine.keep_up().await;
+                pulse.beat();
             }
         });
     }

@@ -23,6 +23,9 @@ use bellwether_domain::delivery::Status;
 use bellwether_domain::id::{DeliveryId, OwnerId, WebhookId};
 use bellwether_domain::roles::Roles;
 use bellwether_domain::time::Timestamp;
+use bellwether_domain::trace::{SpanId, traceparent};
+use bellwether_meters::label::Label as _;
+use bellwether_meters::meters;
 use bellwether_store::{
     AttemptRecord, Crossed, DueDelivery, Found, Hints, NewDelivery, NewEvent, Settlement, Store, StoreError, Tick,
 };
@@ -34,7 +37,8 @@ use crate::changes::Changes;
 use crate::history::Outcomes;
 use crate::registry::{ActiveWebhook, Registry};
 use crate::send::{Answer, Sender};
-use crate::workers::Workers;
+use crate::trace::{Span, SpanKind, Tracer};
+use crate::workers::{Pulse, Workers};
 use clock::{Clock, Step};
 pub use life::hears_processes;
 use life::{Life, Sign};
@@ -54,6 +58,8 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const HINT_INTERVAL: Duration = Duration::from_millis(10);
 /// How many of the deliveries that are this process's are looked at: all that it holds, and more.
 const MAX_OWNED: usize = 2 * MAX_HELD;
+/// When the dispatcher comes round more slowly, it is stuck: whatever it asks the database has a limit of some seconds.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How many deliveries are brought forward in a transaction, when the clock was set back.
 const BROUGHT_FORWARD: usize = 1_000;
 /// Webhooks that are given up and not yet switched off. One that finds no room asks again with its next failure.
@@ -79,6 +85,8 @@ pub(crate) struct Dispatcher {
     /// Told of what is left to those processes that send.
     left: Notify,
     strays: Strays,
+    tracer: Option<Tracer>,
+    pulse: Arc<Pulse>,
 }
 
 /// What the dispatcher works with.
@@ -90,6 +98,7 @@ pub(crate) struct Parts {
     pub(crate) outcomes: Arc<Outcomes>,
     pub(crate) roles: Roles,
     pub(crate) hints: Arc<Hints>,
+    pub(crate) tracer: Option<Tracer>,
 }
 
 /// A webhook to be switched off.
@@ -107,12 +116,14 @@ pub(crate) struct Held {
     delivery: DueDelivery,
     /// Whose work it is: this process's, unless it was taken for dead since.
     owner: OwnerId,
+    /// When it was committed.
+    committed_at: Timestamp,
     place: Place,
 }
 
 impl Dispatcher {
     pub(crate) async fn start(parts: Parts, workers: &Workers) -> Result<(Arc<Self>, mpsc::Receiver<GivenUp>), StoreError> {
-        let Parts { store, ambient, registry, sender, outcomes, roles, hints } = parts;
+        let Parts { store, ambient, registry, sender, outcomes, roles, hints, tracer } = parts;
         let life = Life::begin(store.clone(), ambient.clone(), roles).await?;
         let wake = Arc::new(Notify::new());
         let (places, changes) = (Places::new(), Arc::new(Changes::new()));
@@ -142,6 +153,8 @@ impl Dispatcher {
             roles,
             left: Notify::new(),
             strays: Strays::default(),
+            tracer,
+            pulse: workers.pulse("dispatcher", PATIENCE),
         });
         dispatcher.look_at_tables().await?;
         workers.spawn("dispatcher", dispatcher.clone().run());
@@ -158,9 +171,10 @@ impl Dispatcher {
     ) -> Result<(), StoreError> {
         let (owner, places) = self.find_places(&mut events);
         let events: Arc<[NewEvent]> = events.into();
-        let (dispatcher, kept) = (self.clone(), events.clone());
+        let (dispatcher, kept, begun_at) = (self.clone(), events.clone(), self.ambient.now());
         let and_send = move |result: &Result<(), StoreError>| {
             then(result);
+            dispatcher.trace_commit(&kept, begun_at, result);
             if result.is_ok() {
                 dispatcher.take_over(&kept, owner, places);
             }
@@ -176,8 +190,9 @@ impl Dispatcher {
         mut events: Vec<NewEvent>,
     ) -> Result<(), StoreError> {
         let (owner, places) = self.find_places(&mut events);
-        let events: Arc<[NewEvent]> = events.into();
+        let (events, begun_at): (Arc<[NewEvent]>, _) = (events.into(), self.ambient.now());
         self.store.keep_tick(tick, Found { crossed, events: events.clone() }).await?;
+        self.trace_commit(&events, begun_at, &Ok(()));
         self.take_over(&events, owner, places);
         Ok(())
     }
@@ -207,6 +222,42 @@ impl Dispatcher {
         let delivery = self.store.resend(other, new, now).await?;
         self.send_or_leave(delivery, owner.zip(place));
         Ok(())
+    }
+
+    /// Of each event that is traced, its own span and that of its commit.
+    fn trace_commit(&self, events: &[NewEvent], begun_at: Timestamp, result: &Result<(), StoreError>) {
+        let Some(tracer) = &self.tracer else { return };
+        let (ended_at, error) = (self.ambient.now(), result.is_err().then_some("unavailable"));
+        for event in events.iter().filter(|event| tracer.traces(event.id)) {
+            let attributes = vec![
+                ("bellwether.event_type", event.event_type.name().to_owned()),
+                ("bellwether.site_id", event.site_id.to_string()),
+                ("bellwether.deliveries", event.deliveries.len().to_string()),
+            ];
+            let (id, kind) = (SpanId::of_event(event.id), SpanKind::Event);
+            tracer.record(Span { event_id: event.id, id, kind, begun_at: event.created_at, ended_at, error, attributes });
+            let (id, kind, attributes) = (SpanId::new(&self.ambient), SpanKind::Commit, Vec::new());
+            tracer.record(Span { event_id: event.id, id, kind, begun_at, ended_at, error, attributes });
+        }
+    }
+
+    /// The span of an attempt that begins, if its event is traced.
+    fn span_of_attempt(&self, delivery: &DueDelivery) -> Option<SpanId> {
+        let tracer = self.tracer.as_ref()?;
+        tracer.traces(delivery.event_id).then(|| SpanId::new(&self.ambient))
+    }
+
+    fn trace_attempt(&self, id: SpanId, delivery: &DueDelivery, (begun_at, ended_at): (Timestamp, Timestamp), answer: &Answer) {
+        let Some(tracer) = &self.tracer else { return };
+        let mut attributes = vec![
+            ("bellwether.event_type", delivery.event_type.name().to_owned()),
+            ("bellwether.webhook_id", delivery.webhook_id.to_string()),
+            ("bellwether.delivery_id", delivery.id.to_string()),
+            ("bellwether.attempt", delivery.attempt_count.saturating_add(1).to_string()),
+        ];
+        attributes.extend(answer.code().map(|code| ("http.response.status_code", code.to_string())));
+        let error = (!answer.outcome.is_success()).then(|| answer.kind.name());
+        tracer.record(Span { event_id: delivery.event_id, id, kind: SpanKind::Attempt, begun_at, ended_at, error, attributes });
     }
 
     /// Says that this process is alive, when that is due, and claims what is due. Returns when more will be.
@@ -288,6 +339,11 @@ impl Dispatcher {
         self.life.hears_others_that_ingest().await
     }
 
+    /// For how long this process has given no sign of life.
+    pub(crate) fn silence(&self) -> Duration {
+        self.life.silence()
+    }
+
     /// Whether this is the one process, of several that send, that does what only one should.
     pub(crate) fn leads(&self) -> bool {
         self.life.leads()
@@ -296,6 +352,19 @@ impl Dispatcher {
     /// Whether the clock was set forward lately, so that what it says is old may not be.
     pub(crate) fn doubts_clock(&self) -> bool {
         self.clock.was_set_forward_lately(self.ambient.moment())
+    }
+
+    /// Shows what is in memory.
+    pub(crate) fn measure(&self) {
+        let requests = MAX_IN_FLIGHT - self.in_flight.available_permits();
+        meters().requests_in_flight.set(requests as f64);
+        meters().deliveries_held.set(self.places.held() as f64);
+        meters().leads.set(if self.roles.dispatch && self.leads() { 1.0 } else { 0.0 });
+    }
+
+    /// How many endpoints have their breakers open.
+    pub(crate) fn open_breakers(&self) -> usize {
+        self.places.open_breakers()
     }
 
     /// Waits until nothing is held in memory.
@@ -334,6 +403,7 @@ impl Dispatcher {
         let shutdown = self.workers.shutdown().clone();
         let work = async {
             loop {
+                self.pulse.beat();
                 let pause = match self.tick().await {
                     Ok(next) => self.pause_until(next),
                     Err(error) => {
@@ -392,6 +462,7 @@ impl Dispatcher {
     async fn bring_forward(&self, webhook_id: WebhookId, now: Timestamp, by: Duration) -> Result<(), StoreError> {
         let mut after = Some((now, DeliveryId::from_bytes([u8::MAX; 16])));
         while let Some(position) = after {
+            self.pulse.beat();
             after = self.store.bring_forward(webhook_id, position, (now, by), BROUGHT_FORWARD).await?;
         }
         Ok(())
@@ -454,7 +525,8 @@ impl Dispatcher {
         let mut places: HashMap<_, _> = places.into_iter().collect();
         for delivery in due {
             if let Some(place) = places.get_mut(&delivery.webhook_id).and_then(Vec::pop) {
-                self.enqueue(Held { delivery, owner, place });
+                let committed_at = delivery.id.made_at();
+                self.enqueue(Held { delivery, owner, committed_at, place });
             }
         }
         Ok(())
@@ -468,10 +540,12 @@ impl Dispatcher {
     }
 
     fn send_or_leave(self: &Arc<Self>, delivery: DueDelivery, place: Option<(OwnerId, Place)>) {
+        let now = self.ambient.now();
+        meters().deliveries_created.increment(1);
         self.changes.note(delivery.webhook_id);
         match place {
-            Some((owner, place)) => self.enqueue(Held { delivery, owner, place }),
-            None => self.note_stored(delivery.webhook_id, self.ambient.now()),
+            Some((owner, place)) => self.enqueue(Held { delivery, owner, committed_at: now, place }),
+            None => self.note_stored(delivery.webhook_id, now),
         }
     }
 
@@ -561,8 +635,16 @@ impl Dispatcher {
             return self.cancelled(held);
         };
         let started_at = self.ambient.now();
-        let answer = self.sender.send(&webhook, delivery, started_at).await;
+        if delivery.attempt_count == 0 {
+            meters().first_attempt_seconds.record(started_at.since(held.committed_at));
+        }
+        let span = self.span_of_attempt(delivery);
+        let traceparent = span.map(|span| traceparent(delivery.event_id, span));
+        let answer = self.sender.send(&webhook, delivery, started_at, traceparent).await;
         let settled_at = self.ambient.now();
+        if let Some(span) = span {
+            self.trace_attempt(span, delivery, (started_at, settled_at), &answer);
+        }
         let ended = self.attempt_ended(&webhook, held.place.pass(), &answer, settled_at);
         let (schedule, counted) = (webhook.webhook.schedule(), delivery.counted_attempts.saturating_add(1));
         let (verdict, counted) = match ended.change {

@@ -11,8 +11,10 @@ mod counter;
 mod detect;
 mod dispatch;
 mod follow;
+mod health;
 mod history;
 mod manage;
+mod measure;
 mod people;
 mod prune;
 mod registry;
@@ -23,6 +25,7 @@ mod seal;
 pub mod send;
 mod tally;
 mod token;
+pub mod trace;
 mod watch;
 mod workers;
 
@@ -44,6 +47,7 @@ pub use changes::Watcher;
 pub use counter::{CountError, Counter};
 pub use detect::{Client, IngestError, Ingested};
 pub use dispatch::hears_processes;
+pub use health::Unwell;
 pub use manage::{ManageError, NewWebhook};
 pub use people::{Credentials, Crowded, SignInError, hash_password};
 pub use prune::Pruned;
@@ -51,6 +55,7 @@ pub use registry::{ActiveSite, ActiveWebhook};
 pub use replay::Progress;
 pub use reseal::{Resealed, reseal};
 pub use send::Proxy;
+pub use trace::Tracer;
 pub use watch::LookError;
 pub use workers::{StopError, Workers};
 
@@ -86,6 +91,8 @@ pub struct Settings {
     pub counter: Option<Counter>,
     /// What this process does. One that has the database for itself does everything.
     pub roles: Roles,
+    /// Where spans of traces go, if events are traced.
+    pub tracer: Option<Tracer>,
 }
 
 /// Everything that runs, behind a handle that is cheap to clone.
@@ -104,6 +111,8 @@ struct Inner {
     dispatcher: Arc<Dispatcher>,
     resolver: Arc<dyn Resolve>,
     workers: Workers,
+    /// Whether it could serve when that was last asked.
+    checked: tokio::sync::Mutex<health::Checked>,
     door: Door,
     /// Events on their way to where they are counted, if that is not here.
     tally: Option<Arc<Tally>>,
@@ -178,6 +187,7 @@ impl Engine {
             outcomes: outcomes.clone(),
             roles: settings.roles,
             hints: hints.clone(),
+            tracer: settings.tracer.clone(),
         };
         let (dispatcher, given_up) = Dispatcher::start(parts, workers).await?;
         let counts_here = settings.counter.is_none() && settings.roles.ingest && registry.counts_events();
@@ -200,6 +210,7 @@ impl Engine {
             dispatcher,
             resolver,
             workers: workers.clone(),
+            checked: tokio::sync::Mutex::default(),
             replays: Notify::new(),
             hints,
             followed: tokio::sync::Mutex::new(revision),
@@ -215,6 +226,7 @@ impl Engine {
         }
         engine.start_history(workers);
         engine.start_looking(workers);
+        engine.start_measuring(workers);
         engine.watch_store(workers);
         Ok(engine)
     }

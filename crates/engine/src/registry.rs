@@ -334,6 +334,15 @@ impl Registry {
         sites
     }
 
+    /// How many sites there are, and how many webhooks that are on and that are off.
+    pub(crate) fn count(&self) -> (usize, usize, usize) {
+        let (mut on, mut off) = (0, 0);
+        for webhook in self.webhooks.pin().values().filter(|webhook| webhook.deleted_at.is_none()) {
+            *(if webhook.is_on() { &mut on } else { &mut off }) += 1;
+        }
+        (self.by_id.len(), on, off)
+    }
+
     /// Whether some trigger that is on counts events.
     pub(crate) fn counts_events(&self) -> bool {
         let counts =

@@ -15,6 +15,8 @@ use std::time::Duration;
 use bellwether_domain::delivery::MAX_RECORDED_BODY_BYTES;
 use bellwether_domain::retry::{Outcome, parse_retry_after};
 use bellwether_domain::time::Timestamp;
+use bellwether_meters::label::AttemptOutcome;
+use bellwether_meters::meters;
 use bellwether_store::DueDelivery;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, InvalidHeaderValue, RETRY_AFTER, USER_AGENT};
@@ -53,6 +55,7 @@ const SIGNATURE_PREVIOUS: HeaderName = HeaderName::from_static("x-signature-prev
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const AGENT: &str = concat!("Bellwether/", env!("CARGO_PKG_VERSION"));
 
 /// Sends requests, over connections that are used again.
@@ -65,6 +68,8 @@ pub(crate) struct Sender {
 pub(crate) struct Answer {
     /// What it means.
     pub(crate) outcome: Outcome,
+    /// What it counts as.
+    pub(crate) kind: AttemptOutcome,
     /// The beginning of the body.
     pub(crate) body: Option<String>,
     /// Why it failed, in plain words.
@@ -109,15 +114,26 @@ impl Sender {
         Ok(Self { client })
     }
 
-    /// Sends a delivery. `now` is the time of this attempt, which is signed.
-    pub(crate) async fn send(&self, webhook: &ActiveWebhook, delivery: &DueDelivery, now: Timestamp) -> Answer {
+    /// Sends a delivery. `now` is the time of this attempt, which is signed; `traceparent` says of which trace it is a part, if it is.
+    pub(crate) async fn send(
+        &self,
+        webhook: &ActiveWebhook,
+        delivery: &DueDelivery,
+        now: Timestamp,
+        traceparent: Option<String>,
+    ) -> Answer {
         let begun = Instant::now();
-        let (request_headers, (outcome, body, error)) = match request(webhook, delivery, now) {
+        let (request_headers, ended) = match request(webhook, delivery, now, traceparent) {
             Ok(request) => (to_json(request.headers()), self.exchange(request, now, begun + TOTAL_TIME_LIMIT).await),
-            Err(error) => ("{}".to_owned(), (Outcome::Refused, None, Some(format!("the request cannot be made: {error}")))),
+            Err(error) => {
+                ("{}".to_owned(), Ended::failed(AttemptOutcome::Refused, format!("the request cannot be made: {error}")))
+            }
         };
-        let duration_ms = u32::try_from(begun.elapsed().as_millis()).unwrap_or(u32::MAX);
-        Answer { outcome, body, error, duration_ms, request_headers }
+        let took = begun.elapsed();
+        meters().attempts.add(ended.kind, 1);
+        meters().attempt_seconds.record(took);
+        let Ended { outcome, kind, body, error } = ended;
+        Answer { outcome, kind, body, error, duration_ms: u32::try_from(took.as_millis()).unwrap_or(u32::MAX), request_headers }
     }
 
     /// What the head of an answer says counts, although its body may take too long; only a success must be whole.
@@ -126,25 +142,28 @@ impl Sender {
         let whole = async {
             let response = match self.client.request(request).await {
                 Ok(response) => response,
-                Err(error) => {
-                    let (outcome, sentence) = explain::request(&error);
-                    return (outcome, None, Some(sentence));
-                }
+                Err(error) => return explain::request(&error),
             };
             let code = response.status().as_u16();
             let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| parse_retry_after(value.to_str().ok()?, now));
             let outcome = Outcome::Answered { code, retry_after };
             let error = (!outcome.is_success()).then(|| explain_status(code));
-            unsuccessful = error.is_some().then(|| (outcome.clone(), None, error.clone()));
+            let kind = AttemptOutcome::of_code(code);
+            unsuccessful = error.is_some().then(|| Ended { outcome: outcome.clone(), kind, body: None, error: error.clone() });
             match read_beginning(response).await {
-                (body, Err(broken)) if error.is_none() => (Outcome::Unreachable, body, Some(explain::body(&broken))),
-                (body, _) => (outcome, body, error),
+                (body, Err(broken)) if error.is_none() => {
+                    Ended { body, ..Ended::failed(AttemptOutcome::Broken, explain::body(&broken)) }
+                }
+                (body, _) => Ended { outcome, kind, body, error },
             }
         };
         let ended = timeout_at(deadline, never_ends.run_until_cancelled(whole)).await;
         match ended {
             Ok(Some(ended)) => ended,
-            Ok(None) => failed(format!("the endpoint sent more than {MAX_INFORMATIONAL} answers of 1xx, and none that counts")),
+            Ok(None) => {
+                let error = format!("the endpoint sent more than {MAX_INFORMATIONAL} answers of 1xx, and none that counts");
+                Ended::failed(AttemptOutcome::Broken, error)
+            }
             Err(_) => unsuccessful.unwrap_or_else(too_late),
         }
     }
@@ -162,15 +181,24 @@ fn limit_informational(request: &mut Request<Full<Bytes>>) -> CancellationToken 
     never_ends
 }
 
-/// Outcome, beginning of the body, and why it failed.
-type Ended = (Outcome, Option<String>, Option<String>);
+/// What came of a request, of which an [`Answer`] tells.
+struct Ended {
+    outcome: Outcome,
+    kind: AttemptOutcome,
+    body: Option<String>,
+    error: Option<String>,
+}
 
-fn failed(error: String) -> Ended {
-    (Outcome::Unreachable, None, Some(error))
+impl Ended {
+    /// Without an answer that counts.
+    fn failed(kind: AttemptOutcome, error: String) -> Self {
+        let outcome = if kind == AttemptOutcome::Refused { Outcome::Refused } else { Outcome::Unreachable };
+        Self { outcome, kind, body: None, error: Some(error) }
+    }
 }
 
 fn too_late() -> Ended {
-    failed(format!("no complete answer within {} s", TOTAL_TIME_LIMIT.as_secs()))
+    Ended::failed(AttemptOutcome::Timeout, format!("no complete answer within {} s", TOTAL_TIME_LIMIT.as_secs()))
 }
 
 fn explain_status(code: u16) -> String {
@@ -207,11 +235,20 @@ async fn read_beginning(response: Response<Incoming>) -> (Option<String>, Result
     ((!text.is_empty()).then_some(text), ended)
 }
 
-fn request(webhook: &ActiveWebhook, delivery: &DueDelivery, now: Timestamp) -> Result<Request<Full<Bytes>>, http::Error> {
+fn request(
+    webhook: &ActiveWebhook,
+    delivery: &DueDelivery,
+    now: Timestamp,
+    traceparent: Option<String>,
+) -> Result<Request<Full<Bytes>>, http::Error> {
     let mut request = Request::new(Full::new(Bytes::copy_from_slice(delivery.payload.as_bytes())));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = Uri::try_from(webhook.webhook.url.as_ref())?;
     *request.headers_mut() = headers(webhook, delivery, now)?;
+    // What somebody configured goes before.
+    if let (Some(traceparent), false) = (traceparent, request.headers().contains_key(TRACEPARENT)) {
+        request.headers_mut().insert(TRACEPARENT, HeaderValue::try_from(traceparent)?);
+    }
     Ok(request)
 }
 

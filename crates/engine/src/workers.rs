@@ -1,10 +1,11 @@
 //! Tasks: spawned in one place, ended together, and missed when one dies.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
@@ -29,12 +30,48 @@ pub struct Workers {
     tasks: TaskTracker,
     shutdown: CancellationToken,
     failed: Arc<AtomicBool>,
+    leaving: Arc<AtomicBool>,
+    pulses: Arc<Mutex<Vec<Arc<Pulse>>>>,
+}
+
+/// What a loop shows that it comes round with.
+pub(crate) struct Pulse {
+    name: &'static str,
+    patience: Duration,
+    beaten_at: Mutex<Instant>,
 }
 
 impl Workers {
     /// Cancelled when the process is to stop.
     pub fn shutdown(&self) -> &CancellationToken {
         &self.shutdown
+    }
+
+    /// From now on the process is about to stop, although it still serves: nothing new should be sent to it.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the process is about to stop.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed) || self.shutdown.is_cancelled()
+    }
+
+    /// The pulse of a loop that is stuck when it has not beaten for longer than `patience`.
+    pub(crate) fn pulse(&self, name: &'static str, patience: Duration) -> Arc<Pulse> {
+        let pulse = Arc::new(Pulse { name, patience, beaten_at: Mutex::new(Instant::now()) });
+        self.pulses.lock().unwrap_or_else(PoisonError::into_inner).push(pulse.clone());
+        pulse
+    }
+
+    /// A loop that is stuck, and for how long it has been. At the shutdown loops end.
+    pub(crate) fn stuck(&self) -> Option<(&'static str, Duration)> {
+        if self.shutdown.is_cancelled() {
+            return None;
+        }
+        let pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
+        let silent = pulses.iter().map(|pulse| (pulse, pulse.beaten_at().elapsed()));
+        silent.filter(|(pulse, silence)| *silence > pulse.patience).map(|(pulse, silence)| (pulse.name, silence)).next()
     }
 
     /// Spawns a worker, which must run until the shutdown: when it ends before, everything stops.
@@ -62,6 +99,17 @@ impl Workers {
             return Err(StopError::TookTooLong(self.tasks.len()));
         }
         if self.failed.load(Ordering::Relaxed) { Err(StopError::Died) } else { Ok(()) }
+    }
+}
+
+impl Pulse {
+    /// The loop has come round.
+    pub(crate) fn beat(&self) {
+        *self.beaten_at() = Instant::now();
+    }
+
+    fn beaten_at(&self) -> MutexGuard<'_, Instant> {
+        self.beaten_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -133,6 +181,31 @@ mod tests {
             () = async {} => {}
         }
         assert_eq!(receiver.await, Ok("done"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_that_does_not_come_round_is_stuck_until_it_does() {
+        let workers = Workers::default();
+        let (quick, slow) = (workers.pulse("quick", Duration::from_secs(10)), workers.pulse("slow", Duration::from_secs(60)));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(workers.stuck(), None);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(workers.stuck(), Some(("quick", Duration::from_secs(11))));
+        quick.beat();
+        assert_eq!(workers.stuck(), None);
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        quick.beat();
+        assert_eq!(workers.stuck(), Some(("slow", Duration::from_secs(61))));
+        slow.beat();
+        assert_eq!(workers.stuck(), None);
+    }
+
+    #[tokio::test]
+    async fn a_process_leaves_before_it_shuts_down() {
+        let workers = Workers::default();
+        assert!(!workers.is_leaving());
+        workers.leave();
+        assert!(workers.is_leaving() && !workers.shutdown().is_cancelled());
     }
 
     #[tokio::test]

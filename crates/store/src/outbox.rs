@@ -166,6 +166,18 @@ impl Store {
         self.read_apart(|connection| connection.query(SELECT_BACKLOGS, &[], read_backlog)).await
     }
 
+    /// How many open deliveries belong to nobody, `limit` standing for more, too, and when the first of them is due; two statements.
+    pub async fn waiting(&self, limit: usize) -> Result<(usize, Option<Timestamp>), StoreError> {
+        let ask = move |connection: &Connection| {
+            let sql = "SELECT COUNT(*) FROM (
+                           SELECT 1 FROM deliveries WHERE owner IS NULL AND completed_at_us IS NULL LIMIT $1) AS waiting";
+            let count = connection.query_one(sql, &values![limit], |row| row.get(0))?;
+            let backlogs = connection.query(SELECT_BACKLOGS, &[], read_backlog)?;
+            Ok((count, backlogs.iter().map(|backlog| backlog.due_at).min()))
+        };
+        self.read(ask).await
+    }
+
     /// Makes deliveries that are due at `now` and belong to nobody the work of `owner`: of each webhook in `wanted` up to so many,
     /// the longest due first; one transaction. Also returns what is left of them. What another process is about to claim is passed
     /// over.

@@ -1,5 +1,6 @@
 //! The schema of each engine, and bringing it up to date.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,11 +31,20 @@ pub enum Migration {
     Require,
 }
 
+/// Errors: `NewerSchema`, `OlderSchema`.
+pub(crate) fn must_be_current(connection: &Connection) -> Result<(), StoreError> {
+    let (found, known) = (version(connection)?, latest(&runner(connection)));
+    match found.cmp(&known) {
+        Ordering::Less => Err(StoreError::OlderSchema { found, known }),
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(StoreError::NewerSchema { found, known }),
+    }
+}
+
 /// Errors: `NewerSchema`, `OlderSchema` where it must be up to date, `Migration`.
 pub(crate) fn bring_up_to_date(connection: &mut Connection, migration: Migration) -> Result<(), StoreError> {
     let runner = runner(connection);
-    let known = runner.get_migrations().iter().map(|migration| i64::from(migration.version())).max().unwrap_or(0);
-    let found = version(connection)?;
+    let (found, known) = (version(connection)?, latest(&runner));
     match migration {
         _ if found > known => Err(StoreError::NewerSchema { found, known }),
         Migration::Require if found < known => Err(StoreError::OlderSchema { found, known }),
@@ -48,6 +58,10 @@ fn runner(connection: &Connection) -> Runner {
         Dialect::Sqlite => sqlite::migrations::runner(),
         Dialect::Postgres => postgres::migrations::runner(),
     }
+}
+
+fn latest(runner: &Runner) -> i64 {
+    runner.get_migrations().iter().map(|migration| i64::from(migration.version())).max().unwrap_or(0)
 }
 
 fn version(connection: &Connection) -> Result<i64, StoreError> {

@@ -7,7 +7,7 @@ use crate::arrivals::Arrivals;
 use crate::database::Database;
 use crate::leases::must_be_whole;
 use crate::readers::Readers;
-use crate::schema::Migration;
+use crate::schema::{Migration, must_be_current};
 use crate::sql::Connection;
 use crate::writer::Writer;
 
@@ -65,9 +65,9 @@ impl Store {
         self.read(must_be_whole).await
     }
 
-    /// Whether the database can be read and written.
+    /// Whether the database can be read and written, and has this program's schema. Errors: `NewerSchema`, `OlderSchema`.
     pub async fn check(&self) -> Result<(), StoreError> {
-        self.read(|connection| connection.query_one("SELECT 1", &[], |row| row.get::<i64>(0))).await?;
+        self.read(must_be_current).await?;
         self.write(|_| Ok(())).await
     }
 

@@ -4,6 +4,9 @@
 //! A write that may fail has a savepoint of its own, so that it undoes only itself; the others go without, since a savepoint costs
 //! about as much as a small write. A write is answered after the commit.
 
+use std::time::Instant;
+
+use bellwether_meters::meters;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -153,14 +156,24 @@ fn write_all(connection: &Connection, mut waiting: mpsc::Receiver<Message>, to: 
             Message::Write(first) => first,
             Message::Close(closing) => return Some(closing),
         };
-        let mut answers = Vec::new();
+        let (mut answers, begun) = (Vec::new(), Instant::now());
         let (committed, closing) = commit(connection, first, &mut waiting, &mut answers);
+        measure(begun, answers.len(), &committed);
         to.give(answers, committed);
         if closing.is_some() {
             return closing;
         }
     }
     None
+}
+
+#[expect(clippy::cast_precision_loss, reason = "there are few")]
+fn measure(begun: Instant, writes: usize, committed: &Result<(), StoreError>) {
+    meters().commit_seconds.record(begun.elapsed());
+    meters().commit_writes.record(writes as f64);
+    if committed.is_err() {
+        meters().commit_failures.increment(1);
+    }
 }
 
 /// Where answers are given.

@@ -161,7 +161,7 @@ pub(crate) fn is_from_our_pages(headers: &HeaderMap) -> bool {
     }
 }
 
-fn bearer(header: &str) -> Option<&str> {
+pub(crate) fn bearer(header: &str) -> Option<&str> {
     let (scheme, key) = header.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }

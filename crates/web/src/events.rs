@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::time::Instant;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -16,6 +17,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bellwether_domain::event::{Event, Rejection};
 use bellwether_engine::Client;
+use bellwether_meters::label::EventOutcome;
+use bellwether_meters::meters;
 
 use crate::input::{self, BodyError};
 use crate::{App, client};
@@ -36,7 +39,9 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (parts, body) = request.into_parts();
-    let mut response = match input::read(body, MAX_BODY_BYTES).await {
+    let body = input::read(body, MAX_BODY_BYTES).await;
+    let begun = Instant::now();
+    let (outcome, mut response) = match body {
         Ok(body) => match Event::parse(&body) {
             Ok(event) => ingest(app, &event, &parts.headers, peer).await,
             Err(rejection) => refuse(StatusCode::BAD_REQUEST, rejection),
@@ -46,6 +51,8 @@ where
         }
         Err(BodyError::Incomplete) => refuse(StatusCode::BAD_REQUEST, Rejection::of("request", "did not arrive whole")),
     };
+    meters().event_seconds.record(begun.elapsed());
+    meters().events.add(outcome, 1);
     allow_every_origin(response.headers_mut());
     response
 }
@@ -64,13 +71,17 @@ pub(crate) async fn preflight() -> Response {
     response
 }
 
-async fn ingest(app: &App, event: &Event, headers: &HeaderMap, peer: IpAddr) -> Response {
+async fn ingest(app: &App, event: &Event, headers: &HeaderMap, peer: IpAddr) -> (EventOutcome, Response) {
     let address = client::address(app, peer, headers);
     let user_agent = headers.get(USER_AGENT).map(|value| readable(value.as_bytes())).unwrap_or_default();
     let client = Client { user_agent: &user_agent, address: &address };
     match app.engine.ingest(event, &client).await {
-        Ok(ingested) => accept(ingested.dropped),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")], "try again later").into_response(),
+        Ok(ingested) if ingested.dropped == event.domains.len() => (EventOutcome::Dropped, accept(ingested.dropped)),
+        Ok(ingested) => (EventOutcome::Accepted, accept(ingested.dropped)),
+        Err(_) => {
+            let answer = (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")], "try again later");
+            (EventOutcome::Unavailable, answer.into_response())
+        }
     }
 }
 
@@ -88,8 +99,8 @@ fn accept(dropped: usize) -> Response {
     response
 }
 
-fn refuse(status: StatusCode, rejection: Rejection) -> Response {
-    (status, Json(rejection)).into_response()
+fn refuse(status: StatusCode, rejection: Rejection) -> (EventOutcome, Response) {
+    (EventOutcome::Invalid, (status, Json(rejection)).into_response())
 }
 
 fn allow_every_origin(headers: &mut HeaderMap) {

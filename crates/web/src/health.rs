@@ -1,4 +1,4 @@
-//! Whether the process is alive, and whether it can do its work.
+//! Whether the process lives, and whether it can serve; what that means is the engine's to say.
 
 use axum::Json;
 use axum::extract::State;
@@ -13,13 +13,14 @@ pub(crate) struct Health {
     status: &'static str,
 }
 
-/// The process answers.
-pub(crate) async fn alive() -> Json<Health> {
-    Json(Health { status: "ok" })
+/// Whether the process lives. When it does not, it should be started anew.
+pub(crate) async fn alive(State(app): State<App>) -> Result<Json<Health>, Problem> {
+    app.engine.alive()?;
+    Ok(Json(Health { status: "ok" }))
 }
 
-/// The database answers too.
+/// Whether it can serve. When it cannot, others should be asked.
 pub(crate) async fn ready(State(app): State<App>) -> Result<Json<Health>, Problem> {
-    app.engine.store().check().await?;
+    app.engine.ready().await?;
     Ok(Json(Health { status: "ok" }))
 }

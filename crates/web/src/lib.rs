@@ -10,6 +10,7 @@ mod events;
 mod goals;
 mod health;
 mod input;
+mod metrics;
 mod openapi;
 mod pages;
 mod problem;
@@ -27,6 +28,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+pub use metrics::{MetricsToken, NotAToken};
 pub use server::serve;
 
 use pages::once::ShownOnce;
@@ -51,6 +53,8 @@ pub struct Settings {
     pub base_url: Url,
     /// Networks whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// What reads the metrics without a key.
+    pub metrics_token: Option<MetricsToken>,
 }
 
 impl App {
@@ -109,6 +113,7 @@ fn routes(app: App) -> Router {
         .route("/api/event", events)
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::show))
         .merge(of_people)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .with_state(app)

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bellwether_domain::fields::Invalid;
-use bellwether_engine::{CountError, Crowded, LookError, ManageError};
+use bellwether_engine::{CountError, Crowded, LookError, ManageError, Unwell};
 use bellwether_store::StoreError;
 use serde::Serialize;
 use tracing::error;
@@ -40,6 +40,8 @@ pub(crate) enum Problem {
     Uncounted(CountError),
     /// Too many people sign in at a time.
     Crowded(Crowded),
+    /// The process cannot serve, or does not live.
+    Unwell(Unwell),
 }
 
 /// What a problem's answer says, for those who say it otherwise.
@@ -74,7 +76,7 @@ impl Problem {
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "Content too large"),
             Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type"),
             Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "Validation failed"),
-            Self::Unavailable(_) | Self::Uncounted(_) | Self::Crowded(_) => {
+            Self::Unavailable(_) | Self::Uncounted(_) | Self::Crowded(_) | Self::Unwell(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Service unavailable")
             }
         }
@@ -94,6 +96,7 @@ impl Problem {
             Self::Unavailable(_) => "the database cannot be used at the moment; nothing was changed".to_owned(),
             Self::Uncounted(_) => "what happened on the site cannot be counted at the moment".to_owned(),
             Self::Crowded(crowded) => crowded.to_string(),
+            Self::Unwell(unwell) => unwell.to_string(),
         }
     }
 }
@@ -119,7 +122,7 @@ impl IntoResponse for Problem {
             Self::Unauthorized => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Self::Unavailable(_) | Self::Uncounted(_) | Self::Crowded(_) => {
+            Self::Unavailable(_) | Self::Uncounted(_) | Self::Crowded(_) | Self::Unwell(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
             }
             _ => {}
@@ -137,6 +140,12 @@ impl From<ManageError> for Problem {
             ManageError::Store(error) => Self::Unavailable(error),
             ManageError::Crowded(crowded) => Self::Crowded(crowded),
         }
+    }
+}
+
+impl From<Unwell> for Problem {
+    fn from(unwell: Unwell) -> Self {
+        Self::Unwell(unwell)
     }
 }
 

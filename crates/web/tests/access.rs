@@ -43,8 +43,8 @@ fn refusal(needs: Needs, caller: Caller) -> Option<u16> {
     match (needs, caller) {
         (Needs::Nothing, _) => None,
         (_, Nobody | BadKey) => Some(401),
-        (Needs::Key, _) | (Needs::AdminOfAll, AdminOfAll) => None,
-        (Needs::AdminOfAll, _) => Some(403),
+        (Needs::Key, _) | (Needs::AdminOfAll, AdminOfAll) | (Needs::ViewerOfAll, ViewerOfAll | AdminOfAll) => None,
+        (Needs::AdminOfAll | Needs::ViewerOfAll, _) => Some(403),
         (Needs::Viewer | Needs::Admin, AdminOfAnother | ViewerOfAnother) => Some(404),
         (Needs::Viewer, _) | (Needs::Admin, Admin | AdminOfAll) => None,
         (Needs::Admin, Viewer | ViewerOfAll) => Some(403),

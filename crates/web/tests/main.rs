@@ -6,6 +6,7 @@ mod access;
 mod deliveries;
 mod events;
 mod goals;
+mod metrics;
 mod openapi;
 mod pages;
 mod problems;

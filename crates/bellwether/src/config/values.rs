@@ -9,12 +9,14 @@ use bellwether_domain::roles::{NoRoles, Roles};
 use bellwether_engine::send::{NotAProxy, Proxy};
 use bellwether_store::clickhouse::{ClickHouseUrl, InvalidClickHouseUrl};
 use bellwether_store::{Database, InvalidUrl};
+use bellwether_web::MetricsToken;
 use figment::value::Value;
 use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::LogFormat;
+use crate::otlp::Collector;
 use crate::secret_key::SecretKeys;
 
 /// A value as text, whatever TOML took it for: a key or a directory may look like a number.
@@ -138,6 +140,25 @@ pub(super) fn proxy(value: &Value) -> Result<Proxy, String> {
     let (user, password) = (decoded(url.username())?, decoded(url.password().unwrap_or_default())?);
     let credentials = (!user.is_empty()).then_some((user.as_str(), password.as_str()));
     Proxy::new(host, url.port_or_known_default().unwrap_or(80), credentials).map_err(|error| error.to_string())
+}
+
+pub(super) fn metrics_token(value: &Value) -> Result<MetricsToken, String> {
+    MetricsToken::parse(&word(value)?).map_err(|error| error.to_string())
+}
+
+pub(super) fn collector(value: &Value) -> Result<Collector, String> {
+    Collector::parse(&word(value)?).map_err(|error| error.to_string())
+}
+
+pub(super) fn share(value: &Value) -> Result<f64, String> {
+    let (number, shown) = match value {
+        Value::Num(_, number) => (number.to_f64(), format!("{:?}", number.to_f64())),
+        value => {
+            let word = word(value)?;
+            (word.parse().ok(), format!("{word:?}"))
+        }
+    };
+    number.filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| format!("{shown} is not a number from 0 to 1"))
 }
 
 pub(super) fn secret_key(value: &Value) -> Result<SecretKeys, String> {

@@ -7,17 +7,19 @@ use serde_json::Value;
 
 /// Every crate of ours, and those of ours that it may use outside its tests. What only tests use is free, but for the tests' own
 /// crates: `testkit` is for tests alone, and nobody uses `bench` or the binary.
-const MAY_USE: [(&str, &[&str]); 7] = [
+const MAY_USE: [(&str, &[&str]); 8] = [
     ("bellwether-domain", &[]),
-    ("bellwether-store", &["bellwether-domain"]),
-    ("bellwether-engine", &["bellwether-store", "bellwether-domain"]),
-    ("bellwether-web", &["bellwether-engine", "bellwether-store", "bellwether-domain"]),
-    ("bellwether", &["bellwether-web", "bellwether-engine", "bellwether-store", "bellwether-domain"]),
+    ("bellwether-meters", &[]),
+    ("bellwether-store", &["bellwether-domain", "bellwether-meters"]),
+    ("bellwether-engine", &["bellwether-store", "bellwether-domain", "bellwether-meters"]),
+    ("bellwether-web", &["bellwether-engine", "bellwether-store", "bellwether-domain", "bellwether-meters"]),
+    ("bellwether", &["bellwether-web", "bellwether-engine", "bellwether-store", "bellwether-domain", "bellwether-meters"]),
     ("bellwether-testkit", &["bellwether-web", "bellwether-engine", "bellwether-store", "bellwether-domain"]),
     ("bellwether-bench", &["bellwether-domain"]),
 ];
 /// Libraries that belong to one place, and the crates that are that place.
-const BELONGS_TO: [(&str, &[&str]); 6] = [
+const BELONGS_TO: [(&str, &[&str]); 7] = [
+    ("metrics", &["bellwether-meters"]),
     // The bench makes up a past in the database of a server that is stopped.
     ("rusqlite", &["bellwether-store", "bellwether-bench"]),
     ("refinery", &["bellwether-store"]),

@@ -108,6 +108,11 @@ impl Life {
         }
     }
 
+    /// For how long no sign of life was given.
+    pub(super) fn silence(&self) -> Duration {
+        self.now().lease.age(self.ambient.moment())
+    }
+
     pub(super) fn is_sign_due(&self, now: Moment) -> bool {
         self.now().lease.is_due(now)
     }

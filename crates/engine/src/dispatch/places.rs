@@ -246,6 +246,16 @@ impl Places {
         }
     }
 
+    /// How many deliveries are in memory.
+    pub(super) fn held(&self) -> usize {
+        MAX_HELD - self.state().free
+    }
+
+    /// How many endpoints have their breakers open.
+    pub(super) fn open_breakers(&self) -> usize {
+        self.state().endpoints.values().filter(|endpoint| endpoint.barred().is_some()).count()
+    }
+
     /// Whether an endpoint is barred.
     pub(super) fn is_barred(&self, webhook_id: WebhookId) -> bool {
         self.state().endpoints.get(&webhook_id).is_some_and(|endpoint| endpoint.barred().is_some())

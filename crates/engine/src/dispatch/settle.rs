@@ -3,6 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bellwether_domain::delivery::Status;
+use bellwether_meters::label::Ending;
+use bellwether_meters::meters;
 use bellwether_store::{Settlement, Store};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
@@ -71,6 +74,7 @@ impl Settler {
                 record(&store, settlements.clone()).await;
                 begun.end();
                 told.outcomes.note(&settlements);
+                settlements.iter().filter_map(ending).for_each(|ending| meters().deliveries_completed.add(ending, 1));
                 for settlement in settlements.iter() {
                     told.changes.note(settlement.webhook_id);
                     if let Some(due_at) = settlement.next_attempt_at {
@@ -120,6 +124,16 @@ impl Recording {
 
     fn is_late(&self) -> bool {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|begun| begun.elapsed() > LATE)
+    }
+}
+
+/// How a delivery ended, if it did.
+fn ending(settlement: &Settlement) -> Option<Ending> {
+    match settlement.status {
+        Status::Pending | Status::Retrying => None,
+        Status::Success => Some(Ending::Success),
+        Status::Failed => Some(Ending::Failed),
+        Status::Cancelled => Some(Ending::Cancelled),
     }
 }
 

@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bellwether_domain::endpoint::{EndpointPolicy, RefusedAddress};
+use bellwether_meters::label::AttemptOutcome;
 use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::proxy::Tunnel;
@@ -48,8 +49,17 @@ pub(super) enum ConnectError {
 }
 
 impl ConnectError {
-    pub(super) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused(_))
+    /// What an attempt counts as that ends with this.
+    pub(super) fn kind(&self) -> AttemptOutcome {
+        match self {
+            Self::Refused(_) => AttemptOutcome::Refused,
+            Self::Unresolved { .. } => AttemptOutcome::Dns,
+            Self::TooSlow => AttemptOutcome::Timeout,
+            Self::Failed(error) if error.kind() == io::ErrorKind::TimedOut => AttemptOutcome::Timeout,
+            Self::Failed(_) => AttemptOutcome::Connect,
+            Self::Proxy { .. } => AttemptOutcome::Proxy,
+            Self::Tls(_) => AttemptOutcome::Tls,
+        }
     }
 }
 

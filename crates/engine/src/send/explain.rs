@@ -3,19 +3,18 @@
 use std::error::Error as StdError;
 use std::io;
 
-use bellwether_domain::retry::Outcome;
+use bellwether_meters::label::AttemptOutcome;
 use hickory_resolver::net::NetError;
 use hyper_util::client::legacy::Error;
 use rustls::CertificateError;
 
-use super::MAX_RESPONSE_HEADERS;
 use super::connect::ConnectError;
+use super::{Ended, MAX_RESPONSE_HEADERS};
 
 /// Why there is no answer, and what that means: the connector knows best.
-pub(super) fn request(error: &Error) -> (Outcome, String) {
+pub(super) fn request(error: &Error) -> Ended {
     if let Some(error) = find::<ConnectError>(error) {
-        let outcome = if error.is_refusal() { Outcome::Refused } else { Outcome::Unreachable };
-        return (outcome, error.to_string());
+        return Ended::failed(error.kind(), error.to_string());
     }
     let sentence = match (find::<io::Error>(error), find::<hyper::Error>(error)) {
         (Some(error), _) => connection(error),
@@ -26,7 +25,7 @@ pub(super) fn request(error: &Error) -> (Outcome, String) {
         (None, Some(error)) if error.is_parse() => format!("the answer is no proper HTTP: {error}"),
         _ => format!("the request failed: {}", innermost(error)),
     };
-    (Outcome::Unreachable, sentence)
+    Ended::failed(AttemptOutcome::Broken, sentence)
 }
 
 /// Why the body of an answer is not whole.

@@ -9,6 +9,7 @@ pub(crate) mod detection;
 mod history;
 mod log;
 mod logging;
+mod operation;
 mod people;
 mod replay;
 mod restart;

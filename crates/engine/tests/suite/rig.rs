@@ -198,6 +198,7 @@ pub(crate) fn settings() -> Settings {
         proxy: None,
         counter: None,
         roles: Roles::ALL,
+        tracer: None,
     }
 }
 

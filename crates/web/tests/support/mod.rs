@@ -26,6 +26,7 @@ use bellwether_engine::{Engine, Settings, Workers, new_key};
 use bellwether_store::Role;
 use bellwether_testkit::ambient::{ManualClock, manual};
 use bellwether_testkit::database::Database;
+use bellwether_web::MetricsToken;
 use futures_util::future::{BoxFuture, join_all};
 use http_body_util::BodyExt as _;
 use ipnet::IpNet;
@@ -41,6 +42,8 @@ pub(crate) use snapshot::numbered;
 
 /// A person's browser.
 pub(crate) const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0";
+/// What reads the metrics.
+pub(crate) const METRICS_TOKEN: &str = "a-token-of-these-tests";
 /// Where nothing can be sent: the name does not resolve.
 pub(crate) const NOWHERE: &str = "https://nowhere.example/hook";
 
@@ -97,11 +100,13 @@ impl Server {
             proxy: None,
             counter: None,
             roles,
+            tracer: None,
         };
         let engine = Engine::start(database.store().await, ambient, settings, Arc::new(Names), &Workers::default()).await;
         let engine = engine.expect("an engine");
         let base_url = base_url.parse().expect("a URL");
-        let web_settings = bellwether_web::Settings { base_url, trusted_proxies: trusted_proxies.to_vec() };
+        let metrics_token = MetricsToken::parse(METRICS_TOKEN).ok();
+        let web_settings = bellwether_web::Settings { base_url, trusted_proxies: trusted_proxies.to_vec(), metrics_token };
         let router = bellwether_web::router(engine.clone(), web_settings);
         let admin = key(&engine, None, Role::Admin).await;
         Self { engine, clock, router, admin, _database: database }

@@ -7,6 +7,8 @@ pub(crate) enum Needs {
     Nothing,
     /// Whoever bears a key.
     Key,
+    /// Whoever has a part in all sites.
+    ViewerOfAll,
     /// An admin of all sites.
     AdminOfAll,
     /// Whoever has a part in the site.
@@ -22,9 +24,10 @@ const EVENT: &str = r#"{"n": "pageview", "u": "https://example.com/"}"#;
 const TRIGGER: &str = r#"{"type": "visitor_spike", "threshold": 77}"#;
 
 /// The one list of them. A test holds it against the router.
-pub(crate) const ROUTES: [Route; 28] = [
+pub(crate) const ROUTES: [Route; 29] = [
     ("GET", "/healthz", Needs::Nothing, ""),
     ("GET", "/readyz", Needs::Nothing, ""),
+    ("GET", "/metrics", Needs::ViewerOfAll, ""),
     ("GET", "/api/openapi.json", Needs::Nothing, ""),
     ("POST", "/api/event", Needs::Nothing, EVENT),
     ("OPTIONS", "/api/event", Needs::Nothing, ""),

@@ -74,6 +74,17 @@ impl Client {
         self.ask(Method::GET, path, None, StatusCode::OK).await
     }
 
+    /// What is at a path of the server, whatever it is.
+    pub(crate) async fn look(&self, path: &str) -> (StatusCode, String) {
+        let request = Request::get(format!("http://{}{path}", self.address))
+            .header("authorization", format!("Bearer {}", self.key))
+            .body(Full::default());
+        let answer = within(path, self.http.request(request.expect("a request"))).await.expect("an answer");
+        let status = answer.status();
+        let body = within(path, answer.into_body().collect()).await.expect("a body").to_bytes();
+        (status, String::from_utf8_lossy(&body).into_owned())
+    }
+
     /// Whether there is something at a path.
     pub(crate) async fn finds(&self, path: &str) -> bool {
         let request = Request::get(format!("http://{}/api{path}", self.address))
