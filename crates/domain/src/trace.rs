@@ -8,8 +8,9 @@ use std::fmt;
 use crate::ambient::Ambient;
 use crate::id::EventId;
 
-/// The bits of an id's end that are random in every UUID of version 7, and so in every event's id.
-const RANDOM_BITS: u32 = 56;
+/// So many bits are looked at of the 56 at an id's end that are random in every UUID of version 7: as many as an `f64` holds exactly,
+/// or else the highest would be rounded to the whole.
+const LOOKED_AT_BITS: u32 = 53;
 
 /// A part of a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +44,11 @@ impl fmt::Display for SpanId {
 }
 
 /// Whether an event is among the share `ratio` of all, from 0 to 1, that are traced: the same whoever asks.
-#[expect(clippy::cast_precision_loss, reason = "a share of events is never so exact")]
+#[expect(clippy::cast_precision_loss, reason = "both have few enough bits")]
 pub fn is_traced(id: EventId, ratio: f64) -> bool {
     let [.., a, b, c, d, e, f, g] = *id.as_bytes();
-    let random = u64::from_be_bytes([0, a, b, c, d, e, f, g]);
-    (random as f64) < ratio * (1_u64 << RANDOM_BITS) as f64
+    let random = u64::from_be_bytes([0, a, b, c, d, e, f, g]) >> (56 - LOOKED_AT_BITS);
+    (random as f64) < ratio * (1_u64 << LOOKED_AT_BITS) as f64
 }
 
 /// The header `traceparent` of a request that is the span `of` the event's trace.
