@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bellwether_domain::ambient::Ambient;
+use bellwether_meters::label::CountOutcome;
+use bellwether_meters::meters;
 use bellwether_store::clickhouse::CountedEvent;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::Instant;
@@ -58,7 +60,10 @@ impl Tally {
 
     /// Whether events can be kept, as far as is known.
     pub(crate) fn check(&self) -> Result<(), CountError> {
-        self.state().away.clone().map_or(Ok(()), Err)
+        self.state().away.clone().map_or(Ok(()), |away| {
+            meters().counted.add(CountOutcome::Refused, 1);
+            Err(away)
+        })
     }
 
     /// Keeps events, and answers when they are. They are kept although the caller may go away.
@@ -103,7 +108,10 @@ impl Tally {
             events.extend(one.events);
             answers.push(one.answer);
         }
+        let begun = Instant::now();
         let kept = self.keep(&events).await;
+        meters().count_seconds.record(begun.elapsed().as_secs_f64());
+        meters().counted.add(if kept.is_ok() { CountOutcome::Kept } else { CountOutcome::Refused }, events.len() as u64);
         if let Err(away) = &kept {
             error!(error = %away, "events cannot be counted, and are refused");
             answers.extend(self.begin_refusing(away).into_iter().map(|one| one.answer));

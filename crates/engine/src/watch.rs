@@ -16,8 +16,10 @@ use bellwether_domain::traffic::Tops;
 use bellwether_domain::trigger::GoalCompletion;
 use bellwether_domain::watch::{Armings, Crossing, fill, firings};
 use bellwether_domain::window::Counts;
+use bellwether_meters::meters;
 use bellwether_store::clickhouse::{Completion, Completions, Window};
 use bellwether_store::{Crossed, NewEvent, StoreError, Tick};
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::Engine;
@@ -28,7 +30,7 @@ use crate::workers::Workers;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Whoever's number stood still for so long does not look any more. A look takes less.
 const PATIENCE: Duration = Duration::from_secs(12);
-/// How long a look may take.
+/// How long it may take to find out what there is.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// After so long without a look nobody knows whether everything was counted meanwhile.
 const GAP: Duration = Duration::from_secs(60);
@@ -112,15 +114,21 @@ impl Engine {
         };
         let mut lookout = self.inner.lookout.lock().await;
         self.take_turn(&mut lookout).await?;
+        let now = self.inner.ambient.now();
         let Turn::Ours(seen) = &mut lookout.turn else {
+            meters().look_age_seconds.set(0.0);
             return Ok(());
         };
-        let now = self.inner.ambient.now();
         if !is_due(seen.tick.looked_at, now) {
             return Ok(());
         }
-        let looking = self.look_at(counter, seen, now);
-        let looked = tokio::time::timeout(TIME_LIMIT, looking).await.unwrap_or(Err(CountError::Late.into()));
+        let (begun, before) = (Instant::now(), seen.tick.looked_at);
+        let looked = self.look_at(counter, seen, now).await;
+        meters().look_seconds.record(begun.elapsed().as_secs_f64());
+        let is_first = before == Timestamp::EPOCH;
+        let age = if looked.is_ok() || is_first { Duration::ZERO } else { now.since(before) };
+        meters().look_age_seconds.set(age.as_secs_f64());
+        meters().look_failures.increment(u64::from(looked.is_err()));
         if !matches!(looked, Ok(()) | Err(LookError::Count(_))) {
             // Whatever became of it: the table knows.
             lookout.turn = Turn::Theirs { number: u64::MAX, since: Duration::ZERO };
@@ -176,13 +184,25 @@ impl Engine {
         if now.since(seen.tick.looked_at) > GAP || now < seen.tick.looked_at {
             next.tick.watched_from = now;
         }
-        let sites = self.inner.registry.watched();
-        let mut events = self.visitors(counter, &sites, (seen.tick.looked_at.second(), now), &mut next).await?;
-        events.extend(self.several_completions(counter, &sites, now, &mut next).await?);
+        let finding = self.find(counter, (seen.tick.looked_at.second(), now), &mut next);
+        let events = tokio::time::timeout(TIME_LIMIT, finding).await.unwrap_or(Err(CountError::Late))?;
         let crossed = changes(seen, &next);
         self.inner.dispatcher.commit_tick(next.tick, crossed, events).await?;
         *seen = next;
         Ok(())
+    }
+
+    /// What everything that is counted sets off.
+    async fn find(
+        &self,
+        counter: &Counter,
+        (before, now): (Second, Timestamp),
+        next: &mut Seen,
+    ) -> Result<Vec<NewEvent>, CountError> {
+        let sites = self.inner.registry.watched();
+        let mut events = self.visitors(counter, &sites, (before, now), next).await?;
+        events.extend(self.several_completions(counter, &sites, now, next).await?);
+        Ok(events)
     }
 
     /// What the windows of visitors set off.
@@ -192,7 +212,7 @@ impl Engine {
         sites: &[Arc<ActiveSite>],
         (before, now): (Second, Timestamp),
         next: &mut Seen,
-    ) -> Result<Vec<NewEvent>, LookError> {
+    ) -> Result<Vec<NewEvent>, CountError> {
         let of_site = |site: &Arc<ActiveSite>| {
             let id = site.site.id;
             site.watch.windows(before, now.second()).into_iter().map(move |length_seconds| Window { site: id, length_seconds })

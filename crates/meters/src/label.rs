@@ -44,7 +44,7 @@ labels! {
         Dropped "dropped"
         /// It could not be read.
         Invalid "invalid"
-        /// It fired, and that could not be kept.
+        /// What it set off could not be kept, or it could not be counted.
         Unavailable "unavailable"
     }
     /// How a delivery ended.
@@ -96,6 +96,13 @@ labels! {
         On "on"
         /// It is not.
         Off "off"
+    }
+    /// What became of events that are counted in shared storage.
+    CountOutcome "outcome" {
+        /// They are kept there.
+        Kept "kept"
+        /// They are not, and were refused.
+        Refused "refused"
     }
     /// What became of a span.
     SpanOutcome "outcome" {

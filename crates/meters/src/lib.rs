@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use metrics::{Counter, Gauge, Histogram, Key, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use label::{AttemptOutcome, Breaker, Ending, EventOutcome, Label, SpanOutcome, Switch};
+use label::{AttemptOutcome, Breaker, CountOutcome, Ending, EventOutcome, Label, SpanOutcome, Switch};
 
 /// Bounds of the buckets of what takes time.
 const SECONDS: [f64; 20] = [
@@ -62,6 +62,16 @@ pub struct Meters {
     pub leads: Gauge,
     /// Whether the database answered the last time it was asked for these numbers.
     pub database_up: Gauge,
+    /// Events on their way to where they are counted.
+    pub counted: Counters<CountOutcome>,
+    /// How long it takes to keep some of them.
+    pub count_seconds: Histogram,
+    /// A look at what is counted in shared storage.
+    pub look_seconds: Histogram,
+    /// Those that came to nothing.
+    pub look_failures: Counter,
+    /// For how long nobody has looked.
+    pub look_age_seconds: Gauge,
     /// Spans of traces.
     pub spans: Counters<SpanOutcome>,
     /// When the process began, in seconds since 1970.
@@ -109,6 +119,15 @@ impl Meters {
             leads: of.gauge("bellwether_leads", "1 in the process that does what only one of several should, else 0."),
             database_up: of
                 .gauge("bellwether_database_up", "1 if the database answered when it was last asked for what waits, else 0."),
+            counted: of.counters("bellwether_counted_events_total", "Events for ClickHouse, by whether they are kept there."),
+            count_seconds: of.histogram("bellwether_count_duration_seconds", "Time until some of them are kept in ClickHouse."),
+            look_seconds: of
+                .histogram("bellwether_look_duration_seconds", "Time of a look at what is counted in shared storage."),
+            look_failures: of.counter("bellwether_look_failures_total", "Looks at what is counted that came to nothing."),
+            look_age_seconds: of.gauge(
+                "bellwether_look_age_seconds",
+                "For how long nobody has looked at what is counted, in the process that looks; 0 in others.",
+            ),
             spans: of.counters("bellwether_spans_total", "Spans of traces, by whether they reached the collector."),
             started_at_seconds: of.gauge("process_start_time_seconds", "When the process began, in seconds since 1970."),
             described: of.described,
