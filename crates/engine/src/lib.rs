@@ -217,6 +217,7 @@ impl Engine {
             changing: SiteLocks::new(),
         };
         let engine = Self { inner: Arc::new(inner) };
+        engine.make_partitions().await;
         engine.start_following(workers);
         engine.start_upkeep(workers);
         if engine.roles().dispatch {

@@ -1,12 +1,14 @@
-//! History that is older than the operator wants to keep it, deleted a little at a time.
+//! History that is older than the operator wants to keep it, deleted a little at a time, and where there are partitions a partition
+//! at a time.
 //!
 //! What is open stays, however old it is.
 
 use std::time::Duration;
 
 use bellwether_domain::id::{DeliveryId, WebhookId};
+use bellwether_domain::period::{AHEAD, Period, length};
 use bellwether_domain::time::Timestamp;
-use bellwether_store::StoreError;
+use bellwether_store::{Partition, StoreError};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -22,8 +24,10 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// What was pruned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// Deliveries.
+    /// Deliveries that went one by one.
     pub deliveries: usize,
+    /// Partitions.
+    pub partitions: usize,
     /// How long the slowest transaction took, its wait for others included.
     pub slowest: Duration,
 }
@@ -34,11 +38,14 @@ impl Engine {
         let work = async move {
             loop {
                 match engine.prune().await {
-                    Ok(Pruned { deliveries: 0, .. }) => {}
-                    Ok(Pruned { deliveries, slowest }) => {
-                        info!(deliveries, slowest_ms = slowest.as_millis(), "old history was deleted");
+                    Ok(Pruned { deliveries: 0, partitions: 0, .. }) => {}
+                    Ok(Pruned { deliveries, partitions, slowest }) => {
+                        info!(deliveries, partitions, slowest_ms = slowest.as_millis(), "old history was deleted");
                     }
                     Err(error) => error!(%error, "old history cannot be deleted"),
+                }
+                if engine.inner.dispatcher.leads() {
+                    engine.make_partitions().await;
                 }
                 tokio::time::sleep(INTERVAL).await;
             }
@@ -64,6 +71,9 @@ impl Engine {
         for webhook_id in inner.store.webhooks_with_history().await? {
             self.prune_webhook(webhook_id, before, &mut pruned).await?;
         }
+        for partition in inner.store.old_partitions(before).await? {
+            self.prune_partition(partition, &mut pruned).await?;
+        }
         for webhook_id in inner.store.delete_forgotten_webhooks(before, BATCH).await? {
             // Those of deleted sites are out of memory already.
             let _ = self.forget_webhook(webhook_id).await;
@@ -71,6 +81,33 @@ impl Engine {
         inner.prune_history(now, PAUSE).await?;
         inner.store.forget_previous_secrets(now).await?;
         Ok(pruned)
+    }
+
+    /// Makes the partitions that are missing for now and for some time ahead. Without them everything works, but nothing can be dropped.
+    pub(crate) async fn make_partitions(&self) {
+        let (now, store) = (self.inner.ambient.now(), &self.inner.store);
+        let span = Period { from: now, until: now + AHEAD };
+        match store.make_partitions(span, length(self.inner.settings.retention)).await {
+            Ok(0) => {}
+            Ok(left) => warn!(left, "there are no partitions for some time: too much of it is in those for the rest already"),
+            Err(error) => error!(%error, "partitions cannot be made yet"),
+        }
+    }
+
+    /// What is open in it is no part of what is too old.
+    async fn prune_partition(&self, partition: Partition, pruned: &mut Pruned) -> Result<(), StoreError> {
+        let (store, until) = (&self.inner.store, partition.period().until);
+        while store.carry_payloads(until, BATCH).await? > 0 {
+            tokio::time::sleep(PAUSE).await;
+        }
+        let name = partition.name().to_owned();
+        if store.drop_partition(partition).await? {
+            pruned.partitions += 1;
+            info!(partition = name, "a partition was dropped");
+        } else {
+            info!(partition = name, "a partition is too old, but much of it is still needed");
+        }
+        Ok(())
     }
 
     async fn prune_webhook(&self, webhook_id: WebhookId, before: Timestamp, pruned: &mut Pruned) -> Result<(), StoreError> {

@@ -9,6 +9,7 @@ use bellwether_domain::id::{DeliveryId, SiteId, WebhookId};
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::trigger::EventType;
 
+use crate::partitions::payload;
 use crate::sql::{Connection, Row, values};
 use crate::{Store, StoreError};
 
@@ -147,8 +148,9 @@ impl Store {
             let Some(delivery) = connection.query_optional(&sql, &values![webhook_id, id], read_delivery)? else {
                 return Ok(None);
             };
-            let sql = "SELECT payload FROM events WHERE id = $1";
-            let payload = connection.query_one(sql, &values![delivery.event_id], |row| row.get(0))?;
+            let payload = payload(connection.dialect());
+            let sql = format!("SELECT {payload} FROM deliveries d WHERE d.webhook_id = $1 AND d.id = $2");
+            let payload = connection.query_one(&sql, &values![webhook_id, id], |row| row.get(0))?;
             Ok(Some(DeliveryDetail { delivery, payload, attempts: attempts(connection, id)? }))
         };
         self.read(one).await

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use bellwether_domain::id::{DeliveryId, OwnerId, WebhookId};
 use bellwether_domain::roles::Roles;
 
+use crate::partitions::open;
 use crate::sql::{Connection, Dialect, Row, values};
 use crate::{Store, StoreError};
 
@@ -94,8 +95,9 @@ impl Store {
     /// Gives back everything that `owner` owns, and forgets it; one transaction.
     pub async fn give_back(&self, owner: OwnerId) -> Result<(), StoreError> {
         let give_back = move |connection: &Connection| {
-            let free = "UPDATE deliveries SET owner = NULL WHERE owner = $1 AND completed_at_us IS NULL";
-            connection.execute(free, &values![owner])?;
+            let open = open(connection.dialect());
+            let free = format!("UPDATE {open} SET owner = NULL WHERE owner = $1 AND completed_at_us IS NULL");
+            connection.execute(&free, &values![owner])?;
             connection.execute("DELETE FROM owners WHERE id = $1", &values![owner]).map(|_| ())
         };
         self.write(give_back).await
@@ -139,14 +141,17 @@ pub(crate) fn must_live(connection: &Connection, owners: impl Iterator<Item = Ow
 
 fn free_from_the_dead(connection: &Connection, limit: usize) -> Result<usize, StoreError> {
     let (mut freed, alone) = (0, connection.dialect().passing_over_locked("owners"));
+    let open = open(connection.dialect());
     while freed < limit {
         let sql = format!("SELECT id FROM owners WHERE dead ORDER BY id LIMIT 1 {alone}");
         let Some(dead) = connection.query_optional(&sql, &[], |row| row.get::<OwnerId>(0))? else {
             break;
         };
-        let sql = "UPDATE deliveries SET owner = NULL WHERE (webhook_id, id) IN (
-                       SELECT webhook_id, id FROM deliveries WHERE owner = $1 AND completed_at_us IS NULL LIMIT $2)";
-        let rows = connection.execute(sql, &values![dead, limit - freed])?;
+        let sql = format!(
+            "UPDATE {open} SET owner = NULL WHERE (webhook_id, id) IN (
+                 SELECT webhook_id, id FROM {open} WHERE owner = $1 AND completed_at_us IS NULL LIMIT $2)"
+        );
+        let rows = connection.execute(&sql, &values![dead, limit - freed])?;
         if rows == 0 {
             connection.execute("DELETE FROM owners WHERE id = $1", &values![dead])?;
         }

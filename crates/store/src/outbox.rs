@@ -13,7 +13,8 @@ use bellwether_domain::time::Timestamp;
 use bellwether_domain::trigger::EventType;
 
 use crate::leases::must_live;
-use crate::sql::{Connection, Row, Value, values};
+use crate::partitions::{OPEN, open, payload};
+use crate::sql::{Connection, Dialect, Row, Value, values};
 use crate::{Store, StoreError};
 
 /// Something that fired, with its deliveries.
@@ -142,20 +143,15 @@ impl Store {
     pub async fn resend(&self, other: DeliveryId, new: NewDelivery, now: Timestamp) -> Result<DueDelivery, StoreError> {
         let add = move |connection: &Connection| {
             must_live(connection, new.owner.into_iter())?;
-            let sql =
-                "INSERT INTO deliveries (webhook_id, id, event_id, trigger_id, event_type, url, status, attempt_count, owner,
-                                               next_attempt_at_us, created_at_us, test)
-                       SELECT webhook_id, $1, event_id, trigger_id, event_type, $2, 'pending', 0, $3, $4, $4, test
-                       FROM deliveries WHERE webhook_id = $5 AND id = $6";
             let values = values![new.id, &new.url, new.owner, now, new.webhook_id, other];
-            if connection.execute(sql, &values)? == 0 {
+            if connection.execute(&copy_delivery(connection.dialect()), &values)? == 0 {
                 return Err(StoreError::Gone);
             }
-            let sql = "UPDATE events SET delivery_count = delivery_count + 1
-                       WHERE id = (SELECT event_id FROM deliveries WHERE webhook_id = $1 AND id = $2)";
-            connection.execute(sql, &values![new.webhook_id, new.id])?;
-            let sql = format!("SELECT {DUE} WHERE d.webhook_id = $1 AND d.id = $2");
-            connection.query_one(&sql, &values![new.webhook_id, new.id], read_due)
+            let sql = format!("SELECT {} WHERE d.webhook_id = $1 AND d.id = $2", due(connection.dialect()));
+            let due = connection.query_one(&sql, &values![new.webhook_id, new.id], read_due)?;
+            let sql = "UPDATE events SET delivery_count = delivery_count + 1 WHERE id = $1";
+            connection.execute(sql, &values![due.event_id])?;
+            Ok(due)
         };
         self.write(add).await
     }
@@ -163,7 +159,7 @@ impl Store {
     /// The webhooks for which open deliveries belong to nobody; one statement, whose time grows with the webhooks, not with the
     /// deliveries.
     pub async fn backlogs(&self) -> Result<Vec<Backlog>, StoreError> {
-        self.read_apart(|connection| connection.query(SELECT_BACKLOGS, &[], read_backlog)).await
+        self.read_apart(|connection| connection.query(&select_backlogs(connection.dialect()), &[], read_backlog)).await
     }
 
     /// How many open deliveries belong to nobody, `limit` standing for more, too, and when the first of them is due; two statements.
@@ -188,16 +184,18 @@ impl Store {
         wanted: Vec<(WebhookId, usize)>,
     ) -> Result<(Vec<DueDelivery>, Vec<Backlog>), StoreError> {
         let claim = move |connection: &Connection| {
+            let dialect = connection.dialect();
             must_live(connection, iter::once(owner))?;
-            let mut due = Vec::new();
+            let (mut due, select) = (Vec::new(), select_due(dialect));
             for (webhook_id, limit) in &wanted {
-                due.extend(select_due(connection, *webhook_id, now, *limit)?);
+                due.extend(connection.query(&select, &values![*webhook_id, now, *limit], read_due)?);
             }
-            let own = "UPDATE deliveries SET owner = $1 WHERE webhook_id = $2 AND id = $3";
-            connection.execute_each(own, due.iter().map(|due| values![owner, due.webhook_id, due.id]))?;
+            let own = format!("UPDATE {} SET owner = $1 WHERE webhook_id = $2 AND id = $3", open(dialect));
+            connection.execute_each(&own, due.iter().map(|due| values![owner, due.webhook_id, due.id]))?;
             let mut left = Vec::new();
+            let backlog = select_backlog(dialect);
             for (webhook_id, _) in wanted {
-                left.extend(connection.query_optional(SELECT_BACKLOG, &values![webhook_id], read_backlog)?);
+                left.extend(connection.query_optional(&backlog, &values![webhook_id], read_backlog)?);
             }
             Ok((due, left))
         };
@@ -208,7 +206,7 @@ impl Store {
     /// how many these were is returned.
     pub async fn settle(&self, settlements: Arc<[Settlement]>) -> Result<usize, StoreError> {
         let settle = move |connection: &Connection| {
-            let changed = connection.execute_each(UPDATE_SETTLED, settlements.iter().map(settled))?;
+            let changed = connection.execute_each(&update_settled(), settlements.iter().map(settled))?;
             let settled = || settlements.iter().zip(&changed).filter(|(_, changed)| **changed == 1).map(|(one, _)| one);
             let attempts = || settled().filter_map(|one| one.attempt.as_ref().map(|attempt| (one.delivery_id, attempt)));
             connection.execute_each(INSERT_ATTEMPT, attempts().map(|(id, attempt)| attempted(id, attempt)))?;
@@ -221,11 +219,13 @@ impl Store {
     /// Cancels up to `limit` open deliveries of a webhook that belong to nobody; one statement. Returns how many.
     pub async fn cancel_open(&self, webhook_id: WebhookId, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         let cancel = move |connection: &Connection| {
-            let sql = "UPDATE deliveries SET status = 'cancelled', completed_at_us = $1, next_attempt_at_us = NULL
-                       WHERE webhook_id = $2 AND id IN (
-                           SELECT id FROM deliveries
-                           WHERE webhook_id = $2 AND owner IS NULL AND completed_at_us IS NULL LIMIT $3)";
-            connection.execute(sql, &values![now, webhook_id, limit])
+            let sql = format!(
+                "UPDATE deliveries SET status = 'cancelled', completed_at_us = $1, next_attempt_at_us = NULL
+                 WHERE webhook_id = $2 AND {OPEN} AND id IN (
+                     SELECT id FROM {} WHERE webhook_id = $2 AND owner IS NULL AND completed_at_us IS NULL LIMIT $3)",
+                open(connection.dialect())
+            );
+            connection.execute(&sql, &values![now, webhook_id, limit])
         };
         self.write(cancel).await
     }
@@ -240,14 +240,17 @@ impl Store {
         limit: usize,
     ) -> Result<Option<(Timestamp, DeliveryId)>, StoreError> {
         let bring = move |connection: &Connection| {
-            let sql = "SELECT next_attempt_at_us, id FROM deliveries
-                       WHERE webhook_id = $1 AND owner IS NULL AND completed_at_us IS NULL AND (next_attempt_at_us, id) > ($2, $3)
-                       ORDER BY next_attempt_at_us, id LIMIT $4";
+            let open = open(connection.dialect());
+            let sql = format!(
+                "SELECT next_attempt_at_us, id FROM {open}
+                 WHERE webhook_id = $1 AND owner IS NULL AND completed_at_us IS NULL AND (next_attempt_at_us, id) > ($2, $3)
+                 ORDER BY next_attempt_at_us, id LIMIT $4"
+            );
             let position = |row: &Row<'_>| Ok((row.get::<Timestamp>(0)?, row.get(1)?));
-            let found = connection.query(sql, &values![webhook_id, after.0, after.1, limit], position)?;
-            let update = "UPDATE deliveries SET next_attempt_at_us = $1 WHERE webhook_id = $2 AND id = $3";
+            let found = connection.query(&sql, &values![webhook_id, after.0, after.1, limit], position)?;
+            let update = format!("UPDATE {open} SET next_attempt_at_us = $1 WHERE webhook_id = $2 AND id = $3");
             let earlier = found.iter().map(|(due_at, id)| values![(*due_at - by).max(now), webhook_id, *id]);
-            connection.execute_each(update, earlier)?;
+            connection.execute_each(&update, earlier)?;
             Ok(found.last().copied().filter(|_| found.len() == limit))
         };
         self.write(bring).await
@@ -266,10 +269,29 @@ impl Store {
 const INSERT_EVENT: &str =
     "INSERT INTO events (id, site_id, type, payload, created_at_us, delivery_count) VALUES ($1, $2, $3, $4, $5, $6)";
 
-const INSERT_DELIVERY: &str =
-    "INSERT INTO deliveries (webhook_id, id, event_id, trigger_id, event_type, url, status, attempt_count,
-                                                       owner, next_attempt_at_us, created_at_us, test)
-    VALUES ($1, $2, $3, $4, $5, $6, 'pending', 0, $7, $8, $8, $9)";
+fn insert_delivery(dialect: Dialect) -> String {
+    format!(
+        "INSERT INTO {} (webhook_id, id, event_id, trigger_id, event_type, url, status, attempt_count, owner,
+                         next_attempt_at_us, created_at_us, test)
+         VALUES ($1, $2, $3, $4, $5, $6, 'pending', 0, $7, $8, $8, $9)",
+        open(dialect)
+    )
+}
+
+/// Another delivery of the same event, which has the payload itself where the event goes with what is as old.
+fn copy_delivery(dialect: Dialect) -> String {
+    let own_payload = match dialect {
+        Dialect::Sqlite => ["", ""].map(str::to_owned),
+        Dialect::Postgres => [", payload".to_owned(), format!(", {}", payload(dialect))],
+    };
+    let [column, value] = own_payload;
+    format!(
+        "INSERT INTO deliveries (webhook_id, id, event_id, trigger_id, event_type, url, status, attempt_count, owner,
+                                 next_attempt_at_us, created_at_us, test{column})
+         SELECT webhook_id, $1, event_id, trigger_id, event_type, $2, 'pending', 0, $3, $4, $4, test{value}
+         FROM deliveries d WHERE webhook_id = $5 AND id = $6"
+    )
+}
 
 const INSERT_CROSSING: &str = "INSERT INTO crossings (trigger_id, fired_at_us) VALUES ($1, $2)
     ON CONFLICT (trigger_id) DO UPDATE SET fired_at_us = excluded.fired_at_us";
@@ -288,7 +310,7 @@ pub(crate) fn insert_events<'e>(
     )?;
     let deliveries = events.clone().flat_map(|event| event.deliveries.iter().map(move |delivery| (event, delivery)));
     connection.execute_each(
-        INSERT_DELIVERY,
+        &insert_delivery(connection.dialect()),
         deliveries.map(|(event, new)| {
             let (event_id, event_type, created_at) = (event.id, event.event_type, event.created_at);
             values![new.webhook_id, new.id, event_id, new.trigger_id, event_type, &new.url, new.owner, created_at, new.test]
@@ -299,41 +321,49 @@ pub(crate) fn insert_events<'e>(
 }
 
 /// The webhooks one after the other, each found in the index behind the one before.
-const SELECT_BACKLOGS: &str = "WITH RECURSIVE waiting (webhook_id) AS (
-        SELECT (SELECT d.webhook_id FROM deliveries d
-                WHERE d.owner IS NULL AND d.completed_at_us IS NULL ORDER BY d.webhook_id LIMIT 1)
-        UNION ALL
-        SELECT (SELECT d.webhook_id FROM deliveries d
-                WHERE d.owner IS NULL AND d.completed_at_us IS NULL AND d.webhook_id > waiting.webhook_id
-                ORDER BY d.webhook_id LIMIT 1)
-        FROM waiting WHERE waiting.webhook_id IS NOT NULL)
-    SELECT webhook_id, (SELECT MIN(d.next_attempt_at_us) FROM deliveries d
-                        WHERE d.owner IS NULL AND d.completed_at_us IS NULL AND d.webhook_id = waiting.webhook_id)
-    FROM waiting WHERE webhook_id IS NOT NULL";
+fn select_backlogs(dialect: Dialect) -> String {
+    let open = open(dialect);
+    format!(
+        "WITH RECURSIVE waiting (webhook_id) AS (
+             SELECT (SELECT d.webhook_id FROM {open} d
+                     WHERE d.owner IS NULL AND d.completed_at_us IS NULL ORDER BY d.webhook_id LIMIT 1)
+             UNION ALL
+             SELECT (SELECT d.webhook_id FROM {open} d
+                     WHERE d.owner IS NULL AND d.completed_at_us IS NULL AND d.webhook_id > waiting.webhook_id
+                     ORDER BY d.webhook_id LIMIT 1)
+             FROM waiting WHERE waiting.webhook_id IS NOT NULL)
+         SELECT webhook_id, (SELECT MIN(d.next_attempt_at_us) FROM {open} d
+                             WHERE d.owner IS NULL AND d.completed_at_us IS NULL AND d.webhook_id = waiting.webhook_id)
+         FROM waiting WHERE webhook_id IS NOT NULL"
+    )
+}
 
-const SELECT_BACKLOG: &str = "SELECT webhook_id, next_attempt_at_us FROM deliveries
-    WHERE webhook_id = $1 AND owner IS NULL AND completed_at_us IS NULL ORDER BY next_attempt_at_us LIMIT 1";
+fn select_backlog(dialect: Dialect) -> String {
+    let open = open(dialect);
+    format!(
+        "SELECT webhook_id, next_attempt_at_us FROM {open}
+         WHERE webhook_id = $1 AND owner IS NULL AND completed_at_us IS NULL ORDER BY next_attempt_at_us LIMIT 1"
+    )
+}
 
 fn read_backlog(row: &Row<'_>) -> Result<Backlog, StoreError> {
     Ok(Backlog { webhook_id: row.get(0)?, due_at: row.get(1)? })
 }
 
-const DUE: &str = "d.id, d.webhook_id, d.event_id, d.event_type, e.payload, d.attempt_count, d.counted_attempts
-    FROM deliveries d JOIN events e ON e.id = d.event_id";
+fn due(dialect: Dialect) -> String {
+    let (payload, open) = (payload(dialect), open(dialect));
+    format!("d.id, d.webhook_id, d.event_id, d.event_type, {payload}, d.attempt_count, d.counted_attempts FROM {open} d")
+}
 
-fn select_due(
-    connection: &Connection,
-    webhook_id: WebhookId,
-    now: Timestamp,
-    limit: usize,
-) -> Result<Vec<DueDelivery>, StoreError> {
-    let alone = connection.dialect().passing_over_locked("d");
-    let sql = format!(
-        "SELECT {DUE}
+/// The deliveries that [`Store::claim`] makes somebody's own.
+fn select_due(dialect: Dialect) -> String {
+    format!(
+        "SELECT {}
          WHERE d.webhook_id = $1 AND d.owner IS NULL AND d.completed_at_us IS NULL AND d.next_attempt_at_us <= $2
-         ORDER BY d.next_attempt_at_us LIMIT $3 {alone}"
-    );
-    connection.query(&sql, &values![webhook_id, now, limit], read_due)
+         ORDER BY d.next_attempt_at_us LIMIT $3 {}",
+        due(dialect),
+        dialect.passing_over_locked("d")
+    )
 }
 
 fn read_due(row: &Row<'_>) -> Result<DueDelivery, StoreError> {
@@ -348,20 +378,24 @@ fn read_due(row: &Row<'_>) -> Result<DueDelivery, StoreError> {
     })
 }
 
-const UPDATE_SETTLED: &str = "UPDATE deliveries SET
-        url = COALESCE($1, url), status = $2, next_attempt_at_us = $3, completed_at_us = $4, owner = NULL,
-        attempt_count = COALESCE($5, attempt_count),
-        response_code = CASE WHEN $5 IS NULL THEN response_code ELSE $6 END,
-        response_time_ms = COALESCE($7, response_time_ms),
-        error = CASE WHEN $5 IS NULL THEN error ELSE $8 END,
-        counted_attempts = COALESCE($9, counted_attempts)
-    WHERE webhook_id = $10 AND id = $11 AND owner = $12";
+fn update_settled() -> String {
+    format!(
+        "UPDATE deliveries SET
+             url = COALESCE($1, url), status = $2, next_attempt_at_us = $3, completed_at_us = $4, owner = NULL,
+             attempt_count = COALESCE($5, attempt_count),
+             response_code = CASE WHEN $5 IS NULL THEN response_code ELSE $6 END,
+             response_time_ms = COALESCE($7, response_time_ms),
+             error = CASE WHEN $5 IS NULL THEN error ELSE $8 END,
+             counted_attempts = COALESCE($9, counted_attempts)
+         WHERE webhook_id = $10 AND id = $11 AND owner = $12 AND {OPEN}"
+    )
+}
 
 const INSERT_ATTEMPT: &str = "INSERT INTO attempts
         (delivery_id, number, started_at_us, duration_ms, request_headers, response_code, response_body, error)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
 
-/// What goes into [`UPDATE_SETTLED`].
+/// What goes into [`update_settled`].
 fn settled(one: &Settlement) -> [Value<'_>; 12] {
     let completed_at = one.next_attempt_at.is_none().then_some(one.settled_at);
     let attempt = one.attempt.as_ref();

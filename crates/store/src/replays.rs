@@ -4,6 +4,7 @@ use bellwether_domain::delivery::Status;
 use bellwether_domain::id::{DeliveryId, ReplayId, WebhookId};
 use bellwether_domain::time::Timestamp;
 
+use crate::partitions::keeping_payload;
 use crate::sql::{Connection, Row, values};
 use crate::{Store, StoreError};
 
@@ -138,10 +139,13 @@ fn make_due(
     ids: &[DeliveryId],
     now: Timestamp,
 ) -> Result<usize, StoreError> {
-    let sql = "UPDATE deliveries SET status = CASE WHEN attempt_count = 0 THEN 'pending' ELSE 'retrying' END,
-                   counted_attempts = 0, next_attempt_at_us = $1, completed_at_us = NULL, owner = NULL
-               WHERE webhook_id = $2 AND id = $3 AND status = $4 AND status IN ('failed', 'cancelled')";
-    let revived = connection.execute_each(sql, ids.iter().map(|id| values![now, webhook_id, *id, status]))?;
+    let sql = format!(
+        "UPDATE deliveries SET status = CASE WHEN attempt_count = 0 THEN 'pending' ELSE 'retrying' END,
+             counted_attempts = 0, next_attempt_at_us = $1, completed_at_us = NULL, owner = NULL{}
+         WHERE webhook_id = $2 AND id = $3 AND status = $4 AND status IN ('failed', 'cancelled')",
+        keeping_payload(connection.dialect())
+    );
+    let revived = connection.execute_each(&sql, ids.iter().map(|id| values![now, webhook_id, *id, status]))?;
     Ok(revived.into_iter().sum())
 }
 

@@ -119,7 +119,7 @@ async fn an_error_says_nothing_of_what_was_to_be_kept() {
     rig.store.write(|connection| connection.run_all(strict)).await.expect("a constraint");
     let event = NewEvent { payload: "swordfish".into(), ..rig.event(&[]) };
     let error = rig.store.add_events([event].into()).await.expect_err("a mistake").to_string();
-    assert_eq!(error, r#"the database failed: new row for relation "events" violates check constraint "strict""#);
+    assert_eq!(error, r#"the database failed: new row for relation "events_rest" violates check constraint "strict""#);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -143,7 +143,10 @@ CREATE TABLE crossings (
     fired_at_us BIGINT NOT NULL
 );
 
--- An event goes with the last of its deliveries.
+-- History is in partitions by the time that is in ids, which are made as time goes on (store/src/partitions.rs). Each table has one for
+-- the rest: what no other covers.
+
+-- An event goes with the last of its deliveries, or with its partition.
 CREATE TABLE events (
     id             UUID    NOT NULL PRIMARY KEY,
     site_id        UUID    NOT NULL,
@@ -151,7 +154,8 @@ CREATE TABLE events (
     payload        TEXT    NOT NULL,
     created_at_us  BIGINT  NOT NULL,
     delivery_count INTEGER NOT NULL
-);
+) PARTITION BY RANGE (id);
+CREATE TABLE events_rest PARTITION OF events DEFAULT;
 
 CREATE TABLE deliveries (
     webhook_id         UUID    NOT NULL,
@@ -172,12 +176,19 @@ CREATE TABLE deliveries (
     created_at_us      BIGINT  NOT NULL,
     completed_at_us    BIGINT,
     test               BOOLEAN NOT NULL,
-    PRIMARY KEY (webhook_id, id)
-);
--- What somebody is doing, what waits for somebody to do it, and what was lost.
-CREATE INDEX deliveries_owned ON deliveries (owner) WHERE owner IS NOT NULL;
-CREATE INDEX deliveries_waiting ON deliveries (webhook_id, next_attempt_at_us) WHERE owner IS NULL AND completed_at_us IS NULL;
-CREATE INDEX deliveries_lost ON deliveries (webhook_id, status, id) WHERE status IN ('failed', 'cancelled');
+    payload            TEXT             -- its own, where the event may go before it
+) PARTITION BY LIST (status);
+
+-- Open deliveries are by themselves, so that it takes no longer to find them the more history there is.
+CREATE TABLE deliveries_open PARTITION OF deliveries (PRIMARY KEY (webhook_id, id)) FOR VALUES IN ('pending', 'retrying');
+-- What somebody is doing, and what waits for somebody to do it.
+CREATE INDEX deliveries_owned ON deliveries_open (owner) WHERE owner IS NOT NULL;
+CREATE INDEX deliveries_waiting ON deliveries_open (webhook_id, next_attempt_at_us) WHERE owner IS NULL AND completed_at_us IS NULL;
+
+CREATE TABLE deliveries_ended PARTITION OF deliveries (PRIMARY KEY (webhook_id, id))
+    FOR VALUES IN ('success', 'failed', 'cancelled') PARTITION BY RANGE (id);
+CREATE INDEX deliveries_lost ON deliveries_ended (webhook_id, status, id) WHERE status IN ('failed', 'cancelled');
+CREATE TABLE deliveries_ended_rest PARTITION OF deliveries_ended DEFAULT;
 
 CREATE TABLE attempts (
     delivery_id     UUID    NOT NULL,
@@ -189,7 +200,8 @@ CREATE TABLE attempts (
     response_body   TEXT,
     error           TEXT,
     PRIMARY KEY (delivery_id, number)
-);
+) PARTITION BY RANGE (delivery_id);
+CREATE TABLE attempts_rest PARTITION OF attempts DEFAULT;
 
 -- Dead letters that are to be sent again, and how far that has come.
 CREATE TABLE replays (
