@@ -126,7 +126,9 @@ impl Store {
             let until = filter.until.map(|until| DeliveryId::first_at(until + ID_DELAY));
             let until = before.into_iter().chain(until).min().unwrap_or(DeliveryId::from_bytes([u8::MAX; 16]));
             let (mut deliveries, mut looked_at, mut last, mut is_full) = (Vec::new(), 0, None, false);
-            connection.look_through(&sql, &values![webhook_id, since, until, LOOKED_AT], |row| {
+            // Where all are let through, one more shows that there is a next stretch.
+            let most = if filter.lets_all_through() { limit + 1 } else { LOOKED_AT };
+            connection.look_through(&sql, &values![webhook_id, since, until, most], |row| {
                 if deliveries.len() == limit {
                     is_full = true;
                     return Ok(ControlFlow::Break(()));
@@ -182,6 +184,10 @@ impl Store {
 }
 
 impl DeliveryFilter {
+    fn lets_all_through(&self) -> bool {
+        matches!(self, Self { status: None, event_type: None, since: None, until: None })
+    }
+
     fn lets_through(&self, delivery: &Delivery) -> bool {
         self.status.is_none_or(|status| delivery.status == status)
             && self.event_type.is_none_or(|event_type| delivery.event_type == event_type.name())

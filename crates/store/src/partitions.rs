@@ -272,7 +272,7 @@ async fn wait_shortly(change: &Transaction<'_>) -> Result<(), StoreError> {
 
 /// How many rows there are, up to one more than can be moved.
 async fn count(client: &impl GenericClient, rows: &str) -> Result<usize, StoreError> {
-    let sql = format!("SELECT COUNT(*) FROM (SELECT 1 {rows} LIMIT {}) AS some", MOST_MOVED + 1);
+    let sql = format!("SELECT COUNT(*) FROM (SELECT 1 {rows} LIMIT {}) AS counted", MOST_MOVED + 1);
     let row = client.query_one(&sql, &[]).await?;
     Row::Postgres(&row).get(0)
 }

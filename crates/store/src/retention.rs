@@ -87,8 +87,7 @@ pub(crate) fn webhooks_in(table: &str) -> String {
 
 fn delete_delivery(connection: &Connection, webhook_id: WebhookId, id: DeliveryId) -> Result<(), StoreError> {
     let table = pruned_by_rows(connection.dialect());
-    let sql =
-        format!("DELETE FROM {table} WHERE webhook_id = $1 AND id = $2 AND completed_at_us IS NOT NULL RETURNING event_id");
+    let sql = format!("DELETE FROM {table} WHERE webhook_id = $1 AND id = $2 AND completed_at_us IS NOT NULL RETURNING event_id");
     let Some(event_id) = connection.query_optional(&sql, &values![webhook_id, id], |row| row.get::<EventId>(0))? else {
         return Ok(());
     };

@@ -107,6 +107,23 @@ impl Connection {
         }
     }
 
+    /// Adds rows, each as `row` has its values, such as `($1, 'a', $2)`; `insert` is the statement up to them. Many of them go to
+    /// PostgreSQL in one statement.
+    pub(crate) fn insert_each<'v, const N: usize>(
+        &self,
+        insert: &str,
+        row: &str,
+        rows: impl IntoIterator<Item = [Value<'v>; N]>,
+    ) -> Result<(), StoreError> {
+        match &self.engine {
+            Engine::Sqlite(file) => {
+                let sql = format!("{insert} VALUES {row}");
+                rows.into_iter().try_for_each(|values| file.execute(&sql, &values).map(|_| ()))
+            }
+            Engine::Postgres(session) => session.insert_each(insert, row, rows),
+        }
+    }
+
     /// Shows `look` what a statement finds, row by row, until it has seen enough.
     pub(crate) fn look_through(
         &self,

@@ -32,6 +32,8 @@ const SILENCE_TIME_LIMIT: Duration = Duration::from_secs(10);
 /// For how long it is asked what became of a commit that was not answered, and the pause in between.
 const DOUBT_TIME_LIMIT: Duration = Duration::from_secs(10);
 const DOUBT_INTERVAL: Duration = Duration::from_millis(100);
+/// Rows that one statement adds. A power of two: with the smaller ones it makes few statements, whatever the number of rows.
+const MOST_ROWS: usize = 64;
 
 /// A connection that comes back when it breaks.
 pub(crate) struct Session {
@@ -115,6 +117,30 @@ impl Session {
             let run = async |values: &[Value<'_>; N]| client.execute(statement, &parameters(values)).await.map(count);
             try_join_all(rows.iter().map(run)).await
         })
+    }
+
+    /// As [`Session::execute_each`], but as few statements of many rows.
+    pub(super) fn insert_each<'v, const N: usize>(
+        &self,
+        insert: &str,
+        row: &str,
+        rows: impl IntoIterator<Item = [Value<'v>; N]>,
+    ) -> Result<(), StoreError> {
+        let rows: Vec<_> = rows.into_iter().collect();
+        let statements: Vec<_> =
+            together(&rows).map(|rows| (many_rows(insert, row, N, rows.len()), rows.as_flattened())).collect();
+        if statements.is_empty() {
+            return Ok(());
+        }
+        self.ask(async |open| {
+            let mut prepared = Vec::with_capacity(statements.len());
+            for (sql, values) in &statements {
+                prepared.push((open.prepared(sql).await?, parameters(values)));
+            }
+            // All of them are on their way before the first is answered.
+            try_join_all(prepared.iter().map(|(statement, values)| open.client.execute(statement, values))).await
+        })
+        .map(|_| ())
     }
 
     pub(super) fn look_through(
@@ -238,12 +264,14 @@ impl Session {
         Ok(())
     }
 
-    /// A server may be set to tell of commits before they are on the disk. Here it must not be.
+    /// A server may be set to tell of commits before they are on the disk. Here it must not be. It keeps the plans of statements, and one
+    /// that was made for an empty table, such as tomorrow's partition, must not read it whole when it is full: everything has an index.
     fn settings(&self) -> String {
         let (statement_ms, silence_ms) = (self.statement_limit.as_millis(), SILENCE_TIME_LIMIT.as_millis());
         format!(
             "SET statement_timeout = {statement_ms}; SET lock_timeout = {statement_ms};
              SET idle_in_transaction_session_timeout = {silence_ms}; SET client_min_messages = warning;
+             SET enable_seqscan = off; SET jit = off;
              SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
         )
     }
@@ -304,6 +332,33 @@ fn parameters<'p>(values: &'p [Value<'_>]) -> Vec<&'p (dyn ToSql + Sync)> {
     values.iter().map(|value| value as _).collect()
 }
 
+/// Parts of rows, each as many as a power of two, the largest first.
+fn together<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let size = (1 << rows.len().checked_ilog2()?).min(MOST_ROWS);
+        let (part, rest) = rows.split_at_checked(size)?;
+        rows = rest;
+        Some(part)
+    })
+}
+
+/// A statement that adds so many rows, each with `width` placeholders of its own.
+fn many_rows(insert: &str, row: &str, width: usize, rows: usize) -> String {
+    let mut sql = format!("{insert} VALUES ");
+    for index in 0..rows {
+        sql += if index == 0 { "" } else { ", " };
+        let mut parts = row.split('$');
+        sql += parts.next().unwrap_or_default();
+        for part in parts {
+            let end = part.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(part.len());
+            let (number, rest) = part.split_at(end);
+            let number: usize = number.parse().unwrap_or_default();
+            sql += &format!("${}{rest}", number + index * width);
+        }
+    }
+    sql
+}
+
 fn count(rows: u64) -> usize {
     usize::try_from(rows).unwrap_or(usize::MAX)
 }
@@ -317,4 +372,26 @@ fn text(message: &SimpleQueryMessage) -> Option<String> {
 
 fn no_answer() -> StoreError {
     StoreError::Unreachable("it does not answer in time".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_go_together_in_few_sizes() {
+        for (count, expected) in [(0, vec![]), (1, vec![1]), (7, vec![4, 2, 1]), (64, vec![64]), (200, vec![64, 64, 64, 8])] {
+            let rows: Vec<_> = (0..count).collect();
+            assert_eq!(together(&rows).map(<[_]>::len).collect::<Vec<_>>(), expected, "{count}");
+            assert_eq!(together(&rows).flatten().copied().collect::<Vec<_>>(), rows, "{count}");
+        }
+    }
+
+    #[test]
+    fn each_row_has_placeholders_of_its_own() {
+        let row = "($1, 'a', $2, $2)";
+        assert_eq!(many_rows("INSERT INTO t", row, 2, 1), "INSERT INTO t VALUES ($1, 'a', $2, $2)");
+        let three = "INSERT INTO t VALUES ($1, 'a', $2, $2), ($3, 'a', $4, $4), ($5, 'a', $6, $6)";
+        assert_eq!(many_rows("INSERT INTO t", row, 2, 3), three);
+    }
 }

@@ -28,13 +28,20 @@ pub(crate) struct Rig {
     pub(crate) ambient: Ambient,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) store: Store,
-    _database: Database,
+    _database: Option<Database>,
 }
 
 impl Rig {
     pub(crate) async fn new() -> Self {
-        let ((ambient, clock), database) = (manual(), Database::temporary_on(crate::ENGINE).await);
-        Self { ambient, clock, store: database.store().await, _database: database }
+        let database = Database::temporary_on(crate::ENGINE).await;
+        let rig = Self::on(&database).await;
+        Self { _database: Some(database), ..rig }
+    }
+
+    /// On a database that somebody else keeps.
+    pub(crate) async fn on(database: &Database) -> Self {
+        let (ambient, clock) = manual();
+        Self { ambient, clock, store: database.store().await, _database: None }
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -2,8 +2,9 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed, in a helper too")]
 
-#[path = "postgres/import.rs"]
 mod import;
+mod partitions;
+#[path = "../suite/mod.rs"]
 mod suite;
 
 use std::net::SocketAddr;
