@@ -13,6 +13,8 @@ use crate::id::OwnerId;
 pub const LEASE: Duration = Duration::from_secs(30);
 /// So much earlier a process leaves alone what was its own: what it began before may last a little.
 pub const MARGIN: Duration = Duration::from_secs(5);
+/// After so long whoever has written nothing is forgotten, much later than anybody who lives could ask.
+pub const OBLIVION: Duration = Duration::from_secs(3_600);
 /// How often a process gives a sign of life.
 pub const RENEWAL: Duration = Duration::from_secs(5);
 
@@ -24,8 +26,9 @@ pub struct Lease {
 }
 
 /// What this process knows of the others' signs of life.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Witness {
+    patience: Duration,
     seen: HashMap<OwnerId, (u64, Duration)>,
 }
 
@@ -52,6 +55,11 @@ impl Lease {
 }
 
 impl Witness {
+    /// One who takes others for dead after so long without a sign.
+    pub fn new(patience: Duration) -> Self {
+        Self { patience, seen: HashMap::new() }
+    }
+
     /// Takes note of the others' signs of life at a moment `running`. Returns those who are taken for dead, with the sign of life
     /// that was their last.
     pub fn observe(&mut self, signs: &[(OwnerId, u64)], running: Duration) -> Vec<(OwnerId, u64)> {
@@ -61,7 +69,7 @@ impl Witness {
             let (latest, since) = self.seen.entry(*id).or_insert((*sign, running));
             if latest != sign {
                 (*latest, *since) = (*sign, running);
-            } else if running.saturating_sub(*since) >= LEASE {
+            } else if running.saturating_sub(*since) >= self.patience {
                 dead.push((*id, *sign));
             }
         }
@@ -99,7 +107,7 @@ mod tests {
     #[test]
     fn whoever_gives_no_sign_of_life_is_taken_for_dead() {
         let (a, b) = (OwnerId::from_bytes([1; 16]), OwnerId::from_bytes([2; 16]));
-        let mut witness = Witness::default();
+        let mut witness = Witness::new(LEASE);
         let mut observe = |signs: &[(OwnerId, u64)], seconds| witness.observe(signs, Duration::from_secs(seconds));
         assert_eq!(observe(&[(a, 7), (b, 1)], 0), []);
         assert_eq!(observe(&[(a, 7), (b, 2)], 29), []);

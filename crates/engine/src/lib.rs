@@ -29,13 +29,14 @@ pub mod trace;
 mod watch;
 mod workers;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::breaker::Breaker;
 use bellwether_domain::endpoint::EndpointPolicy;
 use bellwether_domain::id::{OwnerId, WebhookId};
+use bellwether_domain::lease::{OBLIVION, Witness};
 use bellwether_domain::roles::Roles;
 pub use bellwether_store::HourOfOutcomes;
 use bellwether_store::{Hints, Store, StoreError};
@@ -125,6 +126,8 @@ struct Inner {
     hints: Arc<Hints>,
     /// The number of the latest change of another process that is in force here.
     followed: tokio::sync::Mutex<u64>,
+    /// When who writes wrote last.
+    commits: Mutex<Witness>,
     /// Held while a site changes, so that its changes follow each other.
     changing: SiteLocks,
 }
@@ -214,6 +217,7 @@ impl Engine {
             replays: Notify::new(),
             hints,
             followed: tokio::sync::Mutex::new(revision),
+            commits: Mutex::new(Witness::new(OBLIVION)),
             changing: SiteLocks::new(),
         };
         let engine = Self { inner: Arc::new(inner) };

@@ -3,6 +3,7 @@
 //!
 //! What is open stays, however old it is.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use bellwether_domain::id::{DeliveryId, WebhookId};
@@ -65,6 +66,7 @@ impl Engine {
             warn!("the clock was set forward lately: nothing is deleted yet that it says is old");
             return Ok(Pruned::default());
         }
+        self.forget_commits().await?;
         let now = inner.ambient.now();
         let before = now - inner.settings.retention;
         let mut pruned = Pruned::default();
@@ -81,6 +83,16 @@ impl Engine {
         inner.prune_history(now, PAUSE).await?;
         inner.store.forget_previous_secrets(now).await?;
         Ok(pruned)
+    }
+
+    /// Forgets how far those came who have written nothing for long: most of them are processes that are gone.
+    async fn forget_commits(&self) -> Result<(), StoreError> {
+        let latest = self.inner.store.latest_commits().await?;
+        let gone = {
+            let mut commits = self.inner.commits.lock().unwrap_or_else(PoisonError::into_inner);
+            commits.observe(&latest, self.inner.ambient.clock.running())
+        };
+        if gone.is_empty() { Ok(()) } else { self.inner.store.forget_commits(gone).await }
     }
 
     /// Makes the partitions that are missing for now and for some time ahead. Without them everything works, but nothing can be dropped.

@@ -76,8 +76,8 @@ impl Store {
     /// What is `owner`'s work by the table, up to `limit`; one statement.
     pub async fn owned(&self, owner: OwnerId, limit: usize) -> Result<Vec<(WebhookId, DeliveryId)>, StoreError> {
         let all = move |connection: &Connection| {
-            let sql = "SELECT webhook_id, id FROM deliveries WHERE owner = $1 LIMIT $2";
-            connection.query(sql, &values![owner, limit], |row| Ok((row.get(0)?, row.get(1)?)))
+            let sql = format!("SELECT webhook_id, id FROM {} WHERE owner = $1 LIMIT $2", open(connection.dialect()));
+            connection.query(&sql, &values![owner, limit], |row| Ok((row.get(0)?, row.get(1)?)))
         };
         self.read_apart(all).await
     }
@@ -85,11 +85,30 @@ impl Store {
     /// Gives back those of these deliveries that `owner` owns; one transaction. Returns how many.
     pub async fn let_go(&self, owner: OwnerId, deliveries: Vec<(WebhookId, DeliveryId)>) -> Result<usize, StoreError> {
         let let_go = move |connection: &Connection| {
-            let sql = "UPDATE deliveries SET owner = NULL WHERE owner = $1 AND webhook_id = $2 AND id = $3";
-            let freed = connection.execute_each(sql, deliveries.iter().map(|(webhook, id)| values![owner, *webhook, *id]))?;
+            let open = open(connection.dialect());
+            let sql = format!("UPDATE {open} SET owner = NULL WHERE (owner = $1) IS TRUE AND webhook_id = $2 AND id = $3");
+            let freed = connection.execute_each(&sql, deliveries.iter().map(|(webhook, id)| values![owner, *webhook, *id]))?;
             Ok(freed.into_iter().sum())
         };
         self.write(let_go).await
+    }
+
+    /// The numbers of the latest commits of everybody who has written, by an id of theirs; one statement.
+    pub async fn latest_commits(&self) -> Result<Vec<(OwnerId, u64)>, StoreError> {
+        let all = |connection: &Connection| {
+            connection.query("SELECT process, number FROM commits", &[], |row| Ok((row.get(0)?, row.get(1)?)))
+        };
+        if self.is_shared() { self.read(all).await } else { Ok(Vec::new()) }
+    }
+
+    /// Forgets the latest commits of those who have committed nothing since; one transaction. Whoever of them still lives finds out.
+    pub async fn forget_commits(&self, latest: Vec<(OwnerId, u64)>) -> Result<(), StoreError> {
+        let forget = move |connection: &Connection| {
+            let sql = "DELETE FROM commits WHERE process = (
+                           SELECT process FROM commits WHERE process = $1 AND number = $2 FOR UPDATE SKIP LOCKED)";
+            connection.execute_each(sql, latest.iter().map(|(id, number)| values![*id, *number])).map(|_| ())
+        };
+        self.write(forget).await
     }
 
     /// Gives back everything that `owner` owns, and forgets it; one transaction.

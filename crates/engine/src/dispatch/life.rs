@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bellwether_domain::ambient::{Ambient, Moment};
 use bellwether_domain::id::OwnerId;
-use bellwether_domain::lease::{Lease, RENEWAL, Witness};
+use bellwether_domain::lease::{LEASE, Lease, RENEWAL, Witness};
 use bellwether_domain::roles::Roles;
 use bellwether_store::{Process, Store, StoreError};
 use tokio::sync::Notify;
@@ -57,7 +57,7 @@ impl Life {
         if !store.is_shared() {
             store.bury_others(owner).await?;
         }
-        let (mut witness, others) = (Witness::default(), store.give_sign_of_life(owner).await?);
+        let (mut witness, others) = (Witness::new(LEASE), store.give_sign_of_life(owner).await?);
         witness.observe(&signs(&others), ambient.clock.running());
         store.free_from_the_dead(MAX_HELD).await?;
         let (is_eldest, is_spread) = (is_eldest((owner, roles), &others), is_spread(roles, &others));

@@ -210,6 +210,22 @@ fn one_of_several_processes_replays_and_prunes_and_another_does_when_it_is_dead(
 }
 
 #[tokio::test]
+async fn how_far_a_process_came_that_is_gone_is_forgotten_in_the_end() {
+    let rig = Rig::start().await;
+    let commits = || rig.numbers("SELECT COUNT(*) FROM commits");
+    rig.database.store().await.close().await;
+    let gone = rig.database.store().await;
+    gone.check().await.expect("a database");
+    gone.close().await;
+    assert_eq!(commits().await, [2]);
+    for (minutes, expected) in [(0, 2), (59, 2), (1, 1)] {
+        rig.pass(seconds(minutes * 60)).await;
+        rig.engine.prune().await.expect("pruned");
+        assert_eq!(commits().await, [expected], "after {minutes} minutes");
+    }
+}
+
+#[tokio::test]
 async fn what_counts_events_is_for_one_process_alone() {
     let one = Rig::start().await;
     let spike = json!({"url": "https://example.com/hook", "triggers": ["visitor_spike"]});

@@ -29,21 +29,25 @@ async fn old_history_goes_with_everything_that_belongs_to_it() {
 
 #[tokio::test]
 async fn what_is_open_stays_and_so_does_its_event() {
-    let (receiver, failing, rig) = (Receiver::start().await, Receiver::start().await, Rig::start().await);
+    let (receiver, mut failing, rig) = (Receiver::start().await, Receiver::start().await, Rig::start().await);
     rig.hook(&receiver).await;
     let fields = json!({"url": failing.url(), "triggers": ["goal_completion"], "retry_schedule": vec![86_400; 20]});
     failing.behave(500);
-    rig.webhook(fields).await;
+    let webhook = rig.webhook(fields).await.webhook.id;
     for _ in 0..2 {
         rig.complete_in_turn(1).await;
         rig.pass_days(31).await;
     }
     rig.engine.prune().await.expect("pruned");
-    // Those that have arrived are gone, and both events are still needed.
-    let [deliveries, _, events] = rows(&rig).await;
-    assert_eq!((deliveries, events), (2, 2));
+    // Those that have arrived are gone, and what both events say is still needed.
+    assert_eq!((rows(&rig).await[0], rig.deliveries(webhook).await.len()), (2, 2));
+    let detail = rig.latest(webhook).await;
+    assert_eq!(detail.attempts.len(), detail.delivery.attempt_count as usize);
     failing.behave(200);
+    failing.so_far();
     rig.pass_days(2).await;
+    let bodies: Vec<_> = failing.so_far().iter().map(|sent| String::from_utf8_lossy(&sent.body).into_owned()).collect();
+    assert!(bodies.len() == 2 && bodies.iter().all(|body| body.contains("goal_completion")), "{bodies:?}");
     rig.engine.prune().await.expect("pruned");
     assert_eq!(rows(&rig).await, [0, 0, 0]);
 }

@@ -176,24 +176,36 @@ impl Session {
     fn begin_once(&self, access: Access) -> Result<(), StoreError> {
         match access {
             Access::Read => self.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?,
-            Access::Write => self.run(&self.begin_to_write()?)?,
+            Access::Write => self.begin_to_write()?,
         }
         self.state.set(State::Within);
         Ok(())
     }
 
     /// The number that the transaction leaves in this session's row says afterwards whether it was committed. The server's own number
-    /// of it would not: a server that crashes may give that to another transaction.
-    fn begin_to_write(&self) -> Result<String, StoreError> {
-        if self.mark.borrow().is_empty() {
-            // It is there before the first transaction: one that nobody else sees yet cannot be waited for.
-            let sql = "INSERT INTO commits (process, number) VALUES (gen_random_uuid(), 0) RETURNING process::text";
-            let answer = self.ask(async |open| open.client.simple_query(sql).await)?;
-            self.mark.replace(answer.iter().find_map(text).unwrap_or_default());
+    /// of it would not: a server that crashes may give that to another transaction. A row that was taken for that of somebody who is
+    /// gone is replaced.
+    fn begin_to_write(&self) -> Result<(), StoreError> {
+        if !self.mark.borrow().is_empty() && self.begin_marked()? {
+            return Ok(());
         }
+        // It is there before the first transaction: one that nobody else sees yet cannot be waited for.
+        let sql = "INSERT INTO commits (process, number) VALUES (gen_random_uuid(), 0) RETURNING process::text";
+        let answer = self.ask(async |open| open.client.simple_query(sql).await)?;
+        self.mark.replace(answer.iter().find_map(text).unwrap_or_default());
+        if self.begin_marked()? { Ok(()) } else { Err(StoreError::Undone) }
+    }
+
+    /// Begins a transaction that leaves the next number in this session's row. Without the row there is no transaction, and it is false.
+    fn begin_marked(&self) -> Result<bool, StoreError> {
         self.number.set(self.number.get() + 1);
-        let (mark, number) = (self.mark.borrow(), self.number.get());
-        Ok(format!("BEGIN; UPDATE commits SET number = {number} WHERE process = '{mark}'"))
+        let sql = format!("BEGIN; UPDATE commits SET number = {} WHERE process = '{}'", self.number.get(), self.mark.borrow());
+        let answer = self.ask(async |open| open.client.simple_query(&sql).await)?;
+        let is_there = matches!(answer.last(), Some(SimpleQueryMessage::CommandComplete(1)));
+        if !is_there {
+            self.roll_back()?;
+        }
+        Ok(is_there)
     }
 
     pub(super) fn in_transaction(&self) -> bool {
@@ -233,8 +245,10 @@ impl Session {
         let give_up_at = Instant::now() + DOUBT_TIME_LIMIT;
         while Instant::now() < give_up_at {
             match self.latest_commit() {
-                Ok(number) if number == self.number.get() => return Ok(()),
-                Ok(_) => return Err(StoreError::Undone),
+                Ok(Some(number)) if number == self.number.get() => return Ok(()),
+                Ok(Some(_)) => return Err(StoreError::Undone),
+                // That was too long ago.
+                Ok(None) => return Err(StoreError::InDoubt),
                 // It is not known yet, or nobody can be asked.
                 Err(_) => self.wait_for(async { tokio::time::sleep(DOUBT_INTERVAL).await }),
             }
@@ -242,13 +256,14 @@ impl Session {
         Err(StoreError::InDoubt)
     }
 
-    fn latest_commit(&self) -> Result<u64, StoreError> {
+    /// None once this session's row is gone.
+    fn latest_commit(&self) -> Result<Option<u64>, StoreError> {
         if self.open.borrow().is_none() {
             self.connect_anew()?;
         }
         let sql = format!("SELECT number::text FROM commits WHERE process = '{}' FOR UPDATE", self.mark.borrow());
         let answer = self.ask(async |open| open.client.simple_query(&sql).await)?;
-        Ok(answer.iter().find_map(text).and_then(|number| number.parse().ok()).unwrap_or(0))
+        Ok(answer.iter().find_map(text).and_then(|number| number.parse().ok()))
     }
 
     pub(crate) fn connect_anew(&self) -> Result<(), StoreError> {

@@ -112,6 +112,30 @@ async fn a_commit_that_was_broken_off_is_told_to_have_failed_and_the_next_works(
     assert_eq!(store.keep_salt(Salt { day: 8, key: [8; 16] }, 0).await.expect("what was kept").len(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_forgotten_writes_on_and_does_not_take_for_undone_what_nobody_remembers() {
+    let (store, cable, holder, other, _database) = held_up().await;
+    store.check().await.expect("a database");
+    other.forget_commits(other.latest_commits().await.expect("the latest")).await.expect("forgotten");
+    assert_eq!(other.latest_commits().await.expect("the latest").len(), 1, "but not the one that forgets them");
+    store.check().await.expect("a database");
+    assert_eq!(other.latest_commits().await.expect("the latest").len(), 2);
+
+    let forget = "CREATE OR REPLACE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$
+                      BEGIN PERFORM pg_advisory_xact_lock(1); DELETE FROM commits; RETURN NULL; END $$";
+    other.write(|connection| connection.run_all(forget)).await.expect("a table that waits and forgets");
+    let keep = store.keep_salt(Salt { day: 7, key: [7; 16] }, 0);
+    let lose = async {
+        is_under_way(&other, COMMIT).await;
+        cable.sever();
+        is_under_way(&other, QUESTION).await;
+        holder.batch_execute("SELECT pg_advisory_unlock(1)").await.expect("the lock");
+    };
+    let (kept, ()) = tokio::join!(keep, lose);
+    assert!(matches!(kept.map(|_| ()), Err(StoreError::InDoubt)));
+    store.check().await.expect("a database");
+}
+
 /// PostgreSQL's details hold the whole row.
 #[tokio::test]
 async fn an_error_says_nothing_of_what_was_to_be_kept() {
