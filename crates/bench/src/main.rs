@@ -3,8 +3,8 @@
 //! A [`server`] is the real binary in a [`process`] of its own, spoken to over HTTP only. The [`load`] generator sends
 //! [`template`]s over [`connection`]s; webhooks arrive at the [`receiver`]. What the machine can do at best is shown by the
 //! bare programs of [`baseline`], which are this binary again. Many sites and endpoints at a time are a [`fleet`], numbered by
-//! its [`layout`]. [`events`], [`deliveries`], [`fan_out`], [`latency`], [`isolation`], [`backlog`], [`memory`] and [`pages`] each measure
-//! one thing; a [`report`] says how it went.
+//! its [`layout`]. [`events`], [`deliveries`], [`fan_out`], [`latency`], [`isolation`], [`backlog`], [`memory`], [`pages`],
+//! [`growth`] and [`nodes`] each measure one thing; a [`report`] says how it went.
 //!
 //! It never looks into the server's files, and knows nothing of its crates.
 
@@ -16,11 +16,13 @@ mod events;
 mod failure;
 mod fan_out;
 mod fleet;
+mod growth;
 mod isolation;
 mod latency;
 mod layout;
 mod load;
 mod memory;
+mod nodes;
 mod pages;
 mod past;
 mod process;
@@ -113,6 +115,8 @@ async fn measure(measurement: Measurement, settings: &Settings) -> Result<Vec<re
         Measurement::Backlog => backlog::measure(settings).await,
         Measurement::Memory => memory::measure(settings).await,
         Measurement::Pages => pages::measure(settings).await,
+        Measurement::Growth => growth::measure(settings).await,
+        Measurement::Nodes => nodes::measure(settings).await,
     }
 }
 

@@ -77,7 +77,7 @@ async fn paths(server: &Server, fleet: &Fleet) -> Result<Vec<(&'static str, Stri
 }
 
 /// How long each request takes, the shortest first.
-async fn times(server: &Server, path: &str, cookie: &str, rounds: usize) -> Result<Vec<Duration>> {
+pub(crate) async fn times(server: &Server, path: &str, cookie: &str, rounds: usize) -> Result<Vec<Duration>> {
     let mut connection = Connection::open(server.process.address).await?;
     let mut request = Template::page(path, cookie);
     let mut times = Vec::with_capacity(rounds);

@@ -55,6 +55,11 @@ impl Launcher {
         self.path.display().to_string()
     }
 
+    /// Runs statements on the PostgreSQL server that it is to use.
+    pub(crate) async fn run_sql(&self, sql: &str) -> Result<()> {
+        run_sql(self.database_url.as_deref().ok_or(Failure::Missing("database"))?, sql).await
+    }
+
     /// A command that keeps what it keeps in files in `data`.
     pub(crate) fn command(&self, data: &Path) -> Command {
         let mut command = Command::new(&self.path);
@@ -78,9 +83,13 @@ impl Launcher {
 }
 
 async fn create_database(server: &str, name: &str) -> Result<()> {
+    run_sql(&format!("{server}/postgres"), &format!("CREATE DATABASE {name}")).await
+}
+
+async fn run_sql(url: &str, sql: &str) -> Result<()> {
     let mut psql = Command::new("psql");
-    psql.args(["--quiet", "--command", &format!("CREATE DATABASE {name}"), &format!("{server}/postgres")]);
+    psql.args(["--quiet", "--set", "ON_ERROR_STOP=1", "--command", sql, url]).kill_on_drop(true);
     let status = psql.status().await.map_err(|source| Failure::Start { program: "psql".to_owned(), source })?;
-    let said = || format!("no database, {status}");
+    let said = || format!("not done, {status}");
     if status.success() { Ok(()) } else { Err(Failure::NotReady { program: "psql".to_owned(), said: said() }) }
 }

@@ -1,5 +1,6 @@
 //! The real server with a data directory of its own, and its REST API as far as the bench needs it.
 
+use std::ops::Range;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -53,7 +54,7 @@ impl Server {
     /// Starts a server on an empty data directory.
     pub(crate) async fn start(program: &Program) -> Result<Self> {
         let program = program.launcher().await?;
-        let data = tempfile::Builder::new().prefix("bench-").tempdir_in(Path::new(DATA_PARENT).canonicalize()?)?;
+        let data = data_dir()?;
         let key = create_key(&program, data.path()).await?;
         Stopped { key, home: Home { program, data } }.start().await
     }
@@ -61,6 +62,12 @@ impl Server {
     /// Kills the server and starts it again on the same data.
     pub(crate) async fn restart(self) -> Result<Self> {
         self.kill().await?.start().await
+    }
+
+    /// Starts another server on the same database, which has to be of PostgreSQL.
+    pub(crate) async fn another(&self) -> Result<Self> {
+        let home = Home { program: self.home.program.clone(), data: data_dir()? };
+        Stopped { key: self.key.clone(), home }.start().await
     }
 
     /// Kills the server, which has no time to put anything in order, and keeps its data.
@@ -193,11 +200,27 @@ impl Stopped {
         Ok(self)
     }
 
+    /// Adds deliveries of the month before that are over, so many in all, to those that are there, on PostgreSQL.
+    pub(crate) async fn with_history(self, deliveries: Range<u64>) -> Result<Self> {
+        past::add_history(&self.home.program, deliveries).await?;
+        Ok(self)
+    }
+
+    /// Adds events of such numbers, each of which is pending for every webhook, on PostgreSQL.
+    pub(crate) async fn with_pending(self, events: Range<u64>) -> Result<Self> {
+        past::add_pending(&self.home.program, events).await?;
+        Ok(self)
+    }
+
     /// Starts the server again on the same data.
     pub(crate) async fn start(self) -> Result<Server> {
         let process = serve(&self.home.program, self.home.data.path()).await?;
         Ok(Server { process, key: self.key, home: self.home })
     }
+}
+
+fn data_dir() -> Result<TempDir> {
+    Ok(tempfile::Builder::new().prefix("bench-").tempdir_in(Path::new(DATA_PARENT).canonicalize()?)?)
 }
 
 async fn serve(program: &Launcher, data: &Path) -> Result<Process> {

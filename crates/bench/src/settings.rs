@@ -53,6 +53,10 @@ pub(crate) enum Measurement {
     Memory,
     /// Time to a page, with many sites and a long history
     Pages,
+    /// Claiming, and a page, with more and more history; on PostgreSQL only
+    Growth,
+    /// Deliveries of two servers on one database, by the second; on PostgreSQL only
+    Nodes,
 }
 
 /// What the measurements need to know.
@@ -101,19 +105,32 @@ pub(crate) struct Scale {
     pub(crate) page_deliveries: u64,
     /// See `page_sites`.
     pub(crate) page_rounds: usize,
+    /// Deliveries that are over, fewer and more.
+    pub(crate) histories: [u64; 3],
+    /// Deliveries that are pending beside them.
+    pub(crate) pending: u64,
 }
 
 impl Options {
     /// What to measure, each once, in the order in which it is documented.
     pub(crate) fn measurements(&self) -> Vec<Measurement> {
         let wanted = |measurement: &Measurement| {
-            (self.only.is_empty() || self.only.contains(measurement)) && !(self.postgres && *measurement == Measurement::Pages)
+            (self.only.is_empty() || self.only.contains(measurement)) && measurement.is_for(self.postgres)
         };
         Measurement::value_variants().iter().copied().filter(wanted).collect()
     }
 }
 
 impl Measurement {
+    /// Whether it is measured on PostgreSQL, or on SQLite.
+    fn is_for(self, postgres: bool) -> bool {
+        match self {
+            Self::Pages => !postgres,
+            Self::Growth | Self::Nodes => postgres,
+            _ => true,
+        }
+    }
+
     /// What the user calls it.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -125,6 +142,8 @@ impl Measurement {
             Self::Backlog => "backlog",
             Self::Memory => "memory",
             Self::Pages => "pages",
+            Self::Growth => "growth",
+            Self::Nodes => "nodes",
         }
     }
 }
@@ -158,6 +177,8 @@ impl Scale {
         page_sites: 1_000,
         page_deliveries: 1_000_000,
         page_rounds: 500,
+        histories: [10_000, 1_000_000, 10_000_000],
+        pending: 10_000,
     };
 
     const QUICK: Self = Self {
@@ -177,5 +198,7 @@ impl Scale {
         page_sites: 100,
         page_deliveries: 5_000,
         page_rounds: 100,
+        histories: [1_000, 10_000, 50_000],
+        pending: 1_000,
     };
 }
