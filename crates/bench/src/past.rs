@@ -46,7 +46,7 @@ fn partitions() -> String {
              FOR day IN today - {DAYS} .. today - 1 LOOP
                  EXECUTE (SELECT string_agg(format('CREATE TABLE IF NOT EXISTS %1$s_%2$s PARTITION OF %1$s FOR VALUES FROM (%3$L) TO (%4$L)', name,
                               to_char(to_timestamp(day * 86400) AT TIME ZONE 'UTC', 'YYYYMMDD'),
-                              pg_temp.id(day * 86400000, 0), pg_temp.id((day + 1) * 86400000, 0)), '; ')
+                              pg_temp.id(day * 86400000::bigint, 0), pg_temp.id((day + 1) * 86400000::bigint, 0)), '; ')
                           FROM unnest(ARRAY['deliveries_ended', 'attempts', 'events']) AS name);
              END LOOP;
          END $$;"
@@ -72,7 +72,7 @@ pub(crate) async fn add_history(program: &Launcher, deliveries: Range<u64>) -> R
         count = end - first,
         last = end.saturating_sub(1),
     );
-    program.run_sql(&format!("{ID} {} {history}", partitions())).await?;
+    program.run_sql(&format!("SET client_min_messages = warning; {ID} {} {history}", partitions())).await?;
     program.run_sql("VACUUM (ANALYZE)").await
 }
 
