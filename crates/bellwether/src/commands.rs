@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use bellwether_domain::account::check_password;
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::id::UserId;
-use bellwether_engine::{Engine, Resealed, hash_password, hears_processes, new_key, reseal};
+use bellwether_engine::{Engine, Resealed, hash_password, hears_processes, make_partitions, new_key, reseal};
 use bellwether_store::{Migration, NewUser, Store, StoreError};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
@@ -19,7 +19,7 @@ use crate::Ended;
 use crate::cli::{KeyCreate, Role, UserCreate};
 use crate::config::Config;
 use crate::secret_key::{self, SecretKeyError, SecretKeys, create_data_dir};
-use crate::server::{at, lock, must_exist, not_started, open, open_counter, settings};
+use crate::server::{at, lock, must_exist, not_started, open, open_counter, retention, settings};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -29,8 +29,10 @@ const HEALTH_TIME_LIMIT: Duration = Duration::from_secs(5);
 const MAX_HEALTH_BYTES: usize = 64 * 1024;
 
 /// `bellwether migrate`.
-pub(crate) async fn migrate(config: &Config) -> Ended {
-    open_or_make(config).await?.close().await;
+pub(crate) async fn migrate(config: &Config, ambient: &Ambient) -> Ended {
+    let store = open_or_make(config).await?;
+    make_partitions(&store, ambient.now(), retention(config)).await.map_err(|error| at(&config.database, &error))?;
+    store.close().await;
     open_counter(config, Migration::Run).await?;
     writeln!(io::stdout(), "{} is up to date", config.database)?;
     if let Some(url) = &config.clickhouse {

@@ -80,7 +80,7 @@ async fn run(cli: Cli) -> Ended {
             let received = receive::run(receive, ambient.clock).await;
             received.map_err(|error| format!("--listen: cannot receive at {listen}: {error}").into())
         }
-        Command::Migrate => commands::migrate(&load(flags)?).await,
+        Command::Migrate => commands::migrate(&load(flags)?, &ambient).await,
         Command::User(UserCommand::Create(create)) => commands::create_user(&load(flags)?, &ambient, create).await,
         Command::Key(KeyCommand::Create(create)) => commands::create_key(&load(flags)?, &ambient, create).await,
         Command::Key(KeyCommand::RotateEncryption) => commands::rotate_encryption(&load(flags)?, &ambient).await,

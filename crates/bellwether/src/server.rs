@@ -276,10 +276,14 @@ pub(crate) async fn settings(
         max_webhooks_per_site: config.max_webhooks_per_site as usize,
         secret_key: keys.current,
         former_secret_keys: keys.former,
-        retention: Duration::from_secs(u64::from(config.retention_days) * 24 * 60 * 60),
+        retention: retention(config),
         proxy: config.proxy_url.clone(),
         counter: config.clickhouse.as_ref().map(|url| Counter::Own(ClickHouse::new(url))),
         roles: config.roles,
         tracer: None,
     })
+}
+
+pub(crate) fn retention(config: &Config) -> Duration {
+    Duration::from_secs(u64::from(config.retention_days) * 24 * 60 * 60)
 }

@@ -51,7 +51,7 @@ pub use dispatch::hears_processes;
 pub use health::Unwell;
 pub use manage::{ManageError, NewWebhook};
 pub use people::{Credentials, Crowded, SignInError, hash_password};
-pub use prune::Pruned;
+pub use prune::{Pruned, make_partitions};
 pub use registry::{ActiveSite, ActiveWebhook};
 pub use replay::Progress;
 pub use reseal::{Resealed, reseal};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bellwether_domain::id::{DeliveryId, WebhookId};
 use bellwether_domain::period::{AHEAD, Period, length};
 use bellwether_domain::time::Timestamp;
-use bellwether_store::{Partition, StoreError};
+use bellwether_store::{Partition, Store, StoreError};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -31,6 +31,12 @@ pub struct Pruned {
     pub partitions: usize,
     /// How long the slowest transaction took, its wait for others included.
     pub slowest: Duration,
+}
+
+/// Makes the partitions that are missing for a time `now` and some time ahead, where there are any. Returns for how many it is too late,
+/// since much that belongs to them is in those for the rest.
+pub async fn make_partitions(store: &Store, now: Timestamp, retention: Duration) -> Result<usize, StoreError> {
+    store.make_partitions(Period { from: now, until: now + AHEAD }, length(retention)).await
 }
 
 impl Engine {
@@ -97,9 +103,8 @@ impl Engine {
 
     /// Makes the partitions that are missing for now and for some time ahead. Without them everything works, but nothing can be dropped.
     pub(crate) async fn make_partitions(&self) {
-        let (now, store) = (self.inner.ambient.now(), &self.inner.store);
-        let span = Period { from: now, until: now + AHEAD };
-        match store.make_partitions(span, length(self.inner.settings.retention)).await {
+        let inner = &*self.inner;
+        match make_partitions(&inner.store, inner.ambient.now(), inner.settings.retention).await {
             Ok(0) => {}
             Ok(left) => warn!(left, "there are no partitions for some time: too much of it is in those for the rest already"),
             Err(error) => error!(%error, "partitions cannot be made yet"),
