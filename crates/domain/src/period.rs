@@ -36,6 +36,11 @@ pub fn length(retention: Duration) -> Duration {
     DAY * u32::try_from(days / KEPT).unwrap_or(u32::MAX).max(1)
 }
 
+/// Whether something made at one time may belong to a later period than what was made at another, whatever the periods are.
+pub fn may_outlive(one: Timestamp, other: Timestamp) -> bool {
+    midnight(one, DAY) > midnight(other, DAY)
+}
+
 /// The periods of a `length` of whole days that are missing so that every moment of `span`, its end as well, belongs to one.
 pub fn missing(there: &[Period], span: Period, length: Duration) -> Vec<Period> {
     let (mut missing, mut from) = (Vec::new(), midnight(span.from, length));
@@ -76,6 +81,14 @@ mod tests {
     fn they_are_few() {
         for (days, expected) in [(1, 1), (30, 1), (59, 1), (60, 2), (365, 12), (3_650, 121)] {
             assert_eq!(length(DAY * days), DAY * expected, "{days} days");
+        }
+    }
+
+    #[test]
+    fn what_is_made_on_a_later_day_may_outlive_the_other() {
+        let at = |day_us: i64| Timestamp::from_micros(86_400_000_000 + day_us);
+        for (one, other, expected) in [(0, -1, true), (0, 0, false), (-1, 0, false), (86_399_999_999, 0, false)] {
+            assert_eq!(may_outlive(at(one), at(other)), expected, "{one} and {other}");
         }
     }
 

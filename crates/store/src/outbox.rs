@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bellwether_domain::delivery::Status;
 use bellwether_domain::id::{DeliveryId, EventId, OwnerId, SiteId, TriggerId, WebhookId};
+use bellwether_domain::period::may_outlive;
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::trigger::EventType;
 
@@ -314,13 +315,28 @@ pub(crate) fn insert_events<'e>(
     connection.insert_each(
         &insert_delivery(connection.dialect()),
         A_DELIVERY,
-        deliveries.map(|(event, new)| {
+        deliveries.clone().map(|(event, new)| {
             let (event_id, event_type, created_at) = (event.id, event.event_type, event.created_at);
             values![new.webhook_id, new.id, event_id, new.trigger_id, event_type, &new.url, new.owner, created_at, new.test]
         }),
     )?;
+    carry_payloads(connection, deliveries)?;
     let cooling = events.flat_map(|event| event.cooling.iter().map(|trigger_id| values![*trigger_id, event.created_at]));
     connection.execute_each(INSERT_CROSSING, cooling).map(|_| ())
+}
+
+/// What may outlive its event, because what happened was found out on a later day, has the payload itself.
+fn carry_payloads<'e>(
+    connection: &Connection,
+    deliveries: impl Iterator<Item = (&'e NewEvent, &'e NewDelivery)>,
+) -> Result<(), StoreError> {
+    if connection.dialect() == Dialect::Sqlite {
+        return Ok(());
+    }
+    let sql = format!("UPDATE {} SET payload = $1 WHERE webhook_id = $2 AND id = $3", open(connection.dialect()));
+    let outliving = deliveries.filter(|(event, delivery)| may_outlive(delivery.id.made_at(), event.id.made_at()));
+    let carried = outliving.map(|(event, delivery)| values![&event.payload, delivery.webhook_id, delivery.id]);
+    connection.execute_each(&sql, carried).map(|_| ())
 }
 
 /// The webhooks one after the other, each found in the index behind the one before.

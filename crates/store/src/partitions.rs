@@ -4,8 +4,8 @@
 //! period of the time in their ids, and one for the rest, which no period covers. Which periods there should be is not decided here.
 //! A SQLite file has no partitions: everything is in the same tables.
 //!
-//! An event goes with its period, so a delivery that may outlive it has the payload itself: one that was sent again or came back to
-//! life gets it then, one that is open for very long before the period goes. No other can: its id is made before its event's.
+//! An event goes with its period, so a delivery that may outlive it has the payload itself: one that is of a later day gets it from the
+//! start, one that comes back to life then, and one that is open for very long before the period goes.
 //!
 //! What changes tables locks out everybody else, so it never waits for its locks for long, and is tried again.
 

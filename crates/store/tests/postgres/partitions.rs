@@ -158,6 +158,25 @@ async fn a_partition_goes_without_what_is_open_was_sent_again_or_came_back_to_li
 }
 
 #[tokio::test]
+async fn what_is_found_out_on_a_later_day_outlives_its_event() {
+    let rig = Rig::new().await;
+    let webhook = WebhookId::new(&rig.ambient);
+    make_partitions(&rig, AHEAD).await;
+    let mut event = rig.event(&[]);
+    rig.clock.advance(DAY);
+    event.deliveries = rig.event(&[webhook]).deliveries;
+    let id = event.deliveries[0].id;
+    rig.store.add_events([event].into()).await.expect("an event");
+    let owner = rig.owner().await;
+    let due = rig.claim(owner, 1).await;
+    rig.settle(owner, vec![rig.attempt(&due[0], Status::Success)]).await;
+    assert_eq!(drop_old(&rig, rig.now()).await, 0);
+    assert_eq!(places(&rig).await, ["attempts_20260226|1", "deliveries_ended_20260226|1"]);
+    let detail = rig.store.delivery(webhook, id).await.expect("an answer").expect("a delivery");
+    assert_eq!(detail.payload, r#"{"event": "ä"}"#);
+}
+
+#[tokio::test]
 async fn a_partition_of_which_much_is_needed_stays() {
     let rig = Rig::new().await;
     let webhook = WebhookId::new(&rig.ambient);
