@@ -31,7 +31,8 @@ const MAX_HEALTH_BYTES: usize = 64 * 1024;
 /// `bellwether migrate`.
 pub(crate) async fn migrate(config: &Config, ambient: &Ambient) -> Ended {
     let store = open_or_make(config).await?;
-    make_partitions(&store, ambient.now(), retention(config)).await.map_err(|error| at(&config.database, &error))?;
+    let now = ambient.now();
+    make_partitions(&store, now, now, retention(config)).await.map_err(|error| at(&config.database, &error))?;
     store.close().await;
     open_counter(config, Migration::Run).await?;
     writeln!(io::stdout(), "{} is up to date", config.database)?;

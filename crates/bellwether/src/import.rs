@@ -8,14 +8,15 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bellwether_domain::ambient::Ambient;
-use bellwether_engine::{Engine, StartError, hears_processes};
+use bellwether_domain::time::Timestamp;
+use bellwether_engine::{Engine, StartError, hears_processes, make_partitions};
 use bellwether_store::{Database, Import, ImportError, Migration, ProcessLock, Server, Store, StoreError, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Ended;
 use crate::config::{Config, ConfigError};
 use crate::secret_key::{SecretKeyError, SecretKeys};
-use crate::server::{at, must_have_key, not_started, open, settings};
+use crate::server::{at, must_have_key, not_started, open, retention, settings};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -39,7 +40,7 @@ pub(crate) async fn sqlite(config: &Config, ambient: &Ambient, file: PathBuf) ->
         error => at(&source, &error),
     })?;
     must_be_readable(config, &source, ambient).await?;
-    nobody_may_serve(&config.database).await?;
+    nobody_may_serve(config, ambient.now()).await?;
     let (target, server) = (config.database.clone(), server.clone());
     tokio::task::spawn_blocking(move || import(&source, &target, (&file, &server))).await?
 }
@@ -66,10 +67,13 @@ async fn must_be_readable(config: &Config, source: &Database, ambient: &Ambient)
     }
 }
 
-/// The schema is brought up to date, too.
-async fn nobody_may_serve(target: &Database) -> Ended {
+/// The schema is brought up to date, too, with the partitions that the history belongs into.
+async fn nobody_may_serve(config: &Config, now: Timestamp) -> Ended {
+    let target = &config.database;
     let store = open(target, Migration::Run).await?;
     let hears = hears_processes(&store).await.map_err(|error| at(target, &error))?;
+    let made = make_partitions(&store, now - retention(config), now, retention(config)).await;
+    made.map_err(|error| at(target, &error))?;
     store.close().await;
     if hears { Err(format!("{target}: servers run on this database; stop them first").into()) } else { Ok(()) }
 }

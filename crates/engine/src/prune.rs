@@ -33,10 +33,10 @@ pub struct Pruned {
     pub slowest: Duration,
 }
 
-/// Makes the partitions that are missing for a time `now` and some time ahead, where there are any. Returns for how many it is too late,
-/// since much that belongs to them is in those for the rest.
-pub async fn make_partitions(store: &Store, now: Timestamp, retention: Duration) -> Result<usize, StoreError> {
-    store.make_partitions(Period { from: now, until: now + AHEAD }, length(retention)).await
+/// Makes the partitions that are missing from a time on until some time after `now`, where there are any. Returns for how many it is
+/// too late, since much that belongs to them is in those for the rest.
+pub async fn make_partitions(store: &Store, from: Timestamp, now: Timestamp, retention: Duration) -> Result<usize, StoreError> {
+    store.make_partitions(Period { from, until: now + AHEAD }, length(retention)).await
 }
 
 impl Engine {
@@ -104,7 +104,8 @@ impl Engine {
     /// Makes the partitions that are missing for now and for some time ahead. Without them everything works, but nothing can be dropped.
     pub(crate) async fn make_partitions(&self) {
         let inner = &*self.inner;
-        match make_partitions(&inner.store, inner.ambient.now(), inner.settings.retention).await {
+        let now = inner.ambient.now();
+        match make_partitions(&inner.store, now, now, inner.settings.retention).await {
             Ok(0) => {}
             Ok(left) => warn!(left, "there are no partitions for some time: too much of it is in those for the rest already"),
             Err(error) => error!(%error, "partitions cannot be made yet"),

@@ -177,7 +177,7 @@ impl Import {
             Ok::<_, StoreError>(if overtaken { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         };
         // The file does not change, so what was moved are its first rows.
-        let sql = format!("SELECT {} FROM {} ORDER BY {} LIMIT -1 OFFSET $1", columns.names, table.name, columns.key);
+        let sql = format!("SELECT {} FROM {} ORDER BY {} LIMIT -1 OFFSET $1", columns.values, table.name, columns.key);
         let looked = source.look_through(&sql, &values![table.moved], |row| {
             rows.push(row)?;
             if rows.count() < BATCH_ROWS && rows.bytes() < BATCH_BYTES {
@@ -215,9 +215,14 @@ enum Begun {
     Another,
 }
 
-/// The columns of a table of the file, as they stand in statements.
+/// What a delivery has there and not in the file: a payload of its own, where its event is older and goes before it.
+const OWN_PAYLOAD: &str = "CASE WHEN substr(id, 1, 6) > substr(event_id, 1, 6)
+                           THEN (SELECT e.payload FROM events e WHERE e.id = event_id) END";
+
+/// The columns of a table, as they stand in statements, and what is in them by the file.
 struct Columns {
     names: String,
+    values: String,
     key: String,
 }
 
@@ -307,7 +312,9 @@ fn columns(source: &Connection, table: &'static str) -> Result<Columns, StoreErr
         let names = found.iter().filter(|(_, is_key)| *is_key || !of_key).map(|(name, _)| name.as_str());
         names.collect::<Vec<_>>().join(", ")
     };
-    Ok(Columns { names: names(false), key: names(true) })
+    let own = |of_delivery: &str| if table == "deliveries" { format!(", {of_delivery}") } else { String::new() };
+    let (names, key) = (names(false), names(true));
+    Ok(Columns { values: names.clone() + &own(OWN_PAYLOAD), names: names + &own("payload"), key })
 }
 
 #[cfg(test)]
