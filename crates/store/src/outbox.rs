@@ -166,10 +166,12 @@ impl Store {
     /// How many open deliveries belong to nobody, `limit` standing for more, too, and when the first of them is due; two statements.
     pub async fn waiting(&self, limit: usize) -> Result<(usize, Option<Timestamp>), StoreError> {
         let ask = move |connection: &Connection| {
-            let sql = "SELECT COUNT(*) FROM (
-                           SELECT 1 FROM deliveries WHERE owner IS NULL AND completed_at_us IS NULL LIMIT $1) AS waiting";
-            let count = connection.query_one(sql, &values![limit], |row| row.get(0))?;
-            let backlogs = connection.query(SELECT_BACKLOGS, &[], read_backlog)?;
+            let sql = format!(
+                "SELECT COUNT(*) FROM (SELECT 1 FROM {} WHERE owner IS NULL AND completed_at_us IS NULL LIMIT $1) AS waiting",
+                open(connection.dialect())
+            );
+            let count = connection.query_one(&sql, &values![limit], |row| row.get(0))?;
+            let backlogs = connection.query(&select_backlogs(connection.dialect()), &[], read_backlog)?;
             Ok((count, backlogs.iter().map(|backlog| backlog.due_at).min()))
         };
         self.read(ask).await
