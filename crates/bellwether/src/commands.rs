@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use bellwether_domain::account::check_password;
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::id::UserId;
-use bellwether_engine::{Engine, Resealed, hash_password, hears_processes, make_partitions, new_key, reseal};
+use bellwether_engine::{Engine, Resealed, Settings, hash_password, hears_processes, make_partitions, new_key, reseal};
 use bellwether_store::{Migration, NewUser, Store, StoreError};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
@@ -34,9 +34,9 @@ pub(crate) async fn migrate(config: &Config, ambient: &Ambient) -> Ended {
     let now = ambient.now();
     make_partitions(&store, now, now, retention(config)).await.map_err(|error| at(&config.database, &error))?;
     store.close().await;
-    open_counter(config, Migration::Run).await?;
     writeln!(io::stdout(), "{} is up to date", config.database)?;
     if let Some(url) = &config.clickhouse {
+        open_counter(config, Migration::Run).await?;
         writeln!(io::stdout(), "{url} is up to date")?;
     }
     Ok(())
@@ -92,9 +92,9 @@ pub(crate) async fn check(config: &Config, ambient: &Ambient) -> Ended {
     // Without a key and without anything encrypted, any will do.
     let any = || Ok(SecretKeys { current: [0; 32], former: Vec::new() });
     let settings = settings(config, &store, any).await?;
+    let settings = Settings { counter: open_counter(config, Migration::Require).await?, ..settings };
     let sites = Engine::check(&store, ambient, &settings).await.map_err(|error| not_started(&config.database, error))?;
     store.check().await.map_err(|error| at(&config.database, &error))?;
-    open_counter(config, Migration::Require).await?;
     store.close().await;
     writeln!(io::stdout(), "{}: {sites} sites, nothing is wrong", config.database)?;
     Ok(())

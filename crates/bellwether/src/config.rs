@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use bellwether_domain::roles::Roles;
 use bellwether_engine::send::Proxy;
-use bellwether_store::Database;
 use bellwether_store::clickhouse::ClickHouseUrl;
+use bellwether_store::{Database, Server};
 use bellwether_web::MetricsToken;
 use figment::providers::{Format as _, Toml};
 use figment::value::{Dict, Map, Value};
@@ -27,7 +27,7 @@ use crate::secret_key::SecretKeys;
 pub(crate) use values::base_url_of;
 use values::{
     address, base_url, clickhouse, collector, database, flag, log_format, metrics_token, networks, path, proxy, roles,
-    secret_key, share, within,
+    secret_key, server, share, within,
 };
 
 const PREFIX: &str = "BELLWETHER_";
@@ -49,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) database: Database,
     /// Where several processes count events together.
     pub(crate) clickhouse: Option<ClickHouseUrl>,
+    /// The Plausible that events, sites and goals come from.
+    pub(crate) plausible: Option<PlausibleUrls>,
     /// What encrypts webhook secrets at rest; without it there is a key in the data directory.
     pub(crate) secret_key: Option<SecretKeys>,
     /// Webhooks may be sent to `http://` endpoints.
@@ -77,6 +79,15 @@ pub(crate) struct Config {
     pub(crate) trace_ratio: f64,
     /// For how long it serves on when it is told to stop, and says that it is not ready.
     pub(crate) shutdown_delay_seconds: u32,
+}
+
+/// Where an existing Plausible keeps what it knows.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PlausibleUrls {
+    /// Its events.
+    pub(crate) clickhouse: ClickHouseUrl,
+    /// Its sites and goals.
+    pub(crate) postgres: Box<Server>,
 }
 
 /// What log lines look like.
@@ -140,6 +151,7 @@ impl Config {
             database: settings.read("database_url", database)?.unwrap_or_else(|| Database::File(data_dir.join(DATABASE_FILE))),
             data_dir,
             clickhouse: settings.read("clickhouse_url", clickhouse)?,
+            plausible: PlausibleUrls::read(settings)?,
             secret_key: settings.read("secret_key", secret_key)?,
             allow_http: settings.read("allow_http", flag)?.unwrap_or(false),
             allow_networks: settings.read("allow_networks", networks)?.unwrap_or_default(),
@@ -155,6 +167,25 @@ impl Config {
             trace_ratio: settings.read("trace_ratio", share)?.unwrap_or(1.0),
             shutdown_delay_seconds: settings.read("shutdown_delay_seconds", within(SHUTDOWN_DELAY_SECONDS))?.unwrap_or(0),
         })
+    }
+}
+
+impl PlausibleUrls {
+    /// Both or none.
+    fn read(settings: &Settings) -> Result<Option<Self>, ConfigError> {
+        const KEYS: [&str; 2] = ["source.plausible.clickhouse_url", "source.plausible.postgres_url"];
+        let wrong = |key: &str, problem: String| Err(ConfigError::Setting { name: Origin::Environment.name(key), problem });
+        let urls = (settings.read(KEYS[0], clickhouse)?, settings.read(KEYS[1], server)?);
+        match urls {
+            (Some(_), Some(_)) if settings.read("clickhouse_url", clickhouse)?.is_some() => {
+                let problem = "must not be set where the source is a Plausible: its events are counted where it keeps them";
+                wrong("clickhouse_url", problem.to_owned())
+            }
+            (Some(clickhouse), Some(postgres)) => Ok(Some(Self { clickhouse, postgres: Box::new(postgres) })),
+            (None, None) => Ok(None),
+            (Some(_), None) => wrong(KEYS[1], format!("must be set where {} is", Origin::Environment.name(KEYS[0]))),
+            (None, Some(_)) => wrong(KEYS[0], format!("must be set where {} is", Origin::Environment.name(KEYS[1]))),
+        }
     }
 }
 
@@ -178,7 +209,7 @@ struct Setting {
 }
 
 /// Every setting there is.
-const SETTINGS: [Setting; 19] = [
+const SETTINGS: [Setting; 21] = [
     Setting { key: "listen", default: "127.0.0.1:8090", help: "The address and port to listen on." },
     Setting {
         key: "base_url",
@@ -195,6 +226,16 @@ const SETTINGS: [Setting; 19] = [
         key: "clickhouse_url",
         default: "none",
         help: "The ClickHouse database where several processes count events together: http://user:password@host:8123/name.",
+    },
+    Setting {
+        key: "source.plausible.clickhouse_url",
+        default: "none",
+        help: "The ClickHouse database of a Plausible that events come from: http://user:password@host:8123/plausible_events_db.",
+    },
+    Setting {
+        key: "source.plausible.postgres_url",
+        default: "none",
+        help: "The PostgreSQL database of that Plausible, for its sites and goals: postgres://user:password@host:5432/plausible_db.",
     },
     Setting {
         key: "secret_key",
@@ -250,7 +291,9 @@ pub(crate) fn help() -> String {
     for Setting { key, default, help: sentence } in &SETTINGS {
         let _ = write!(help, "  {key}\n          {sentence} [default: {default}]\n");
     }
-    help + "\nEach is also read from the environment: BELLWETHER_LISTEN is listen, and so on; there, lists are separated by commas.\n\
+    help + "\nA name with dots is one in a table: [source.plausible] and clickhouse_url under it.\n\
+            Each is also read from the environment: BELLWETHER_LISTEN is listen, BELLWETHER_SOURCE_PLAUSIBLE_CLICKHOUSE_URL is\n\
+            source.plausible.clickhouse_url, and so on; there, lists are separated by commas.\n\
             The environment wins over the file, and flags over both. RUST_LOG sets what is logged, such as info or debug."
 }
 
@@ -259,7 +302,7 @@ struct Settings(Figment);
 
 impl Settings {
     fn read<T>(&self, key: &str, parse: impl Fn(&Value) -> Result<T, String>) -> Result<Option<T>, ConfigError> {
-        let Ok(value) = self.0.find_value(key) else {
+        let Ok(value) = self.0.find_value(&flat(key)) else {
             return Ok(None);
         };
         let name =
@@ -296,11 +339,23 @@ impl Layer {
             let name = format!("line {} of {}", before.matches('\n').count() + 1, path.display());
             ConfigError::Setting { name, problem: error.message().replace('\n', ", ") }
         })?;
-        let origin = Origin::File(path);
-        match values.keys().find(|key| SETTINGS.iter().all(|setting| setting.key != *key)) {
-            Some(unknown) => Err(no_such(origin.name(unknown))),
-            None => Ok(Self { origin, values }),
+        let mut layer = Self { origin: Origin::File(path), values: Dict::new() };
+        layer.take("", values)?;
+        Ok(layer)
+    }
+
+    /// Takes what stands in a table of a file whose name begins the names of what is in it.
+    fn take(&mut self, table: &str, values: Dict) -> Result<(), ConfigError> {
+        for (name, value) in values {
+            let key = format!("{table}{name}");
+            let is_table = SETTINGS.iter().any(|setting| setting.key.starts_with(&format!("{key}.")));
+            match value {
+                Value::Dict(_, values) if is_table => self.take(&format!("{key}."), values)?,
+                value if SETTINGS.iter().any(|setting| setting.key == key) => drop(self.values.insert(flat(&key), value)),
+                _ => return Err(no_such(self.origin.name(&key))),
+            }
         }
+        Ok(())
     }
 
     fn of_environment(env: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
@@ -310,8 +365,8 @@ impl Layer {
             let Some(suffix) = name.strip_prefix(PREFIX) else {
                 continue;
             };
-            match SETTINGS.iter().find(|setting| setting.key.to_uppercase() == suffix) {
-                Some(setting) => values.insert(setting.key.to_owned(), Value::from(value)),
+            match SETTINGS.iter().find(|setting| flat(setting.key).to_uppercase() == suffix) {
+                Some(setting) => values.insert(flat(setting.key), Value::from(value)),
                 None => return Err(no_such(name)),
             };
         }
@@ -336,7 +391,7 @@ impl Origin {
     fn name(&self, key: &str) -> String {
         match self {
             Self::Flags => format!("--{}", key.replace('_', "-")),
-            Self::Environment => format!("{PREFIX}{}", key.to_uppercase()),
+            Self::Environment => format!("{PREFIX}{}", flat(key).to_uppercase()),
             Self::File(path) => format!("{key} in {}", path.display()),
         }
     }
@@ -351,6 +406,11 @@ impl Provider for Layer {
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
         Ok(Profile::Default.collect(self.values.clone()))
     }
+}
+
+/// A setting's name without tables.
+fn flat(key: &str) -> String {
+    key.replace('.', "_")
 }
 
 fn no_such(name: String) -> ConfigError {
@@ -390,6 +450,7 @@ mod tests {
             data_dir: PathBuf::from("./data"),
             database: Database::File(PathBuf::from("./data/bellwether.db")),
             clickhouse: None,
+            plausible: None,
             secret_key: None,
             allow_http: false,
             allow_networks: Vec::new(),
@@ -426,6 +487,7 @@ mod tests {
             data_dir: PathBuf::from("d"),
             database: Database::File(PathBuf::from("x/y.db")),
             clickhouse: "https://me:pw@stats.example.com/events".parse().ok(),
+            plausible: None,
             secret_key: SecretKeys::parse(KEY.as_bytes()).ok(),
             allow_http: true,
             allow_networks: networks(&["10.0.0.0/8", "fd00::1/128"]),
@@ -472,7 +534,7 @@ mod tests {
             ("BELLWETHER_TRACE_RATIO", "0"),
             ("BELLWETHER_SHUTDOWN_DELAY_SECONDS", "7"),
         ];
-        assert_eq!(env.len(), SETTINGS.len());
+        assert_eq!(env.len() + 2, SETTINGS.len(), "a Plausible goes without one of them");
         let config = load("trusted_proxies = ['127.0.0.1']", &env, Flags::default()).expect("settings");
         assert_eq!(config.listen.port(), 0);
         assert_eq!(config.base_url.as_ref().map(Url::as_str), Some("http://localhost/"));
@@ -485,6 +547,27 @@ mod tests {
         assert_eq!(config.roles, Roles { web: false, dispatch: false, ..Roles::ALL });
         assert_eq!((config.trace_ratio, config.shutdown_delay_seconds, config.otlp_url.is_some()), (0.0, 7, true));
         assert_eq!(config.metrics_token, MetricsToken::parse("0123456789012345").ok());
+    }
+
+    #[test]
+    fn a_plausible_in_a_table_or_in_the_environment() {
+        let (events, tables) =
+            ("http://me:pw@events.example.com:8123/plausible_events_db", "postgres://me:pw@db.example.com/plausible_db");
+        let toml = format!("[source.plausible]\nclickhouse_url = '{events}'\npostgres_url = 'postgres://elsewhere/x'\n");
+        let env = [("BELLWETHER_SOURCE_PLAUSIBLE_POSTGRES_URL", tables)];
+        let config = load(&toml, &env, Flags::default()).expect("settings");
+        let plausible = config.plausible.expect("a Plausible");
+        assert_eq!(plausible.clickhouse.to_string(), "http://events.example.com:8123/plausible_events_db");
+        assert_eq!(plausible.postgres.to_string(), "postgres://db.example.com:5432/plausible_db");
+        assert!(!format!("{plausible:?}").contains("pw"));
+        assert_eq!(
+            load("", &env, Flags::default()),
+            Err("BELLWETHER_SOURCE_PLAUSIBLE_CLICKHOUSE_URL: must be set where BELLWETHER_SOURCE_PLAUSIBLE_POSTGRES_URL is"
+                .to_owned())
+        );
+        let both = [env[0], ("BELLWETHER_CLICKHOUSE_URL", events)];
+        let error = load(&toml, &both, Flags::default()).expect_err("both");
+        assert!(error.starts_with("BELLWETHER_CLICKHOUSE_URL: must not be set where the source is a Plausible"), "{error}");
     }
 
     #[test]
@@ -580,6 +663,14 @@ mod tests {
             ("allow_networks = ['10.0.0.0/8', 7]", r#"allow_networks in bellwether.toml: "7" is not a network like 10.0.0.0/8"#),
             ("LISTEN = 'x'", "LISTEN in bellwether.toml: there is no such setting"),
             ("[clickhouse]\nurl = 'x'", "clickhouse in bellwether.toml: there is no such setting"),
+            ("source = 'x'", "source in bellwether.toml: there is no such setting"),
+            ("source_plausible_postgres_url = 'x'", "source_plausible_postgres_url in bellwether.toml: there is no such setting"),
+            ("[source.plausible]\nurl = 'x'", "source.plausible.url in bellwether.toml: there is no such setting"),
+            ("[listen]\na = 'x'", "listen in bellwether.toml: must be text, a whole number, true or false"),
+            (
+                "[source.plausible]\npostgres_url = 'x'",
+                "source.plausible.postgres_url in bellwether.toml: must be a URL like postgres://user:password@host:5432/name",
+            ),
             ("data_dir = 'a'\ndata_dir = 'b'", "line 2 of bellwether.toml: duplicate key `data_dir` in document root"),
         ];
         for (toml, error) in cases {

@@ -11,10 +11,10 @@ use bellwether_domain::ambient::Ambient;
 use bellwether_domain::endpoint::EndpointPolicy;
 use bellwether_domain::roles::Roles;
 use bellwether_engine::send::SystemResolver;
-use bellwether_engine::{Counter, Engine, Settings, StartError, Tracer, Workers};
+use bellwether_engine::{Counter, Engine, Plausible, PlausibleError, Settings, StartError, Tracer, Workers};
 use bellwether_meters::meters;
-use bellwether_store::clickhouse::ClickHouse;
-use bellwether_store::{Database, Migration, ProcessLock, Store, StoreError};
+use bellwether_store::clickhouse::{ClickHouse, ClickHouseUrl};
+use bellwether_store::{Database, Migration, ProcessLock, Server as PostgresServer, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -23,7 +23,7 @@ use tracing::{info, warn};
 use url::Url;
 
 use crate::Ended;
-use crate::config::{Config, ConfigError, base_url_of};
+use crate::config::{Config, ConfigError, PlausibleUrls, base_url_of};
 use crate::otlp::Exporting;
 use crate::secret_key::{self, SecretKeyError, SecretKeys, create_data_dir};
 use crate::telemetry;
@@ -98,8 +98,9 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await.map_err(unheard)?;
         let address = listener.local_addr().map_err(unheard)?;
         let store = open(database, migration).await?;
-        open_counter(config, migration).await?;
+        let counter = open_counter(config, migration).await?;
         let mut settings = settings(config, &store, || secret_key::create(config, &*ambient.random)).await?;
+        settings.counter = counter;
         let exporting = match &config.otlp_url {
             Some(collector) => {
                 let (tracer, spans) = Tracer::new(config.trace_ratio);
@@ -200,12 +201,25 @@ pub(crate) async fn open(database: &Database, migration: Migration) -> Result<St
     Store::open(database, migration).await.map_err(|error| at(database, &error).into())
 }
 
-/// Sees to the schema of where events are counted, if that is not the memory of a process.
-pub(crate) async fn open_counter(config: &Config, migration: Migration) -> Result<(), Error> {
+/// Where events are counted, if that is not the memory of a process; ready for use.
+pub(crate) async fn open_counter(config: &Config, migration: Migration) -> Result<Option<Counter>, Error> {
+    if let Some(PlausibleUrls { clickhouse, postgres }) = &config.plausible {
+        let opened = Plausible::open(clickhouse, (**postgres).clone()).await;
+        return Ok(Some(Counter::Plausible(opened.map_err(|error| not_a_plausible(clickhouse, postgres, &error))?)));
+    }
     let Some(url) = &config.clickhouse else {
-        return Ok(());
+        return Ok(None);
     };
-    ClickHouse::new(url).open(migration).await.map_err(|error| format!("BELLWETHER_CLICKHOUSE_URL: {url}: {error}").into())
+    let clickhouse = ClickHouse::new(url);
+    clickhouse.open(migration).await.map_err(|error| format!("BELLWETHER_CLICKHOUSE_URL: {url}: {error}"))?;
+    Ok(Some(Counter::Own(clickhouse)))
+}
+
+fn not_a_plausible(clickhouse: &ClickHouseUrl, postgres: &PostgresServer, error: &PlausibleError) -> String {
+    match error {
+        PlausibleError::Events(error) => format!("BELLWETHER_SOURCE_PLAUSIBLE_CLICKHOUSE_URL: {clickhouse}: {error}"),
+        PlausibleError::Tables(error) => format!("BELLWETHER_SOURCE_PLAUSIBLE_POSTGRES_URL: {postgres}: {error}"),
+    }
 }
 
 /// For what must not make a database that is not there.
@@ -251,7 +265,7 @@ pub(crate) fn not_started(database: &Database, error: StartError) -> Error {
     }
 }
 
-/// The engine's settings out of the configuration. `new_keys` makes a key where there is none and nothing was encrypted yet.
+/// The engine's settings out of the configuration, but where events are counted. `new_keys` makes a key where there is none and nothing was encrypted yet.
 pub(crate) async fn settings(
     config: &Config,
     store: &Store,
@@ -278,7 +292,7 @@ pub(crate) async fn settings(
         former_secret_keys: keys.former,
         retention: retention(config),
         proxy: config.proxy_url.clone(),
-        counter: config.clickhouse.as_ref().map(|url| Counter::Own(ClickHouse::new(url))),
+        counter: None,
         roles: config.roles,
         tracer: None,
     })

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::event::Event;
 use crate::goal::Goal;
 use crate::history::{Recorder, minute_of};
-use crate::id::{TriggerId, WebhookId};
+use crate::id::{GoalId, TriggerId, WebhookId};
 use crate::payload::{Data, GoalCompleted, VisitorsSpiked};
 use crate::time::Second;
 use crate::traffic::{Session, Tops, Traffic, Visit};
@@ -93,6 +93,17 @@ impl Rules {
             }
         }
         Self { goals, completions, spikes }
+    }
+
+    /// The site's goals.
+    pub fn goals(&self) -> &[Goal] {
+        &self.goals
+    }
+
+    /// Who is told of each completion of a goal.
+    pub fn told_of(&self, goal_id: GoalId) -> impl Iterator<Item = Target> {
+        let is_told = move |(_, rule): &&(Target, GoalCompletion)| rule.window_seconds.is_none() && rule.is_on(goal_id);
+        self.completions.iter().filter(is_told).map(|(target, _)| *target)
     }
 
     /// The rules that each event fulfils by itself, and apart from them those that take several, which are counted elsewhere.
@@ -237,8 +248,7 @@ impl Detector {
     }
 
     fn complete(&mut self, rules: &Rules, goal: &Goal, seen: &Occurrence<'_>, firings: &mut Vec<Firing>) {
-        let wanted = |rule: &GoalCompletion| rule.goal_id.is_none_or(|id| id == goal.id);
-        for (target, rule) in rules.completions.iter().filter(|(_, rule)| wanted(rule)) {
+        for (target, rule) in rules.completions.iter().filter(|(_, rule)| rule.is_on(goal.id)) {
             let reached = match rule.window_seconds {
                 None => true,
                 Some(window) => self.completions.entry(target.trigger_id).or_default().complete(rule.threshold, window, seen.now),
@@ -284,7 +294,6 @@ pub(crate) mod tests {
     use crate::ambient::{Ambient, Clock, Random};
     use crate::goal::GoalSpec;
     use crate::history::{Range, preview};
-    use crate::id::GoalId;
     use crate::time::Timestamp;
 
     const START: Second = 1_000_000;

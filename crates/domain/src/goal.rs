@@ -95,6 +95,15 @@ impl GoalKind {
             Self::Scroll { .. } => "scroll",
         }
     }
+
+    /// What a goal of this type is called that was given no name.
+    pub fn default_name(&self) -> String {
+        match self {
+            Self::Event { name, .. } => name.clone(),
+            Self::Page { path } => format!("Visit {}", path.as_str()),
+            Self::Scroll { path, threshold } => format!("Scroll {threshold}% on {}", path.as_str()),
+        }
+    }
 }
 
 impl PathPattern {
@@ -138,7 +147,7 @@ impl GoalSpec {
         match kind {
             Some(kind) => {
                 fields.finish()?;
-                let display_name = display_name.unwrap_or_else(|| default_name(&kind));
+                let display_name = display_name.unwrap_or_else(|| kind.default_name());
                 Ok(Self { display_name, kind, custom_props })
             }
             None => fields.finish().and(Err(Invalid::field("", "is no goal"))),
@@ -153,14 +162,6 @@ impl GoalSpec {
             (a, b) => a == b,
         };
         same_kind && self.custom_props == other.custom_props
-    }
-}
-
-fn default_name(kind: &GoalKind) -> String {
-    match kind {
-        GoalKind::Event { name, .. } => name.clone(),
-        GoalKind::Page { path } => format!("Visit {}", path.as_str()),
-        GoalKind::Scroll { path, threshold } => format!("Scroll {threshold}% on {}", path.as_str()),
     }
 }
 

@@ -129,6 +129,7 @@ mod tests {
         let id = EventId::made_of(time, &[b"ab", b"c"]);
         assert_eq!(id, EventId::made_of(time, &[b"ab", b"c"]));
         assert!(id > EventId::first_at(time) && id.0.get_version_num() == 7);
+        assert_eq!(id.made_at().as_millis(), time.as_millis());
         for other in [EventId::made_of(time, &[b"a", b"bc"]), EventId::made_of(Timestamp::EPOCH, &[b"ab", b"c"])] {
             assert_ne!(id, other);
         }

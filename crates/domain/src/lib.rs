@@ -2,10 +2,10 @@
 //!
 //! An [`event`] comes in from a [`client`]; a [`visitor`] is behind it, who came from a [`source`]; [`traffic`] counts
 //! visitors in sliding [`window`]s; a [`goal`] may be completed and a [`trigger`] may fire; the [`detector`] of a site puts
-//! these together and answers with firings; a [`watch`] does where counts are shared. A firing becomes a [`payload`] with a [`signature`], sent to an [`endpoint`] and
-//! tried again as [`retry`] decides; a [`breaker`] spares an endpoint that
-//! fails. A process does so while it has a [`lease`], if that is among its [`roles`]. What is over is kept and dropped by
-//! [`period`].
+//! these together and answers with firings; a [`watch`] does where counts are shared. A firing becomes a [`payload`] with a
+//! [`signature`], sent to an [`endpoint`] and tried again as [`retry`] decides; a [`breaker`] spares an endpoint that fails. A process
+//! does so while it has a [`lease`], if that is among its [`roles`]. Where events come from an existing [`plausible`], a [`reading`]
+//! knows how far its log was read. What is over is kept and dropped by [`period`].
 //!
 //! Everything here is pure: no SQL, no HTTP, no tasks. The time and randomness are arguments, or come through
 //! [`ambient`]'s two traits.
@@ -28,6 +28,8 @@ pub mod id;
 pub mod lease;
 pub mod payload;
 pub mod period;
+pub mod plausible;
+pub mod reading;
 pub mod retry;
 pub mod roles;
 pub mod signature;

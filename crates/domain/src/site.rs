@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::event::strip_www;
 use crate::fields::{Fields, Invalid};
 use crate::id::SiteId;
+use crate::plausible::PlausibleId;
 use crate::time::Timestamp;
 
 const MAX_DOMAIN_CHARS: usize = 253;
@@ -24,6 +25,9 @@ pub struct Site {
     pub name: Arc<str>,
     /// A name of the IANA time zone database.
     pub timezone: Arc<str>,
+    /// What it is called in the Plausible that it comes from, if it comes from one.
+    #[serde(skip)]
+    pub plausible_id: Option<PlausibleId>,
     /// When it was added.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -81,6 +85,7 @@ impl SiteChange {
             name: self.name.unwrap_or_else(|| domain.clone()),
             timezone: self.timezone.unwrap_or_else(|| Arc::from("UTC")),
             domain,
+            plausible_id: None,
             created_at: now,
             updated_at: now,
         })

@@ -193,6 +193,11 @@ impl EventType {
 }
 
 impl GoalCompletion {
+    /// Whether completions of a goal count.
+    pub fn is_on(&self, goal_id: GoalId) -> bool {
+        self.goal_id.is_none_or(|id| id == goal_id)
+    }
+
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let goal_id = fields.text("goal_id", 64);
         let goal_id = goal_id.and_then(|text| text.parse().map_err(|_| fields.refuse::<()>("goal_id", NOT_A_GOAL)).ok());

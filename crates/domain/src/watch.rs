@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use crate::detector::Firing;
 use crate::detector::{Target, fire};
-use crate::id::TriggerId;
+use crate::id::{GoalId, TriggerId};
 use crate::payload::{Data, VisitorsSpiked};
 use crate::time::{Second, Timestamp};
 use crate::traffic::Tops;
@@ -72,6 +72,11 @@ impl Watch {
     pub fn completions(&self) -> impl Iterator<Item = (Target, GoalCompletion, u32)> {
         let counted = |(target, rule): &(Target, GoalCompletion)| Some((*target, *rule, rule.window_seconds?));
         self.completions.iter().filter_map(counted)
+    }
+
+    /// Those of them that count a goal.
+    pub fn counting(&self, goal_id: GoalId) -> impl Iterator<Item = (Target, GoalCompletion, u32)> {
+        self.completions().filter(move |(_, rule, _)| rule.is_on(goal_id))
     }
 }
 

@@ -7,89 +7,108 @@ use std::sync::Arc;
 
 use bellwether_domain::history::Minute;
 use bellwether_domain::id::{GoalId, SiteId};
+use bellwether_domain::plausible::PlausibleId;
 use bellwether_domain::time::{Second, Timestamp};
 use bellwether_domain::traffic::{CURRENT_VISITORS_WINDOW_SECONDS, Session, Tops};
 use bellwether_domain::visitor::VisitorId;
 use bellwether_domain::window::Counts;
 pub use bellwether_store::clickhouse::ClickHouseError as CountError;
-use bellwether_store::clickhouse::{ClickHouse, Completion, Completions, CountedEvent, Window};
+use bellwether_store::clickhouse::{ClickHouse, Window};
 
 use crate::Engine;
-use crate::registry::ActiveSite;
+use crate::plausible::Plausible;
+use crate::registry::{ActiveSite, Registry};
+
+/// Of a site that does not come from Plausible, nothing is known there.
+const NOTHING: PlausibleId = PlausibleId(0);
 
 /// Where it is counted.
 #[derive(Clone)]
 pub enum Counter {
     /// In Bellwether's own table in ClickHouse.
     Own(ClickHouse),
+    /// In the tables of an existing Plausible, where the events come from.
+    Plausible(Plausible),
 }
 
 impl Counter {
-    /// Keeps events, all of them or none; those that were kept under the same `token` before are not counted again.
-    pub(crate) async fn add(&self, events: &[CountedEvent], token: &str) -> Result<(), CountError> {
-        let Self::Own(clickhouse) = self;
-        clickhouse.add_counted(events, token).await
+    /// Where Bellwether itself keeps what is counted, if it does.
+    pub(crate) fn own(&self) -> Option<&ClickHouse> {
+        match self {
+            Self::Own(clickhouse) => Some(clickhouse),
+            Self::Plausible(_) => None,
+        }
     }
 
-    /// Whether it answers.
-    pub(crate) async fn check(&self) -> Result<(), CountError> {
-        let Self::Own(clickhouse) = self;
-        clickhouse.check().await
+    /// The Plausible that everything comes from, if it does.
+    pub(crate) fn plausible(&self) -> Option<&Plausible> {
+        match self {
+            Self::Own(_) => None,
+            Self::Plausible(plausible) => Some(plausible),
+        }
     }
 
     /// The distinct visitors of windows that end with a second, and of those before them; in their order.
-    pub(crate) async fn windows(&self, windows: &[Window<SiteId>], at: Second) -> Result<Vec<Counts>, CountError> {
-        let Self::Own(clickhouse) = self;
-        match windows {
-            [] => Ok(Vec::new()),
-            windows => clickhouse.counted(windows, at).await,
+    pub(crate) async fn windows(
+        &self,
+        registry: &Registry,
+        windows: &[Window<SiteId>],
+        at: Second,
+    ) -> Result<Vec<Counts>, CountError> {
+        match self {
+            _ if windows.is_empty() => Ok(Vec::new()),
+            Self::Own(clickhouse) => clickhouse.counted(windows, at).await,
+            Self::Plausible(plausible) => {
+                let windows: Vec<_> = windows.iter().map(|window| there(registry, *window)).collect();
+                plausible.events.counted(&windows, at).await
+            }
         }
     }
 
     /// The sources and pages of most visitors of a window that ends with a second.
-    pub(crate) async fn tops(&self, window: Window<SiteId>, at: Second) -> Result<Tops, CountError> {
-        let Self::Own(clickhouse) = self;
-        clickhouse.counted_tops(window, at).await
-    }
-
-    /// The session of a visitor of a site, under any of the names, that goes on at `now`.
-    pub(crate) async fn session(
-        &self,
-        site_id: SiteId,
-        names: &[VisitorId],
-        now: Timestamp,
-    ) -> Result<Option<Session>, CountError> {
-        let Self::Own(clickhouse) = self;
-        let visits = clickhouse.latest_visits(site_id, names, now).await?;
-        Ok(Session::of(visits.into_iter().map(|visit| (visit.second, visit.source)), now.second()))
-    }
-
-    /// How many completions each of the lists has; in their order.
-    pub(crate) async fn count_completions(&self, lists: &[Completions]) -> Result<Vec<u64>, CountError> {
-        let Self::Own(clickhouse) = self;
-        match lists {
-            [] => Ok(Vec::new()),
-            lists => clickhouse.count_completions(lists).await,
+    pub(crate) async fn tops(&self, registry: &Registry, window: Window<SiteId>, at: Second) -> Result<Tops, CountError> {
+        match self {
+            Self::Own(clickhouse) => clickhouse.counted_tops(window, at).await,
+            Self::Plausible(plausible) => plausible.events.tops(there(registry, window), at).await,
         }
     }
 
-    /// The first completions of a list, in their order.
-    pub(crate) async fn completions(&self, list: &Completions, limit: u32) -> Result<Vec<Completion>, CountError> {
-        let Self::Own(clickhouse) = self;
-        clickhouse.completions(list, limit).await
-    }
-
     /// What happened on a site since a minute, minute by minute, in order, without completions.
-    pub(crate) async fn minutes(&self, site_id: SiteId, from: u32) -> Result<Vec<Minute>, CountError> {
-        let Self::Own(clickhouse) = self;
-        clickhouse.counted_minutes(site_id, from).await
+    pub(crate) async fn minutes(&self, site: &ActiveSite, from: u32) -> Result<Vec<Minute>, CountError> {
+        match self {
+            Self::Own(clickhouse) => clickhouse.counted_minutes(site.site.id, from).await,
+            Self::Plausible(plausible) => plausible.events.minutes(name_there(site), from).await,
+        }
     }
 
     /// How often each goal of a site was completed since a minute.
-    pub(crate) async fn completions_since(&self, site_id: SiteId, from: u32) -> Result<HashMap<GoalId, u64>, CountError> {
-        let Self::Own(clickhouse) = self;
-        clickhouse.counted_completions(site_id, from).await
+    pub(crate) async fn completions_since(&self, site: &ActiveSite, from: u32) -> Result<HashMap<GoalId, u64>, CountError> {
+        match self {
+            Self::Own(clickhouse) => clickhouse.counted_completions(site.site.id, from).await,
+            Self::Plausible(plausible) => plausible.events.count_completions(name_there(site), &site.goals, from).await,
+        }
     }
+}
+
+/// The session of a visitor of a site, under any of the names, that goes on at `now`.
+pub(crate) async fn session(
+    clickhouse: &ClickHouse,
+    site_id: SiteId,
+    names: &[VisitorId],
+    now: Timestamp,
+) -> Result<Option<Session>, CountError> {
+    let visits = clickhouse.latest_visits(site_id, names, now).await?;
+    Ok(Session::of(visits.into_iter().map(|visit| (visit.second, visit.source)), now.second()))
+}
+
+/// What a window is called in Plausible.
+fn there(registry: &Registry, window: Window<SiteId>) -> Window<PlausibleId> {
+    let site = registry.by_id(window.site).map_or(NOTHING, |site| name_there(&site));
+    Window { site, length_seconds: window.length_seconds }
+}
+
+fn name_there(site: &ActiveSite) -> PlausibleId {
+    site.site.plausible_id.unwrap_or(NOTHING)
 }
 
 impl Engine {
@@ -101,7 +120,7 @@ impl Engine {
         };
         let window = |site: &Arc<ActiveSite>| Window { site: site.site.id, length_seconds: CURRENT_VISITORS_WINDOW_SECONDS };
         let windows: Vec<_> = sites.iter().map(window).collect();
-        Ok(counter.windows(&windows, now).await?.iter().map(|counts| counts.current).collect())
+        Ok(counter.windows(&self.inner.registry, &windows, now).await?.iter().map(|counts| counts.current).collect())
     }
 }
 

@@ -13,11 +13,11 @@ use bellwether_domain::site::Site;
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::traffic::{SESSION_TIMEOUT_SECONDS, Visit};
 use bellwether_domain::visitor::{Salts, Traits};
-use bellwether_store::clickhouse::CountedEvent;
+use bellwether_store::clickhouse::{ClickHouse, CountedEvent};
 use bellwether_store::{NewDelivery, NewEvent, StoreError};
 use tracing::{error, info};
 
-use crate::counter::{CountError, Counter};
+use crate::counter::{CountError, session};
 use crate::registry::{ActiveSite, ActiveWebhook};
 use crate::workers::Workers;
 use crate::{Engine, Inner};
@@ -143,7 +143,7 @@ impl Engine {
         let (mut dropped, mut fired, mut counted) = (0, Vec::new(), Vec::new());
         for domain in &event.domains {
             if let Some(tally) = &inner.tally {
-                inner.find_session(tally.counter(), domain, &arrival).await;
+                inner.find_session(tally.clickhouse(), domain, &arrival).await;
             }
             match inner.detect(domain, &arrival) {
                 Some(detected) => {
@@ -220,7 +220,7 @@ impl Inner {
 
     /// Where a goal is completed by a visitor whom this process does not know, others may: whether there is a session, and where it
     /// came from. If that is not to be found out soon, it is as if there were none.
-    async fn find_session(&self, counter: &Counter, domain: &str, arrival: &Arrival<'_>) {
+    async fn find_session(&self, clickhouse: &ClickHouse, domain: &str, arrival: &Arrival<'_>) {
         let Arrival { event, client, now, .. } = arrival;
         let Some(site) = self.registry.by_domain(domain) else { return };
         let visit = arrival.visit(domain);
@@ -231,7 +231,7 @@ impl Inner {
         if !completes || is_known() || bot::is_bot(client.user_agent) {
             return;
         }
-        let asked = tokio::time::timeout(SESSION_TIME_LIMIT, counter.session(site.site.id, &names, *now));
+        let asked = tokio::time::timeout(SESSION_TIME_LIMIT, session(clickhouse, site.site.id, &names, *now));
         if let Ok(Ok(Some(session))) = asked.await {
             let adopt = |detector: &mut Detector| detector.adopt_session(visit.visitor, &session, now.second());
             let _ = site.with_detector(&self.registry, now.second(), adopt);

@@ -114,7 +114,7 @@ impl Engine {
     pub async fn minutes(&self, site: &ActiveSite, since: Timestamp) -> Result<Vec<Minute>, LookError> {
         let from = minute_of(since.second());
         if let Some(counter) = &self.inner.settings.counter {
-            return Ok(counter.minutes(site.site.id, from).await?);
+            return Ok(counter.minutes(site, from).await?);
         }
         // Before the table is read: what is stored in between must not be missing. It is there then, and does not wait any more.
         let waiting = site.waiting_minutes(u32::MAX);
@@ -138,7 +138,7 @@ impl Engine {
     pub async fn completions(&self, site: &ActiveSite, since: Timestamp) -> Result<HashMap<GoalId, u64>, LookError> {
         let from = minute_of(since.second());
         if let Some(counter) = &self.inner.settings.counter {
-            return Ok(counter.completions_since(site.site.id, from).await?);
+            return Ok(counter.completions_since(site, from).await?);
         }
         let waiting = site.waiting_minutes(u32::MAX);
         let mut completions = self.inner.store.completions(site.site.id, from).await?;

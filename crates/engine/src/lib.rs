@@ -16,6 +16,7 @@ mod history;
 mod manage;
 mod measure;
 mod people;
+mod plausible;
 mod prune;
 mod registry;
 mod replay;
@@ -51,6 +52,7 @@ pub use dispatch::hears_processes;
 pub use health::Unwell;
 pub use manage::{ManageError, NewWebhook};
 pub use people::{Credentials, Crowded, SignInError, hash_password};
+pub use plausible::{MirrorError, Plausible, PlausibleError};
 pub use prune::{Pruned, make_partitions};
 pub use registry::{ActiveSite, ActiveWebhook};
 pub use replay::Progress;
@@ -64,6 +66,7 @@ use dispatch::{Dispatcher, GivenUp, Parts};
 use history::Outcomes;
 use manage::SiteLocks;
 use people::Door;
+use plausible::Mirror;
 use registry::{Counting, Registry};
 use salts::SaltKeeper;
 use seal::Sealer;
@@ -118,6 +121,8 @@ struct Inner {
     /// Events on their way to where they are counted, if that is not here.
     tally: Option<Arc<Tally>>,
     lookout: tokio::sync::Mutex<Lookout>,
+    /// Held while sites are taken over from a Plausible.
+    mirror: tokio::sync::Mutex<Mirror>,
     /// How attempts ended, until that is stored.
     outcomes: Arc<Outcomes>,
     /// Told of each new replay.
@@ -198,11 +203,13 @@ impl Engine {
             return Err(StartError::Spread);
         }
         let door = Door::new(&ambient, store.has_users().await?);
-        let tally = settings.counter.clone().map(|counter| Tally::start(counter, ambient.clone(), workers));
+        let own = settings.counter.as_ref().and_then(Counter::own).cloned();
+        let tally = own.map(|clickhouse| Tally::start(clickhouse, ambient.clone(), workers));
         let inner = Inner {
             door,
             tally,
             lookout: tokio::sync::Mutex::new(Lookout::new(OwnerId::new(&ambient))),
+            mirror: tokio::sync::Mutex::default(),
             outcomes,
             ambient,
             store,
@@ -232,6 +239,7 @@ impl Engine {
         engine.start_history(workers);
         engine.start_looking(workers);
         engine.start_measuring(workers);
+        engine.start_mirroring(workers);
         engine.watch_store(workers);
         Ok(engine)
     }
@@ -281,6 +289,16 @@ impl Engine {
     /// What this process does.
     pub fn roles(&self) -> Roles {
         self.inner.settings.roles
+    }
+
+    /// The Plausible that everything comes from, if it does.
+    pub(crate) fn plausible(&self) -> Option<&Plausible> {
+        self.inner.settings.counter.as_ref().and_then(Counter::plausible)
+    }
+
+    /// Whether events come in here. Where they come from a Plausible they do not.
+    pub fn takes_events(&self) -> bool {
+        self.plausible().is_none()
     }
 
     /// What is kept.

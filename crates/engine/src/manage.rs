@@ -28,6 +28,7 @@ use crate::registry::{ActiveSite, ActiveWebhook, SiteParts};
 const CANCELLED_PER_WRITE: usize = 1_000;
 const CANCELLING_WRITES: usize = 10;
 const SITE_LOCKS: usize = 64;
+const MIRRORED: &str = "sites and goals come from Plausible: what is changed there is changed here within seconds";
 const SPREAD: &str = "can only be on visitors, or on several completions, where one process takes all events or \
                       BELLWETHER_CLICKHOUSE_URL is set, and several take them here";
 
@@ -86,6 +87,9 @@ impl Engine {
 
     /// Adds a site.
     pub async fn create_site(&self, change: SiteChange) -> Result<Site> {
+        if !self.takes_events() {
+            return Err(ManageError::Conflict(MIRRORED));
+        }
         let id = SiteId::new(&self.inner.ambient);
         self.change(id, |engine| async move {
             let now = engine.inner.ambient.now();
@@ -104,6 +108,7 @@ impl Engine {
 
     /// Changes a site.
     pub async fn update_site(&self, id: SiteId, change: SiteChange) -> Result<Site> {
+        self.must_be_ours(id)?;
         self.change(id, |engine| async move {
             let (active, now) = (engine.site(id)?, engine.inner.ambient.now());
             let site = change.apply(active.site.clone(), now);
@@ -121,6 +126,11 @@ impl Engine {
 
     /// Deletes a site with its webhooks; what has not gone out is cancelled.
     pub async fn delete_site(&self, id: SiteId) -> Result<()> {
+        self.must_be_ours(id)?;
+        self.remove_site(id).await
+    }
+
+    pub(crate) async fn remove_site(&self, id: SiteId) -> Result<()> {
         self.change(id, |engine| async move {
             let active = engine.site(id)?;
             engine.inner.store.delete_site(id, engine.inner.ambient.now()).await?;
@@ -134,8 +144,33 @@ impl Engine {
         .await
     }
 
+    /// Keeps a site and its goals as they are elsewhere. What waits for goals that are gone goes with them. Errors: `Exists` where a
+    /// site that was made here has its domain.
+    pub(crate) async fn mirror_site(&self, site: Site, goals: Vec<Goal>) -> Result<()> {
+        let id = site.id;
+        self.change(id, move |engine| async move {
+            engine.inner.store.mirror_site(site, goals).await?;
+            Ok(engine.take_over(id).await?)
+        })
+        .await
+    }
+
+    /// Errors: `Conflict` for a site that follows another.
+    fn must_be_ours(&self, id: SiteId) -> Result<()> {
+        match self.inner.registry.by_id(id) {
+            Some(site) if self.is_mirrored(&site) => Err(ManageError::Conflict(MIRRORED)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a site is as it is in Plausible, and is changed there.
+    pub fn is_mirrored(&self, site: &ActiveSite) -> bool {
+        !self.takes_events() && site.site.plausible_id.is_some()
+    }
+
     /// Adds a goal to a site.
     pub async fn create_goal(&self, site_id: SiteId, spec: GoalSpec) -> Result<Goal> {
+        self.must_be_ours(site_id)?;
         self.change(site_id, |engine| async move {
             let (active, now) = (engine.site(site_id)?, engine.inner.ambient.now());
             let goal = Goal { id: GoalId::new(&engine.inner.ambient), spec, created_at: now };
@@ -154,6 +189,7 @@ impl Engine {
 
     /// Removes a goal, and the triggers that wait for it.
     pub async fn delete_goal(&self, site_id: SiteId, id: GoalId) -> Result<()> {
+        self.must_be_ours(site_id)?;
         self.change(site_id, |engine| async move {
             let active = engine.site(site_id)?;
             engine.inner.store.delete_goal(site_id, id).await.map_err(not_found)?;
@@ -435,7 +471,7 @@ impl Engine {
 
     /// Whether what is counted in memory may be in that of several processes.
     fn is_spread(&self) -> bool {
-        self.inner.tally.is_none() && self.inner.dispatcher.is_spread()
+        self.inner.settings.counter.is_none() && self.inner.dispatcher.is_spread()
     }
 
     /// Whether what its triggers count can be counted here.

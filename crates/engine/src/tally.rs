@@ -10,12 +10,12 @@ use std::time::Duration;
 use bellwether_domain::ambient::Ambient;
 use bellwether_meters::label::CountOutcome;
 use bellwether_meters::meters;
-use bellwether_store::clickhouse::CountedEvent;
+use bellwether_store::clickhouse::{ClickHouse, CountedEvent};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use crate::counter::{CountError, Counter};
+use crate::counter::CountError;
 use crate::workers::Workers;
 
 /// From the beginning of one insert to that of the next.
@@ -26,7 +26,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_WAITING: usize = 20_000;
 
 pub(crate) struct Tally {
-    counter: Counter,
+    clickhouse: ClickHouse,
     ambient: Ambient,
     state: Mutex<State>,
     places: Semaphore,
@@ -46,16 +46,16 @@ struct Waiting {
 }
 
 impl Tally {
-    pub(crate) fn start(counter: Counter, ambient: Ambient, workers: &Workers) -> Arc<Self> {
+    pub(crate) fn start(clickhouse: ClickHouse, ambient: Ambient, workers: &Workers) -> Arc<Self> {
         let (state, places, wake) = (Mutex::default(), Semaphore::new(MAX_WAITING), Notify::new());
-        let tally = Arc::new(Self { counter, ambient, state, places, wake });
+        let tally = Arc::new(Self { clickhouse, ambient, state, places, wake });
         workers.spawn("tally", tally.clone().run(workers.clone()));
         tally
     }
 
     /// Where it is counted.
-    pub(crate) fn counter(&self) -> &Counter {
-        &self.counter
+    pub(crate) fn clickhouse(&self) -> &ClickHouse {
+        &self.clickhouse
     }
 
     /// Whether events can be kept, as far as is known.
@@ -129,14 +129,14 @@ impl Tally {
     /// Once more, if it is not known what became of the first try.
     async fn keep(&self, events: &[CountedEvent]) -> Result<(), CountError> {
         let token = u128::from_be_bytes(self.ambient.bytes()).to_string();
-        match self.counter.add(events, &token).await {
-            Err(CountError::Late | CountError::Unreachable(_)) => self.counter.add(events, &token).await,
+        match self.clickhouse.add_counted(events, &token).await {
+            Err(CountError::Late | CountError::Unreachable(_)) => self.clickhouse.add_counted(events, &token).await,
             result => result,
         }
     }
 
     async fn look_again(&self) {
-        let away = self.counter.check().await.err();
+        let away = self.clickhouse.check().await.err();
         if away.is_none() {
             info!("events can be counted again");
         }

@@ -17,13 +17,14 @@ use bellwether_domain::trigger::GoalCompletion;
 use bellwether_domain::watch::{Armings, Crossing, fill, firings};
 use bellwether_domain::window::Counts;
 use bellwether_meters::meters;
-use bellwether_store::clickhouse::{Completion, Completions, Window};
+use bellwether_store::clickhouse::{ClickHouse, Completion, Completions, Window};
 use bellwether_store::{Crossed, NewEvent, StoreError, Tick};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::Engine;
 use crate::counter::{CountError, Counter, by_window};
+use crate::plausible::{Log, Stretch};
 use crate::registry::ActiveSite;
 use crate::workers::Workers;
 
@@ -47,8 +48,8 @@ pub(crate) struct Lookout {
 }
 
 enum Turn {
-    /// This process looks.
-    Ours(Box<Seen>),
+    /// This process looks, and reads the events of a Plausible where they come from one.
+    Ours(Box<Seen>, Option<Box<Log>>),
     /// Another does, or did: the number of its latest look, and when that was noticed first.
     Theirs { number: u64, since: Duration },
 }
@@ -115,7 +116,7 @@ impl Engine {
         let mut lookout = self.inner.lookout.lock().await;
         self.take_turn(&mut lookout).await?;
         let now = self.inner.ambient.now();
-        let Turn::Ours(seen) = &mut lookout.turn else {
+        let Turn::Ours(seen, log) = &mut lookout.turn else {
             meters().look_age_seconds.set(0.0);
             return Ok(());
         };
@@ -123,7 +124,7 @@ impl Engine {
             return Ok(());
         }
         let (begun, before) = (Instant::now(), seen.tick.looked_at);
-        let looked = self.look_at(counter, seen, now).await;
+        let looked = self.look_at(counter, (seen, log.as_deref_mut()), now).await;
         meters().look_seconds.record(begun.elapsed().as_secs_f64());
         let is_first = before == Timestamp::EPOCH;
         let age = if looked.is_ok() || is_first { Duration::ZERO } else { now.since(before) };
@@ -148,7 +149,7 @@ impl Engine {
         let stands_still = tick.number == number && running.saturating_sub(since) >= PATIENCE;
         if tick.holder.is_none() || tick.holder == Some(lookout.holder) || stands_still {
             match self.inner.store.pass_tick(tick.number, Some(lookout.holder)).await {
-                Ok(()) => lookout.turn = Turn::Ours(Box::new(self.begin(tick, lookout.holder).await?)),
+                Ok(()) => lookout.turn = self.begin(tick, lookout.holder).await?,
                 Err(StoreError::Overtaken) => {}
                 Err(error) => return Err(error),
             }
@@ -158,51 +159,82 @@ impl Engine {
         Ok(())
     }
 
-    async fn begin(&self, tick: Tick, holder: OwnerId) -> Result<Seen, StoreError> {
+    async fn begin(&self, tick: Tick, holder: OwnerId) -> Result<Turn, StoreError> {
         let crossed = self.inner.store.crossed().await?;
+        let log = match self.plausible() {
+            Some(_) => Some(Box::new(Log::resume(&self.inner.store, self.inner.ambient.now()).await?)),
+            None => None,
+        };
         info!("this process looks at what is counted from now on");
-        Ok(Seen {
+        let seen = Seen {
             tick: Tick { number: tick.number + 1, holder: Some(holder), ..tick },
             fired_at: crossed.iter().map(|one| (one.trigger_id, one.fired_at)).collect(),
             armings: Armings::kept(crossed.into_iter().map(|one| (one.trigger_id, one.fired_at, one.still_true))),
-        })
+        };
+        Ok(Turn::Ours(Box::new(seen), log))
+    }
+
+    /// Whether it is this process that looks, as far as it knows.
+    pub(crate) async fn looks(&self) -> bool {
+        matches!(self.inner.lookout.lock().await.turn, Turn::Ours(..))
     }
 
     async fn let_others_look(&self) {
         let lookout = self.inner.lookout.lock().await;
-        if let Turn::Ours(seen) = &lookout.turn
+        if let Turn::Ours(seen, _) = &lookout.turn
             && let Err(error) = self.inner.store.pass_tick(seen.tick.number, None).await
         {
             warn!(%error, "others will look at what is counted a little later");
         }
     }
 
-    async fn look_at(&self, counter: &Counter, seen: &mut Seen, now: Timestamp) -> Result<(), LookError> {
+    async fn look_at(
+        &self,
+        counter: &Counter,
+        (seen, mut log): (&mut Seen, Option<&mut Log>),
+        now: Timestamp,
+    ) -> Result<(), LookError> {
         let mut next = seen.clone();
         next.tick.number += 1;
         next.tick.looked_at = now;
-        if now.since(seen.tick.looked_at) > GAP || now < seen.tick.looked_at {
+        // A Plausible counts whether or not anybody looks.
+        if counter.own().is_some() && (now.since(seen.tick.looked_at) > GAP || now < seen.tick.looked_at) {
             next.tick.watched_from = now;
         }
-        let finding = self.find(counter, (seen.tick.looked_at.second(), now), &mut next);
-        let events = tokio::time::timeout(TIME_LIMIT, finding).await.unwrap_or(Err(CountError::Late))?;
+        let finding = self.find(counter, log.as_deref_mut(), (seen.tick.looked_at.second(), now), &mut next);
+        let (events, stretch) = tokio::time::timeout(TIME_LIMIT, finding).await.unwrap_or(Err(CountError::Late))?;
+        let read = log.as_ref().zip(stretch.as_ref()).map(|(log, stretch)| stretch.read(log));
         let crossed = changes(seen, &next);
-        self.inner.dispatcher.commit_tick(next.tick, crossed, events).await?;
+        self.inner.dispatcher.commit_tick(next.tick, crossed, events, read).await?;
+        if let (Some(log), Some(stretch)) = (log, stretch) {
+            log.go_on(stretch);
+        }
         *seen = next;
         Ok(())
     }
 
-    /// What everything that is counted sets off.
+    /// What everything that is counted sets off, and what was read for it where it comes from a Plausible.
     async fn find(
         &self,
         counter: &Counter,
+        log: Option<&mut Log>,
         (before, now): (Second, Timestamp),
         next: &mut Seen,
-    ) -> Result<Vec<NewEvent>, CountError> {
+    ) -> Result<(Vec<NewEvent>, Option<Stretch>), CountError> {
         let sites = self.inner.registry.watched();
         let mut events = self.visitors(counter, &sites, (before, now), next).await?;
-        events.extend(self.several_completions(counter, &sites, now, next).await?);
-        Ok(events)
+        match (counter, log) {
+            (Counter::Own(clickhouse), _) => {
+                events.extend(self.several_completions(clickhouse, &sites, now, next).await?);
+                Ok((events, None))
+            }
+            (Counter::Plausible(plausible), Some(log)) => {
+                let mut stretch = self.read_on(plausible, log, now).await?;
+                events.append(&mut stretch.events);
+                Ok((events, Some(stretch)))
+            }
+            (Counter::Plausible(_), None) => Ok((events, None)),
+        }
     }
 
     /// What the windows of visitors set off.
@@ -218,7 +250,7 @@ impl Engine {
             site.watch.windows(before, now.second()).into_iter().map(move |length_seconds| Window { site: id, length_seconds })
         };
         let windows: Vec<_> = sites.iter().flat_map(of_site).collect();
-        let counts = by_window(&windows, counter.windows(&windows, now.second()).await?);
+        let counts = by_window(&windows, counter.windows(&self.inner.registry, &windows, now.second()).await?);
         let mut events = Vec::new();
         for site in sites {
             let counts = |length_seconds| {
@@ -246,7 +278,9 @@ impl Engine {
         let mut tops: HashMap<u32, Tops> = HashMap::new();
         for length_seconds in crossings.iter().map(|crossing| crossing.spike.window_seconds) {
             if let std::collections::hash_map::Entry::Vacant(missing) = tops.entry(length_seconds) {
-                missing.insert(counter.tops(Window { site: site.site.id, length_seconds }, now.second()).await?);
+                missing.insert(
+                    counter.tops(&self.inner.registry, Window { site: site.site.id, length_seconds }, now.second()).await?,
+                );
             }
         }
         let firings = firings(crossings, |length| tops.get(&length).cloned().unwrap_or_default());
@@ -256,19 +290,19 @@ impl Engine {
     /// What several completions within a window set off.
     async fn several_completions(
         &self,
-        counter: &Counter,
+        clickhouse: &ClickHouse,
         sites: &[Arc<ActiveSite>],
         now: Timestamp,
         next: &mut Seen,
     ) -> Result<Vec<NewEvent>, CountError> {
         let awaited: Vec<_> = sites.iter().flat_map(|site| awaited(site, now, &next.fired_at)).collect();
         let lists: Vec<_> = awaited.iter().map(|awaited| awaited.list).collect();
-        let counts = counter.count_completions(&lists).await?;
+        let counts = if lists.is_empty() { Vec::new() } else { clickhouse.count_completions(&lists).await? };
         let is_filled = |(awaited, count): &(&Awaited, u64)| *count >= u64::from(awaited.rule.threshold);
         let filled = awaited.iter().zip(counts).filter(is_filled).take(MAX_FILLED);
         let mut events = Vec::new();
         for (awaited, _) in filled {
-            let completions = counter.completions(&awaited.list, MAX_COMPLETIONS).await?;
+            let completions = clickhouse.completions(&awaited.list, MAX_COMPLETIONS).await?;
             let times = completions.iter().map(|completion| completion.time);
             for index in fill(awaited.rule.threshold, awaited.window_seconds, times) {
                 let completion = &completions[index];

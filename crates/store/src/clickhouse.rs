@@ -1,20 +1,25 @@
 //! ClickHouse, where what happens on sites is counted when it is more than one process can hold.
 //!
-//! A [`ClickHouse`] is asked over HTTP. [`events`] has what Bellwether writes there itself, [`windows`] how distinct visitors are
-//! counted in any table of events. As in the rest of the store, nothing is decided here.
+//! A [`ClickHouse`] is asked over HTTP. [`events`] has what Bellwether writes there itself, [`plausible`] what an existing Plausible
+//! wrote, [`windows`] and [`minutes`] how visitors are counted in any table of events. As in the rest of the store, nothing is decided here.
 
 mod events;
+mod minutes;
+mod plausible;
 mod schema;
 mod windows;
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bellwether_domain::traffic::Share;
 use clickhouse::{Client, Compression, RowOwned, RowRead};
 use url::Url;
 
 pub use events::{Completion, Completions, CountedEvent, LatestVisit};
+pub use plausible::PlausibleEvents;
 pub use windows::Window;
 
 /// How long a question may take.
@@ -53,6 +58,11 @@ pub enum ClickHouseError {
     /// It refuses.
     #[error("ClickHouse failed: {0}")]
     Failed(String),
+    /// What is there is no Plausible, as far as it is known.
+    #[error(
+        "there is no Plausible in this database, an unknown version of it, or nothing that this account may read: it has no column events_v2.{0}"
+    )]
+    NotPlausible(&'static str),
     /// Its schema was made by a later version of this program.
     #[error("the schema in ClickHouse is version {found}, newer than this program's {known}: use a newer bellwether")]
     NewerSchema {
@@ -136,6 +146,15 @@ impl From<clickhouse::error::Error> for ClickHouseError {
             error => Self::Failed(error.to_string().chars().take(MAX_SAID_CHARS).collect()),
         }
     }
+}
+
+/// Where a visit came from, none when direct.
+fn named(source: String) -> Option<Arc<str>> {
+    (!source.is_empty()).then(|| source.into())
+}
+
+fn shares(rows: Vec<(String, u32)>) -> Vec<Share> {
+    rows.into_iter().map(|(name, visitors)| Share { name: name.into(), visitors }).collect()
 }
 
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {

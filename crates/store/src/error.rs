@@ -38,6 +38,11 @@ pub enum StoreError {
     /// The file is something else.
     #[error("the file is no SQLite database")]
     NotADatabase,
+    /// What is there is no Plausible, as far as it is known.
+    #[error(
+        "there is no Plausible in this database, an unknown version of it, or nothing that this account may read: it has no column {0}"
+    )]
+    NotPlausible(&'static str),
     /// The schema was made by a later version of this program.
     #[error("the database's schema is version {found}, newer than this program's {known}: use a newer bellwether")]
     NewerSchema {

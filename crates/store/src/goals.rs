@@ -28,13 +28,7 @@ impl Store {
             if goals >= MAX_GOALS_PER_SITE {
                 return Err(StoreError::TooMany(MAX_GOALS_PER_SITE));
             }
-            let sql = format!("INSERT INTO goals ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)");
-            let (event_name, page_path, threshold, currency) = columns_of(&goal.spec.kind);
-            let props = serde_json::to_string(&goal.spec.custom_props).map_err(unreadable)?;
-            let (id, site_id, created_at) = (goal.id, site_id, goal.created_at);
-            let name = &goal.spec.display_name;
-            let values = values![id, site_id, name, event_name, page_path, threshold, &props, currency, created_at];
-            connection.execute(&sql, &values)?;
+            insert_goal(connection, site_id, &goal)?;
             note_change(connection, site_id)
         };
         self.write(add).await
@@ -51,13 +45,22 @@ impl Store {
     }
 }
 
+pub(crate) fn insert_goal(connection: &Connection, site_id: SiteId, goal: &Goal) -> Result<(), StoreError> {
+    let sql = format!("INSERT INTO goals ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)");
+    let (event_name, page_path, threshold, currency) = columns_of(&goal.spec.kind);
+    let props = serde_json::to_string(&goal.spec.custom_props).map_err(unreadable)?;
+    let name = &goal.spec.display_name;
+    let values = values![goal.id, site_id, name, event_name, page_path, threshold, &props, currency, goal.created_at];
+    connection.execute(&sql, &values).map(|_| ())
+}
+
 pub(crate) fn select_goals(connection: &Connection, site_id: SiteId) -> Result<Vec<Goal>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM goals WHERE site_id = $1 ORDER BY id");
     connection.query(&sql, &values![site_id], |row| read_goal(row).map(|(_, goal)| goal))
 }
 
 /// Event name, page path, scroll threshold, currency.
-fn columns_of(kind: &GoalKind) -> (Option<&str>, Option<&str>, i64, Option<&str>) {
+pub(crate) fn columns_of(kind: &GoalKind) -> (Option<&str>, Option<&str>, i64, Option<&str>) {
     match kind {
         GoalKind::Event { name, currency } => (Some(name), None, NO_THRESHOLD, currency.as_deref()),
         GoalKind::Page { path } => (None, Some(path.as_str()), NO_THRESHOLD, None),
@@ -80,6 +83,6 @@ fn read_goal(row: &Row<'_>) -> Result<(SiteId, Goal), StoreError> {
     Ok((row.get(1)?, goal))
 }
 
-fn unreadable(error: impl std::fmt::Display) -> StoreError {
+pub(crate) fn unreadable(error: impl std::fmt::Display) -> StoreError {
     StoreError::Unreadable(error.to_string())
 }

@@ -20,7 +20,7 @@ use crate::sql::{Access, Connection, Rows, values};
 use crate::{Server, StoreError};
 
 /// The tables, each behind those that it refers to. Who lives, and who looks, is not moved.
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 21] = [
     "sites",
     "goals",
     "webhooks",
@@ -32,6 +32,9 @@ const TABLES: [&str; 18] = [
     "invitations",
     "salts",
     "crossings",
+    "readings",
+    "told",
+    "counts",
     "events",
     "deliveries",
     "attempts",

@@ -341,6 +341,15 @@ fn carry_payloads<'e>(
     connection.execute_each(&sql, carried).map(|_| ())
 }
 
+/// Which of some events are there already.
+pub(crate) fn those_kept(connection: &Connection, events: &[NewEvent]) -> Result<Vec<EventId>, StoreError> {
+    let mut there = Vec::new();
+    for event in events {
+        there.extend(connection.query("SELECT id FROM events WHERE id = $1", &values![event.id], |row| row.get::<EventId>(0))?);
+    }
+    Ok(there)
+}
+
 /// The webhooks one after the other, each found in the index behind the one before.
 fn select_backlogs(dialect: Dialect) -> String {
     let open = open(dialect);

@@ -1,6 +1,7 @@
 //! Sites.
 
 use bellwether_domain::id::SiteId;
+use bellwether_domain::plausible::PlausibleId;
 use bellwether_domain::site::Site;
 use bellwether_domain::time::Timestamp;
 
@@ -8,7 +9,7 @@ use crate::revisions::note_change;
 use crate::sql::{Connection, Row, values};
 use crate::{Store, StoreError};
 
-const COLUMNS: &str = "id, domain, name, timezone, created_at_us, updated_at_us";
+const COLUMNS: &str = "id, domain, name, timezone, created_at_us, updated_at_us, plausible_id";
 
 impl Store {
     /// Every site that is not deleted, by domain; one statement.
@@ -23,9 +24,7 @@ impl Store {
     /// Keeps a new site; one statement. Errors: `Exists` for the same domain.
     pub async fn add_site(&self, site: Site) -> Result<(), StoreError> {
         let add = move |connection: &Connection| {
-            let sql = format!("INSERT INTO sites ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6)");
-            let values = values![site.id, &site.domain, &site.name, &site.timezone, site.created_at, site.updated_at];
-            connection.execute(&sql, &values)?;
+            insert_site(connection, "", &site)?;
             note_change(connection, site.id)
         };
         self.write(add).await
@@ -63,6 +62,14 @@ pub(crate) fn select_site(connection: &Connection, id: SiteId) -> Result<Option<
     connection.query_optional(&sql, &values![id], read_site)
 }
 
+pub(crate) fn insert_site(connection: &Connection, on_conflict: &str, site: &Site) -> Result<(), StoreError> {
+    let sql = format!("INSERT INTO sites ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7) {on_conflict}");
+    let plausible_id = site.plausible_id.map(|id| id.0);
+    let (created_at, updated_at) = (site.created_at, site.updated_at);
+    let values = values![site.id, &site.domain, &site.name, &site.timezone, created_at, updated_at, plausible_id];
+    connection.execute(&sql, &values).map(|_| ())
+}
+
 pub(crate) fn changed_one(rows: usize) -> Result<(), StoreError> {
     if rows == 1 { Ok(()) } else { Err(StoreError::Gone) }
 }
@@ -75,5 +82,6 @@ fn read_site(row: &Row<'_>) -> Result<Site, StoreError> {
         timezone: row.get(3)?,
         created_at: row.get(4)?,
         updated_at: row.get(5)?,
+        plausible_id: row.get::<Option<u64>>(6)?.map(PlausibleId),
     })
 }

@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
-use bellwether_domain::id::{OwnerId, TriggerId};
+use bellwether_domain::id::{EventId, OwnerId, TriggerId};
 use bellwether_domain::time::Timestamp;
 
-use crate::outbox::{NewEvent, insert_events};
+use crate::outbox::{NewEvent, insert_events, those_kept};
+use crate::plausible::{Read, keep_reading};
 use crate::sql::{Connection, Row, values};
 use crate::{Store, StoreError};
 
@@ -43,6 +44,8 @@ pub struct Found {
     pub crossed: Vec<Crossed>,
     /// What fired.
     pub events: Arc<[NewEvent]>,
+    /// How far the events of a Plausible were read, where they are.
+    pub read: Option<Read>,
 }
 
 impl Store {
@@ -72,8 +75,9 @@ impl Store {
         self.read_apart(all).await
     }
 
-    /// Keeps the look of this number, and what came of it; one transaction. Errors: `Overtaken` when there was another one meanwhile.
-    pub async fn keep_tick(&self, tick: Tick, found: Found) -> Result<(), StoreError> {
+    /// Keeps the look of this number, and what came of it; one transaction. Returns the events of a Plausible that were kept before,
+    /// and are left alone. Errors: `Overtaken` when there was another one meanwhile.
+    pub async fn keep_tick(&self, tick: Tick, found: Found) -> Result<Vec<EventId>, StoreError> {
         let keep = move |connection: &Connection| {
             let sql = "UPDATE ticks SET number = $1, looked_at_us = $2, watched_from_us = $3 WHERE number = $4";
             let values = values![tick.number, tick.looked_at, tick.watched_from, tick.number.saturating_sub(1)];
@@ -82,7 +86,13 @@ impl Store {
                        ON CONFLICT (trigger_id) DO UPDATE SET fired_at_us = excluded.fired_at_us, still_true = excluded.still_true";
             let crossed = found.crossed.iter().map(|one| values![one.trigger_id, one.fired_at, one.still_true]);
             connection.execute_each(sql, crossed)?;
-            insert_events(connection, found.events.iter())
+            let Some(read) = &found.read else {
+                return insert_events(connection, found.events.iter()).map(|()| Vec::new());
+            };
+            keep_reading(connection, read)?;
+            let there = those_kept(connection, &found.events)?;
+            insert_events(connection, found.events.iter().filter(|event| !there.contains(&event.id)))?;
+            Ok(there)
         };
         self.write(keep).await
     }

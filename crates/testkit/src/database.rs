@@ -119,7 +119,7 @@ async fn create() -> String {
 }
 
 #[expect(clippy::expect_used, reason = "a test without a database cannot go on")]
-async fn connect(url: &str) -> Client {
+pub(crate) async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the server");
     #[expect(clippy::disallowed_methods, reason = "it ends with the client")]
     tokio::spawn(connection);

@@ -24,6 +24,7 @@ use crate::input::{self, BodyError};
 use crate::{App, client};
 
 const MAX_BODY_BYTES: usize = 1_000_000;
+const FROM_PLAUSIBLE: &str = "events are not taken here: they come from Plausible, where the tracker sends them";
 const DROPPED: HeaderName = HeaderName::from_static("x-plausible-dropped");
 
 /// Takes an event, for the router.
@@ -42,6 +43,7 @@ where
     let body = input::read(body, MAX_BODY_BYTES).await;
     let begun = Instant::now();
     let (outcome, mut response) = match body {
+        Ok(_) if !app.engine.takes_events() => refuse(StatusCode::CONFLICT, Rejection::of("request", FROM_PLAUSIBLE)),
         Ok(body) => match Event::parse(&body) {
             Ok(event) => ingest(app, &event, &parts.headers, peer).await,
             Err(rejection) => refuse(StatusCode::BAD_REQUEST, rejection),

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use bellwether_domain::roles::{NoRoles, Roles};
 use bellwether_engine::send::{NotAProxy, Proxy};
 use bellwether_store::clickhouse::{ClickHouseUrl, InvalidClickHouseUrl};
-use bellwether_store::{Database, InvalidUrl};
+use bellwether_store::{Database, InvalidUrl, Server};
 use bellwether_web::MetricsToken;
 use figment::value::Value;
 use ipnet::IpNet;
@@ -114,7 +114,7 @@ pub(crate) fn base_url_of(listen: SocketAddr) -> Url {
 /// A server's URL, or the file behind `sqlite:`, with or without the two slashes that other programs want there.
 pub(super) fn database(value: &Value) -> Result<Database, String> {
     let word = word(value)?;
-    if word.starts_with("postgres://") || word.starts_with("postgresql://") {
+    if is_server(&word) {
         return word.parse().map(|server| Database::Server(Box::new(server))).map_err(|error: InvalidUrl| error.to_string());
     }
     let file = word.strip_prefix("sqlite:").ok_or(
@@ -129,6 +129,19 @@ pub(super) fn database(value: &Value) -> Result<Database, String> {
 
 pub(super) fn clickhouse(value: &Value) -> Result<ClickHouseUrl, String> {
     word(value)?.parse().map_err(|error: InvalidClickHouseUrl| error.to_string())
+}
+
+fn is_server(word: &str) -> bool {
+    word.starts_with("postgres://") || word.starts_with("postgresql://")
+}
+
+/// A PostgreSQL server that is somebody else's.
+pub(super) fn server(value: &Value) -> Result<Server, String> {
+    let word = word(value)?;
+    if !is_server(&word) {
+        return Err(InvalidUrl::NotAUrl.to_string());
+    }
+    word.parse().map_err(|error: InvalidUrl| error.to_string())
 }
 
 /// Its user and password, where it has any, are percent-encoded as in every URL.

@@ -1,11 +1,11 @@
 //! The real binary, used as its users use it: started, configured, loaded, killed, asked by real trackers in a real browser.
 //!
 //! [`command_line`] is what operators see, [`durability`] what a 202 is worth, [`many`] what it is where several servers share a
-//! database, [`counting`] how these count together, [`faults`] what endpoints do wrong, [`storage`] what becomes of a database
-//! that cannot be written, [`import`] how one moves to PostgreSQL, [`roles`] how processes share the work, [`operation`] what
-//! monitoring asks, [`browser`] what trackers and receivers see, [`documentation`] whether its samples work, [`deploy`] whether
-//! the files for operators name what is there; [`architecture`] holds the crates to who may import whom. It is one program, since
-//! several would each take as long to link.
+//! database, [`counting`] how these count together, [`roles`] how they share the work, [`faults`] what endpoints do wrong,
+//! [`plausible`] what an existing Plausible sets off, [`storage`] what becomes of a database that cannot be written, [`import`] how
+//! one moves to PostgreSQL, [`operation`] what monitoring asks, [`browser`] what trackers and receivers see, [`documentation`]
+//! whether its samples work, [`deploy`] whether the files for operators name what is there; [`architecture`] holds the crates to who
+//! may import whom. It is one program, since several would each take as long to link.
 
 #[cfg(test)]
 mod architecture;
@@ -29,6 +29,8 @@ mod import;
 mod many;
 #[cfg(test)]
 mod operation;
+#[cfg(test)]
+mod plausible;
 #[cfg(test)]
 mod roles;
 #[cfg(test)]

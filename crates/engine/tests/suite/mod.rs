@@ -11,6 +11,7 @@ mod log;
 mod logging;
 mod operation;
 mod people;
+pub(crate) mod plausible;
 mod replay;
 mod restart;
 mod retention;

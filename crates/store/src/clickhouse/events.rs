@@ -1,22 +1,24 @@
 //! What Bellwether itself writes into ClickHouse, a row for each event of a site that counts, and what it asks of it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_domain::event::Revenue;
-use bellwether_domain::history::{EXACT_MINUTES, MAX_GAP, MINUTE_SECONDS, Minute};
+use bellwether_domain::history::Minute;
 use bellwether_domain::id::{GoalId, SiteId};
 use bellwether_domain::time::{Second, Timestamp};
-use bellwether_domain::traffic::{SESSION_TIMEOUT_SECONDS, Share, Tops};
+use bellwether_domain::traffic::{SESSION_TIMEOUT_SECONDS, Tops};
 use bellwether_domain::visitor::VisitorId;
 use bellwether_domain::window::Counts;
 use clickhouse::Row;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::minutes::beginning;
 use super::windows::Shape;
-use super::{ClickHouse, ClickHouseError, Window, within};
+use super::{ClickHouse, ClickHouseError, Window, named, shares, within};
 
 /// How long keeping events may take.
 const INSERT_TIME_LIMIT: Duration = Duration::from_secs(10);
@@ -172,18 +174,7 @@ impl ClickHouse {
 
     /// What happened on a site since a minute, minute by minute, in order, without completions.
     pub async fn counted_minutes(&self, site_id: SiteId, from: u32) -> Result<Vec<Minute>, ClickHouseError> {
-        let mut minutes: BTreeMap<u32, Minute> = BTreeMap::new();
-        let minute = |minute| Minute { minute, ..Minute::default() };
-        for (number, pageviews) in self.query::<(u32, u32)>(&pageviews_by_minute(site_id, from)).await? {
-            minutes.entry(number).or_insert_with(|| minute(number)).pageviews = pageviews;
-        }
-        for (number, gap, visitors) in self.query::<(u32, u32, u32)>(&visitors_by_minute(site_id, from)).await? {
-            let minute = minutes.entry(number).or_insert_with(|| minute(number));
-            if let Some(place) = minute.visitors.get_mut(gap as usize) {
-                *place = visitors;
-            }
-        }
-        Ok(minutes.into_values().collect())
+        self.minutes(&SHAPE, &literal(site_id), from).await
     }
 
     /// How often each goal of a site was completed since a minute.
@@ -260,15 +251,23 @@ fn completion(row: CompletionRow) -> Completion {
     }
 }
 
+/// The table, where it does not matter that visitors have other names after midnight.
+const SHAPE: Shape = Shape {
+    table: Cow::Borrowed("events AS e"),
+    site: "e.site_id",
+    time: "e.time",
+    visitor: "e.visitor",
+    is_visit: "e.name != 'engagement'",
+};
+
 /// The table, for what happened within so many seconds until `at`. Who came before midnight and after it is the same visitor where a
 /// session went on: they are counted under the name of the day before.
 fn shape(at: Second, seconds: u32) -> Shape {
     let midnight = at - at % DAY_SECONDS;
-    let (visitor, table) = match at.saturating_sub(seconds) < midnight {
-        true => ("e.who", across(midnight)),
-        false => ("e.visitor", "events AS e".to_owned()),
-    };
-    Shape { table, site: "e.site_id", time: "e.time", visitor, is_visit: "e.name != 'engagement'" }
+    match at.saturating_sub(seconds) < midnight {
+        true => Shape { visitor: "e.who", table: across(midnight).into(), ..SHAPE },
+        false => SHAPE,
+    }
 }
 
 fn across(midnight: Second) -> String {
@@ -346,34 +345,6 @@ fn completions_of_lists(lists: &[Completions]) -> String {
     )
 }
 
-fn pageviews_by_minute(site_id: SiteId, from: u32) -> String {
-    format!(
-        "SELECT toUInt32(intDiv(toUnixTimestamp(time), {MINUTE_SECONDS})) AS minute, toUInt32(countIf(name = 'pageview'))
-         FROM events WHERE site_id = {} AND time >= {} AND name != 'engagement' GROUP BY minute",
-        literal(site_id),
-        beginning(from),
-    )
-}
-
-/// The visitors of each minute, by how many minutes ago each came before: 0 for those of whom nothing is known.
-fn visitors_by_minute(site_id: SiteId, from: u32) -> String {
-    format!(
-        "SELECT minute, toUInt32(if(before = 0 OR minute - before > {MAX_GAP}, 0, minute - before)) AS gap, toUInt32(count()) AS visitors
-         FROM (SELECT minute, lagInFrame(minute, 1, 0) OVER (PARTITION BY visitor ORDER BY minute
-                                                             ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS before
-               FROM (SELECT DISTINCT toUInt32(intDiv(toUnixTimestamp(time), {MINUTE_SECONDS})) AS minute, visitor FROM events
-                     WHERE site_id = {} AND time >= {} AND name != 'engagement'))
-         WHERE minute >= {from} GROUP BY minute, gap",
-        literal(site_id),
-        beginning(from.saturating_sub(EXACT_MINUTES)),
-    )
-}
-
-/// The beginning of a minute in SQL.
-fn beginning(minute: u32) -> String {
-    format!("toDateTime({}, 'UTC')", u64::from(minute) * u64::from(MINUTE_SECONDS))
-}
-
 /// A site in SQL.
 fn literal(site_id: SiteId) -> String {
     format!("toUUID('{site_id}')")
@@ -382,12 +353,4 @@ fn literal(site_id: SiteId) -> String {
 /// A moment in SQL.
 fn moment(time: Timestamp) -> String {
     format!("fromUnixTimestamp64Micro({}, 'UTC')", time.as_micros())
-}
-
-fn named(source: String) -> Option<Arc<str>> {
-    (!source.is_empty()).then(|| source.into())
-}
-
-fn shares(rows: Vec<(String, u32)>) -> Vec<Share> {
-    rows.into_iter().map(|(name, visitors)| Share { name: name.into(), visitors }).collect()
 }

@@ -1,5 +1,7 @@
 //! Distinct visitors of windows, in any table of events.
 
+use std::borrow::Cow;
+
 use bellwether_domain::time::Second;
 use bellwether_domain::window::Counts;
 
@@ -20,7 +22,7 @@ pub struct Window<S> {
 /// What a table of events looks like, in SQL. The expressions are about a row of it that is called `e`.
 pub(super) struct Shape {
     /// The rows of events, by the names below.
-    pub(super) table: String,
+    pub(super) table: Cow<'static, str>,
     /// The site, as [`Shape::literal`] has it.
     pub(super) site: &'static str,
     /// When it happened.

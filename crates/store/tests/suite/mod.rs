@@ -4,6 +4,7 @@ mod configuration;
 mod history;
 mod outbox;
 mod people;
+mod plausible;
 mod retention;
 pub(crate) mod rig;
 mod ticks;

@@ -10,7 +10,7 @@ async fn deliveries(rig: &Rig, webhook: WebhookId) -> usize {
     rig.store.deliveries(webhook, EVERYTHING, FIRST_PAGE).await.expect("a page").deliveries.len()
 }
 
-fn is_overtaken(result: &Result<(), StoreError>) -> bool {
+fn is_overtaken<T>(result: &Result<T, StoreError>) -> bool {
     matches!(result, Err(StoreError::Overtaken))
 }
 
@@ -34,14 +34,14 @@ async fn what_comes_of_a_look_is_kept_whole_or_not_at_all() {
     let webhook = WebhookId::new(&rig.ambient);
     let crossed = Crossed { trigger_id, fired_at: rig.now(), still_true: true };
     let tick = Tick { number: 1, holder: None, looked_at: rig.now(), watched_from: rig.later(0) };
-    let found = || Found { crossed: vec![crossed], events: [rig.event(&[webhook])].into() };
+    let found = || Found { crossed: vec![crossed], events: [rig.event(&[webhook])].into(), read: None };
     rig.store.keep_tick(tick, found()).await.expect("it is kept");
     assert_eq!(rig.store.tick().await.expect("a tick"), tick);
     assert!(is_overtaken(&rig.store.keep_tick(tick, found()).await), "the number is taken");
     assert_eq!(deliveries(&rig, webhook).await, 1);
     let lowered = Crossed { still_true: false, ..crossed };
     let next = Tick { number: 2, ..tick };
-    rig.store.keep_tick(next, Found { crossed: vec![lowered], events: [].into() }).await.expect("it is kept");
+    rig.store.keep_tick(next, Found { crossed: vec![lowered], ..Found::default() }).await.expect("it is kept");
     assert_eq!(rig.store.crossed().await.expect("crossings"), [lowered]);
 }
 
@@ -52,9 +52,9 @@ async fn the_same_event_is_not_kept_twice() {
     let webhook = WebhookId::new(&rig.ambient);
     let event = rig.event(&[webhook]);
     let tick = Tick { number: 1, holder: None, looked_at: rig.now(), watched_from: rig.now() };
-    rig.store.keep_tick(tick, Found { crossed: Vec::new(), events: [event.clone()].into() }).await.expect("it is kept");
+    rig.store.keep_tick(tick, Found { events: [event.clone()].into(), ..Found::default() }).await.expect("it is kept");
     let again = Tick { number: 2, ..tick };
-    let result = rig.store.keep_tick(again, Found { crossed: Vec::new(), events: [event].into() }).await;
+    let result = rig.store.keep_tick(again, Found { events: [event].into(), ..Found::default() }).await;
     assert!(result.is_err());
     assert_eq!((rig.store.tick().await.expect("a tick").number, deliveries(&rig, webhook).await), (1, 1));
 }

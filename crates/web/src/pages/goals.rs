@@ -40,6 +40,8 @@ struct Goals {
     site_id: SiteId,
     domain: String,
     may_change: bool,
+    /// Whether they are changed in Plausible, where they come from.
+    is_mirrored: bool,
     goals: Vec<ShownGoal>,
     /// Whether there are any, found or not.
     has_goals: bool,
@@ -149,12 +151,15 @@ async fn page(app: &App, who: &SignedIn, access: &Access, asked: Asked, form: Fo
         completions: completions.as_ref().map(|completions| completions.get(&goal.id).copied().unwrap_or(0)),
         triggers: triggers_of(site, goal.id),
     };
-    let adding = ["page", "event", "scroll"].into_iter().find(|kind| *kind == asked.add && access.may_change);
+    let is_mirrored = app.engine.is_mirrored(site);
+    let may_change = access.may_change && !is_mirrored;
+    let adding = ["page", "event", "scroll"].into_iter().find(|kind| *kind == asked.add && may_change);
     Ok(Page(Goals {
         shell: shell_of(who, access, "/goals"),
         site_id: site.site.id,
         domain: site.site.domain.to_string(),
-        may_change: access.may_change,
+        may_change,
+        is_mirrored,
         goals: found.map(shown).collect(),
         has_goals: !site.goals.is_empty(),
         sought: asked.sought,

@@ -50,6 +50,8 @@ struct Sites {
     previous: Option<usize>,
     next: Option<usize>,
     may_add: bool,
+    /// Whether they are added by themselves.
+    from_plausible: bool,
     form: Form,
 }
 
@@ -73,6 +75,8 @@ struct General {
     endpoint: String,
     /// Unknown while they cannot be counted.
     current_visitors: Option<u32>,
+    /// Whether it is changed in Plausible, where it comes from.
+    is_mirrored: bool,
     may_change: bool,
     changed: bool,
     form: Form,
@@ -142,7 +146,8 @@ async fn sites_page(app: &App, who: &SignedIn, asked: &Asked, form: Form) -> Pag
         sought: asked.sought.clone(),
         previous: (asked.page > 0).then_some(asked.page),
         next: has_more.then_some(asked.page + 2),
-        may_add: caller.may_add_sites(),
+        may_add: caller.may_add_sites() && app.engine.takes_events(),
+        from_plausible: !app.engine.takes_events(),
         form,
     })
 }
@@ -186,6 +191,7 @@ async fn site_page(app: &App, who: &SignedIn, access: &Access, form: Form, chang
         domain: site.site.domain.to_string(),
         endpoint: app.url("api/event"),
         current_visitors,
+        is_mirrored: app.engine.is_mirrored(site),
         may_change: access.may_change,
         changed,
         form,

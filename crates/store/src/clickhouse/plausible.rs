@@ -1,0 +1,248 @@
+//! The table of events of an existing Plausible, which is only read.
+//!
+//! [`PlausibleEvents`] knows which of the columns there are in this version of it. A row has no id there; what was read before is told
+//! apart by whoever asks, for whom it is counted how many rows each second has.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bellwether_domain::event::{ENGAGEMENT, PAGEVIEW, Revenue};
+use bellwether_domain::goal::{Goal, GoalKind, PathPattern};
+use bellwether_domain::history::Minute;
+use bellwether_domain::id::GoalId;
+use bellwether_domain::plausible::{PlausibleId, Row as EventRow};
+use bellwether_domain::reading::{Rows, Wanted};
+use bellwether_domain::time::Second;
+use bellwether_domain::traffic::Tops;
+use bellwether_domain::visitor::VisitorId;
+use bellwether_domain::window::Counts;
+use clickhouse::Row;
+use serde::Deserialize;
+
+use super::minutes::beginning;
+use super::windows::Shape;
+use super::{ClickHouse, ClickHouseError, Window, named, shares};
+
+/// So many sites, and names of events, are named in a statement. Where more are wanted all are looked at.
+const MAX_NAMED: usize = 5_000;
+/// So many goals are counted by one statement: a longer one the server would refuse to read.
+const GOALS_AT_A_TIME: usize = 100;
+/// The columns that every version has.
+const REQUIRED: [&str; 8] = ["timestamp", "name", "site_id", "user_id", "session_id", "pathname", "meta.key", "meta.value"];
+/// The columns that some versions lack, and what stands for each there.
+const OPTIONAL: [(&str, &str); 6] = [
+    ("hostname", "''"),
+    ("referrer_source", "''"),
+    ("scroll_depth", "255"),
+    ("engagement_time", "0"),
+    ("revenue_source_amount", "NULL"),
+    ("revenue_source_currency", "''"),
+];
+
+/// The events of a Plausible, behind a handle that is cheap to clone.
+#[derive(Clone)]
+pub struct PlausibleEvents {
+    clickhouse: ClickHouse,
+    /// The columns that some versions lack, or what stands for them.
+    optional: Arc<[&'static str; OPTIONAL.len()]>,
+}
+
+#[derive(Row, Deserialize)]
+struct ReadRow {
+    site: u64,
+    second: u32,
+    name: String,
+    visitor: u64,
+    session: u64,
+    pathname: String,
+    keys: Vec<String>,
+    values: Vec<String>,
+    hostname: String,
+    source: String,
+    scroll_depth: u8,
+    engagement_ms: u32,
+    amount: String,
+    currency: String,
+    copies: u32,
+}
+
+impl PlausibleEvents {
+    /// Finds out which columns there are. Errors: `NotPlausible` where one is missing that every version has.
+    pub async fn open(clickhouse: ClickHouse) -> Result<Self, ClickHouseError> {
+        let sql = "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = 'events_v2'";
+        let there = clickhouse.query::<String>(sql).await?;
+        let has = |column: &str| there.iter().any(|name| name == column);
+        if let Some(missing) = REQUIRED.iter().find(|column| !has(column)) {
+            return Err(ClickHouseError::NotPlausible(missing));
+        }
+        let optional = OPTIONAL.map(|(column, instead)| if has(column) { column } else { instead });
+        Ok(Self { clickhouse, optional: Arc::new(optional) })
+    }
+
+    /// The columns that this version lacks.
+    pub fn lacks(&self) -> Vec<&'static str> {
+        let columns = OPTIONAL.iter().zip(self.optional.iter());
+        columns.filter(|((column, _), there)| column != *there).map(|((column, _), _)| *column).collect()
+    }
+
+    /// The distinct visitors of windows that end with a second, and of those before them; in their order. `watched_twice` is left
+    /// false.
+    pub async fn counted(&self, windows: &[Window<PlausibleId>], at: Second) -> Result<Vec<Counts>, ClickHouseError> {
+        self.clickhouse.count_windows(&SHAPE, windows, at, |site| site.0.to_string()).await
+    }
+
+    /// The sources and the pages of most visitors of a window that ends with a second, three of each at most. A visitor's source is the
+    /// latest.
+    pub async fn tops(&self, window: Window<PlausibleId>, at: Second) -> Result<Tops, ClickHouseError> {
+        let Shape { table, site, time, visitor, is_visit } = SHAPE;
+        let (since, until) = (at.saturating_sub(window.length_seconds).saturating_add(1), at.saturating_add(1));
+        let within = format!(
+            "FROM {table} WHERE {site} = {} AND {time} >= toDateTime({since}, 'UTC') AND {time} < toDateTime({until}, 'UTC')
+             AND {is_visit}",
+            window.site.0
+        );
+        let [_, source, ..] = *self.optional;
+        let sources = format!(
+            "SELECT toString(source) AS source, toUInt32(count()) AS visitors
+             FROM (SELECT {visitor} AS id, argMax({source}, {time}) AS source {within} GROUP BY id)
+             WHERE source NOT IN ('', '{DIRECT}') GROUP BY source ORDER BY visitors DESC, source LIMIT 3"
+        );
+        let pages = format!(
+            "SELECT e.pathname AS page, toUInt32(uniqExact({visitor})) AS visitors {within}
+             GROUP BY page ORDER BY visitors DESC, page LIMIT 3"
+        );
+        let sources = self.clickhouse.query(&sources).await?;
+        Ok(Tops { sources: shares(sources), pages: shares(self.clickhouse.query(&pages).await?) })
+    }
+
+    /// What happened on a site since a minute, minute by minute, in order, without completions.
+    pub async fn minutes(&self, site: PlausibleId, from: u32) -> Result<Vec<Minute>, ClickHouseError> {
+        self.clickhouse.minutes(&SHAPE, &site.0.to_string(), from).await
+    }
+
+    /// How often each of a site's goals was completed since a minute.
+    pub async fn count_completions(
+        &self,
+        site: PlausibleId,
+        goals: &[Goal],
+        from: u32,
+    ) -> Result<HashMap<GoalId, u64>, ClickHouseError> {
+        let mut counts = HashMap::new();
+        for goals in goals.chunks(GOALS_AT_A_TIME) {
+            let completes = |goal: &Goal| format!("countIf({})", self.completes(goal));
+            let columns = goals.iter().map(completes).collect::<Vec<_>>().join(", ");
+            let (site, since) = (site.0, beginning(from));
+            let sql = format!("SELECT [{columns}] FROM events_v2 WHERE site_id = {site} AND timestamp >= {since}");
+            let found = self.clickhouse.query::<Vec<u64>>(&sql).await?;
+            counts.extend(goals.iter().map(|goal| goal.id).zip(found.into_iter().flatten()));
+        }
+        Ok(counts)
+    }
+
+    /// Whether a row completes a goal, in SQL: as [`Goal::is_completed_by`] has it.
+    fn completes(&self, goal: &Goal) -> String {
+        let [_, _, scroll_depth, ..] = *self.optional;
+        let done = match &goal.spec.kind {
+            GoalKind::Event { name, .. } => format!("name = {}", quoted(name)),
+            GoalKind::Page { path } => format!("name = '{PAGEVIEW}' AND pathname LIKE {}", pattern(path)),
+            GoalKind::Scroll { path, threshold } => format!(
+                "name = '{ENGAGEMENT}' AND {scroll_depth} BETWEEN {threshold} AND 100 AND pathname LIKE {}",
+                pattern(path)
+            ),
+        };
+        let has = |(key, value): (&String, &String)| {
+            format!(" AND has(meta.key, {0}) AND meta.value[indexOf(meta.key, {0})] = {1}", quoted(key), quoted(value))
+        };
+        done + &goal.spec.custom_props.iter().map(has).collect::<String>()
+    }
+
+    /// How many rows there are for each site and second of what is wanted, the earliest second first; those without are left out.
+    pub async fn count_rows(&self, wanted: &Wanted) -> Result<Vec<Rows>, ClickHouseError> {
+        let sql = format!(
+            "SELECT site_id AS site, toUInt32(toUnixTimestamp(timestamp)) AS second, toUInt32(count()) AS rows
+             FROM events_v2 WHERE {} GROUP BY site, second ORDER BY second, site",
+            is_wanted(wanted)
+        );
+        let rows = self.clickhouse.query::<(u64, u32, u32)>(&sql).await?;
+        Ok(rows.into_iter().map(|(site, second, rows)| Rows { site: PlausibleId(site), second, rows }).collect())
+    }
+
+    /// The rows of some sites and seconds of what is wanted, in no order; those that are the same are one.
+    pub async fn rows(&self, wanted: &Wanted, of: &[Rows]) -> Result<Vec<EventRow>, ClickHouseError> {
+        let (Some(first), Some(last)) = (of.iter().map(|rows| rows.second).min(), of.iter().map(|rows| rows.second).max()) else {
+            return Ok(Vec::new());
+        };
+        let of = of.iter().map(|rows| format!("({},{})", rows.site.0, rows.second)).collect::<Vec<_>>().join(",");
+        let [hostname, source, scroll_depth, engagement_ms, amount, currency] = *self.optional;
+        let within = Wanted { seconds: first..last.saturating_add(1), ..wanted.clone() };
+        let sql = format!(
+            "SELECT site_id AS site, toUInt32(toUnixTimestamp(timestamp)) AS second, toString(name) AS name, user_id AS visitor,
+                    session_id AS session, pathname, meta.key AS keys, meta.value AS values, toString({hostname}) AS hostname,
+                    toString({source}) AS source, toUInt8({scroll_depth}) AS scroll_depth,
+                    toUInt32({engagement_ms}) AS engagement_ms, ifNull(toString({amount}), '') AS amount,
+                    toString({currency}) AS currency, toUInt32(count()) AS copies
+             FROM events_v2 WHERE {} AND (site_id, toUInt32(toUnixTimestamp(timestamp))) IN ({of})
+             GROUP BY site, second, name, visitor, session, pathname, keys, values, hostname, source, scroll_depth, engagement_ms,
+                      amount, currency",
+            is_wanted(&within)
+        );
+        Ok(self.clickhouse.query::<ReadRow>(&sql).await?.into_iter().map(event_row).collect())
+    }
+}
+
+/// What the dashboard calls a visit that comes from nowhere else.
+const DIRECT: &str = "Direct / None";
+
+const SHAPE: Shape = Shape {
+    table: Cow::Borrowed("events_v2 AS e"),
+    site: "e.site_id",
+    time: "e.timestamp",
+    visitor: "e.user_id",
+    is_visit: "e.name NOT IN ('engagement', 'pageleave')",
+};
+
+fn is_wanted(wanted: &Wanted) -> String {
+    let (from, until) = (wanted.seconds.start, wanted.seconds.end);
+    let mut conditions = format!("timestamp >= toDateTime({from}, 'UTC') AND timestamp < toDateTime({until}, 'UTC')");
+    if wanted.sites.len() <= MAX_NAMED {
+        let sites = wanted.sites.iter().map(|site| site.0.to_string()).collect::<Vec<_>>().join(",");
+        conditions += &format!(" AND site_id IN ({sites})");
+    }
+    if wanted.names.len() <= MAX_NAMED {
+        let names = wanted.names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(",");
+        conditions += &format!(" AND name IN ({names})");
+    }
+    conditions
+}
+
+/// Paths that match, in SQL.
+fn pattern(path: &PathPattern) -> String {
+    let literal = path.as_str().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+    quoted(&literal.replace('*', "%"))
+}
+
+/// A text in SQL.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+fn event_row(row: ReadRow) -> EventRow {
+    let currency = row.currency.trim_matches(['\0', ' ']).to_owned();
+    let has_revenue = !row.amount.is_empty() && !currency.is_empty();
+    EventRow {
+        site: PlausibleId(row.site),
+        second: row.second,
+        name: row.name,
+        visitor: VisitorId(row.visitor),
+        session: row.session,
+        hostname: row.hostname,
+        pathname: row.pathname,
+        source: named(row.source).filter(|source| &**source != DIRECT),
+        props: row.keys.into_iter().zip(row.values).collect(),
+        scroll_depth: (row.scroll_depth <= 100).then_some(row.scroll_depth),
+        engagement_ms: row.engagement_ms,
+        revenue: has_revenue.then_some(Revenue { amount: row.amount, currency }),
+        copies: row.copies,
+    }
+}
