@@ -18,9 +18,9 @@ use crate::{is_under_way, open};
 /// was killed. There are more deliveries than are moved at a time.
 const ROWS: &str = "
     INSERT INTO sites VALUES
-        (x'00000000000000000000000000000001', 'example.com', CAST(x'41006200' AS TEXT), 'UTC', 1, 2, NULL),
-        (x'00000000000000000000000000000002', 'bücher.example', '', 'Europe/Berlin', -1, 9223372036854775807, 7),
-        (x'ffffffffffffffffffffffffffffffff', 'bücher.example', 'again', 'Europe/Berlin', 3, 4, NULL);
+        (x'00000000000000000000000000000001', 'example.com', CAST(x'41006200' AS TEXT), 'UTC', 1, 2, NULL, NULL),
+        (x'00000000000000000000000000000002', 'bücher.example', '', 'Europe/Berlin', -1, 9223372036854775807, 7, 9),
+        (x'ffffffffffffffffffffffffffffffff', 'bücher.example', 'again', 'Europe/Berlin', 3, 4, NULL, 9);
     INSERT INTO goals VALUES
         (x'00000000000000000000000000000011', x'00000000000000000000000000000001', printf('%.*c', 20000, 'x'), NULL, printf('/%.*c', 30000, 'y'), 50, '{}', NULL, 5),
         (x'00000000000000000000000000000012', x'00000000000000000000000000000001', 'Signup', 'Signup', NULL, -1, '{\"plan\":\"pro\"}', 'EUR', 6);
@@ -42,6 +42,9 @@ const ROWS: &str = "
     INSERT INTO salts VALUES (20000, randomblob(16)), (20001, zeroblob(16));
     INSERT INTO owners (id, sign) VALUES (x'00000000000000000000000000000091', 7);
     INSERT INTO crossings VALUES (x'00000000000000000000000000000031', 12, 1);
+    INSERT INTO readings VALUES ('plausible', 1772020800);
+    INSERT INTO told VALUES (x'00000000000000000000000000000093'), (x'00000000000000000000000000000094');
+    INSERT INTO counts VALUES (x'00000000000000000000000000000031', '[1,2]');
     INSERT INTO replays VALUES
         (x'00000000000000000000000000000081', x'00000000000000000000000000000021', 'failed', 0, 9, zeroblob(16), 5, 4);
     INSERT INTO traffic VALUES (x'00000000000000000000000000000001', 29000000, 3, '0:12,3:1'), (x'00000000000000000000000000000001', 29000001, 0, '');
@@ -62,9 +65,10 @@ const ROWS: &str = "
     INSERT INTO attempts SELECT unhex(printf('%032x', i)), 1, i, 12, '{}', iif(i % 5, 200, NULL), CAST(x'00' AS TEXT), NULL FROM n;
     INSERT INTO attempts VALUES (zeroblob(16), 2, 1, 4294967296, '{\"a\":\"b\"}', 503, NULL, 'the endpoint answered 503');";
 
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 21] = [
     "attempts",
     "completions",
+    "counts",
     "crossings",
     "deliveries",
     "events",
@@ -73,10 +77,12 @@ const TABLES: [&str; 18] = [
     "keys",
     "members",
     "outcomes",
+    "readings",
     "replays",
     "salts",
     "sessions",
     "sites",
+    "told",
     "traffic",
     "triggers",
     "users",
