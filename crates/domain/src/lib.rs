@@ -5,7 +5,8 @@
 //! these together and answers with firings; a [`watch`] does where counts are shared. A firing becomes a [`payload`] with a
 //! [`signature`], sent to an [`endpoint`] and tried again as [`retry`] decides; a [`breaker`] spares an endpoint that fails. A process
 //! does so while it has a [`lease`], if that is among its [`roles`]. Where events come from an existing [`plausible`], a [`reading`]
-//! knows how far its log was read. What is over is kept and dropped by [`period`].
+//! knows how far its log was read; Plausible's [`hosted`] service is asked by a [`polling`] schedule, and what it counts are
+//! [`differences`]. What is over is kept and dropped by [`period`].
 //!
 //! Everything here is pure: no SQL, no HTTP, no tasks. The time and randomness are arguments, or come through
 //! [`ambient`]'s two traits.
@@ -17,6 +18,7 @@ pub mod breaker;
 pub mod client;
 pub mod delivery;
 pub mod detector;
+pub mod differences;
 pub mod endpoint;
 pub mod event;
 pub mod fields;
@@ -24,11 +26,13 @@ pub mod goal;
 pub mod guess;
 pub mod headers;
 pub mod history;
+pub mod hosted;
 pub mod id;
 pub mod lease;
 pub mod payload;
 pub mod period;
 pub mod plausible;
+pub mod polling;
 pub mod reading;
 pub mod retry;
 pub mod roles;

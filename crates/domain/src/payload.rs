@@ -56,8 +56,8 @@ pub struct GoalCompleted {
     pub goal_name: String,
     /// `event`, `page` or `scroll`.
     pub goal_type: &'static str,
-    /// The page it happened on.
-    pub path: String,
+    /// The page it happened on; null where only the number of completions is known.
+    pub path: Option<String>,
     /// How many completions this is about: the trigger's threshold.
     pub count: u32,
     /// Where the visit came from; null when direct.
@@ -122,12 +122,17 @@ impl GoalCompleted {
             goal_id: goal.id,
             goal_name: goal.spec.display_name.clone(),
             goal_type: goal.spec.kind.name(),
-            path: path.to_owned(),
+            path: Some(path.to_owned()),
             count,
             source,
             props,
             revenue: revenue.filter(|_| counts_revenue),
         }
+    }
+
+    /// A goal was completed `count` times, of which nothing else is known.
+    pub fn counted(goal: &Goal, count: u32) -> Self {
+        Self { path: None, ..Self::new(goal, count, ("", None), (BTreeMap::new(), None)) }
     }
 }
 
@@ -222,7 +227,7 @@ mod tests {
             goal_id: GoalId::from_bytes([3; 16]),
             goal_name: "Purchase".to_owned(),
             goal_type: "event",
-            path: "/checkout".to_owned(),
+            path: Some("/checkout".to_owned()),
             count: 1,
             source: Some(Arc::from("Google")),
             props: BTreeMap::from([("plan".to_owned(), "pro".to_owned())]),

@@ -1,0 +1,380 @@
+//! What Plausible's hosted service answers: how often goals were completed on which day, how many visitors there are, which goals a
+//! site has.
+//!
+//! Each answer is read into a type that cannot be wrong, or is [`NotAnAnswer`]. Goals become goals here, and keep their ids while
+//! their names or what completes them stay the same. Nothing here knows how anything is asked ([`polling`](crate::polling)).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Span;
+use jiff::civil::Date;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::event::is_currency;
+use crate::goal::{Goal, GoalKind, GoalSpec, MAX_GOALS_PER_SITE, PathPattern};
+use crate::id::{GoalId, SiteId};
+use crate::time::Timestamp;
+
+/// So many rows are asked for at a time: one for each goal and day.
+const MAX_ROWS: usize = 10_000;
+/// So many days are asked for at a time.
+pub const MAX_DAYS: i32 = 7;
+/// What a page goal is called that was given no name.
+const PAGE_GOAL: &str = "Visit ";
+
+/// A day in a site's time zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(Date);
+
+/// How often goals were completed, by day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// The first of the days.
+    pub from: Day,
+    /// The last of the days, which may not be over.
+    pub until: Day,
+    /// How often, by day and the goal's name; what is not there is 0.
+    pub counts: BTreeMap<(Day, String), u32>,
+}
+
+/// An answer is none that the service gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the answer is not what the service gives: {0}")]
+pub struct NotAnAnswer(&'static str);
+
+/// A text is no day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be a day like 2026-02-25")]
+pub struct NotADay;
+
+impl Day {
+    /// The day so many days before.
+    pub fn earlier(self, days: i32) -> Self {
+        Self(self.0.saturating_sub(Span::new().days(days)))
+    }
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Day {
+    type Err = NotADay;
+
+    /// Reads the day of a moment in RFC 3339 too, as it is where the moment is given.
+    fn from_str(text: &str) -> Result<Self, NotADay> {
+        text.get(..10).and_then(|day| day.parse().ok()).map(Self).ok_or(NotADay)
+    }
+}
+
+/// The body that asks how often the goals of a site were completed: today, where it is, or on days that are known.
+pub fn completions_query(domain: &str, days: Option<(Day, Day)>) -> Value {
+    let range = days.map_or(json!("day"), |(from, until)| json!([from.to_string(), until.to_string()]));
+    json!({
+        "site_id": domain, "metrics": ["visitors", "events"], "date_range": range, "dimensions": ["time:day", "event:goal"],
+        "pagination": {"limit": MAX_ROWS, "offset": 0},
+    })
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    results: Vec<Row>,
+    query: Query,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    metrics: (Option<f64>, Option<f64>),
+    dimensions: (String, String),
+}
+
+#[derive(Deserialize)]
+struct Query {
+    date_range: (String, String),
+}
+
+impl Counted {
+    /// Reads the answer to [`completions_query`]. A goal that has no completions of its own, as those on scrolling do, has as many as
+    /// visitors.
+    pub fn read(body: &[u8]) -> Result<Self, NotAnAnswer> {
+        let answer: Answer = serde_json::from_slice(body).map_err(|_| NotAnAnswer("no counts of goals"))?;
+        let day = |text: &str| text.parse::<Day>().map_err(|_| NotAnAnswer("a day that is none"));
+        let (from, until) = (day(&answer.query.date_range.0)?, day(&answer.query.date_range.1)?);
+        let mut counts = BTreeMap::new();
+        for Row { metrics: (visitors, events), dimensions: (time, goal) } in answer.results.into_iter().take(MAX_ROWS) {
+            let count = number(visitors)?.max(number(events)?);
+            counts.insert((day(&time)?, goal), count);
+        }
+        if from > until || counts.keys().any(|(day, _)| !(from..=until).contains(day)) {
+            return Err(NotAnAnswer("days that were not asked for"));
+        }
+        Ok(Self { from, until, counts })
+    }
+
+    /// How often a goal was completed on a day.
+    pub fn count(&self, day: Day, goal: &str) -> u32 {
+        // A key of the map owns its name.
+        self.counts.get(&(day, goal.to_owned())).copied().unwrap_or(0)
+    }
+
+    /// The names of goals that were completed and are none of these.
+    pub fn others(&self, goals: &[Goal]) -> Vec<String> {
+        let mut names: Vec<_> = self.counts.keys().map(|(_, name)| name.clone()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.retain(|name| goals.iter().all(|goal| goal.spec.display_name != *name));
+        names
+    }
+}
+
+/// A count that may be absent, and that some versions write with a fraction.
+fn number(metric: Option<f64>) -> Result<u32, NotAnAnswer> {
+    let number = metric.unwrap_or(0.0);
+    if !(0.0..=f64::from(u32::MAX)).contains(&number) {
+        return Err(NotAnAnswer("a count that is none"));
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it was looked at")]
+    Ok(number as u32)
+}
+
+/// Reads how many visitors there are, which is a bare number.
+pub fn read_visitors(body: &[u8]) -> Result<u32, NotAnAnswer> {
+    serde_json::from_slice(body).map_err(|_| NotAnAnswer("no number of visitors"))
+}
+
+#[derive(Deserialize)]
+struct Goals {
+    goals: Vec<ListedGoal>,
+}
+
+#[derive(Deserialize)]
+struct ListedGoal {
+    display_name: Option<String>,
+    event_name: Option<String>,
+    page_path: Option<String>,
+    scroll_threshold: Option<i64>,
+    goal_type: Option<String>,
+    currency: Option<String>,
+    #[serde(default)]
+    custom_props: Option<BTreeMap<String, String>>,
+}
+
+/// Reads the goals of a site. Those that are none are left out.
+pub fn read_goals(body: &[u8]) -> Result<Vec<GoalSpec>, NotAnAnswer> {
+    let answer: Goals = serde_json::from_slice(body).map_err(|_| NotAnAnswer("no goals"))?;
+    Ok(answer.goals.into_iter().filter_map(ListedGoal::spec).collect())
+}
+
+impl ListedGoal {
+    fn spec(self) -> Option<GoalSpec> {
+        let kind = match (self.event_name, self.page_path) {
+            (Some(name), _) if !name.is_empty() => {
+                GoalKind::Event { name, currency: self.currency.filter(|currency| is_currency(currency)) }
+            }
+            (_, Some(path)) if !path.is_empty() => {
+                let path = PathPattern::new(&path);
+                match self.scroll_threshold.and_then(|threshold| u8::try_from(threshold).ok()) {
+                    Some(threshold) => GoalKind::Scroll { path, threshold },
+                    None if self.goal_type.as_deref() == Some("scroll") => GoalKind::Scroll { path, threshold: 0 },
+                    None => GoalKind::Page { path },
+                }
+            }
+            _ => return None,
+        };
+        let display_name = self.display_name.filter(|name| !name.is_empty()).unwrap_or_else(|| kind.default_name());
+        Some(GoalSpec { display_name, kind, custom_props: self.custom_props.unwrap_or_default() })
+    }
+}
+
+/// A site's goals as they are to be, where these are listed at the service. Who bears a name that was there, or is completed by what a
+/// goal was that is not there any more, is that goal.
+pub fn listed_goals(site_id: SiteId, before: &[Goal], listed: &[GoalSpec], now: Timestamp) -> Vec<Goal> {
+    let mut goals: Vec<Goal> = Vec::new();
+    let is_listed = |goal: &Goal| listed.iter().any(|spec| spec.display_name == goal.spec.display_name);
+    for spec in listed {
+        let named = before.iter().find(|goal| goal.spec.display_name == spec.display_name);
+        let renamed = || before.iter().find(|goal| !is_listed(goal) && goal.spec.is_same_as(spec));
+        let known = named.or_else(renamed).filter(|known| goals.iter().all(|goal| goal.id != known.id));
+        add(&mut goals, spec.clone(), known.map_or_else(|| new_goal(site_id, spec, now), Goal::clone));
+    }
+    goals.sort_by_key(|goal| goal.id);
+    goals
+}
+
+/// A site's goals with those of which only the names are known.
+pub fn named_goals(site_id: SiteId, before: &[Goal], names: &[String], now: Timestamp) -> Vec<Goal> {
+    let mut goals = before.to_vec();
+    for name in names {
+        let kind = match name.strip_prefix(PAGE_GOAL) {
+            Some(path) if path.starts_with('/') => GoalKind::Page { path: PathPattern::new(path) },
+            _ => GoalKind::Event { name: name.clone(), currency: None },
+        };
+        let spec = GoalSpec { display_name: name.clone(), kind, custom_props: BTreeMap::new() };
+        let goal = new_goal(site_id, &spec, now);
+        add(&mut goals, spec, goal);
+    }
+    goals.sort_by_key(|goal| goal.id);
+    goals
+}
+
+fn new_goal(site_id: SiteId, spec: &GoalSpec, now: Timestamp) -> Goal {
+    let id = GoalId::made_of(now, &[b"hosted goal", site_id.as_bytes(), spec.display_name.as_bytes()]);
+    Goal { id, spec: spec.clone(), created_at: now }
+}
+
+/// Adds a goal. The service does not tell everything that tells two apart: the second is known by its name alone.
+fn add(goals: &mut Vec<Goal>, spec: GoalSpec, goal: Goal) {
+    let is_there = |spec: &GoalSpec| goals.iter().any(|other| other.spec.is_same_as(spec));
+    let by_name = || {
+        let kind = GoalKind::Event { name: spec.display_name.clone(), currency: None };
+        GoalSpec { display_name: spec.display_name.clone(), kind, custom_props: BTreeMap::new() }
+    };
+    let spec = if is_there(&spec) { by_name() } else { spec };
+    let is_new = goals.iter().all(|other| other.spec.display_name != spec.display_name) && !is_there(&spec);
+    if is_new && goals.len() < MAX_GOALS_PER_SITE {
+        goals.push(Goal { spec, ..goal });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn day(text: &str) -> Day {
+        text.parse().expect("a day")
+    }
+
+    fn site() -> SiteId {
+        SiteId::from_bytes([1; 16])
+    }
+
+    fn now(second: u64) -> Timestamp {
+        Timestamp::EPOCH + std::time::Duration::from_secs(second)
+    }
+
+    fn answer(range: [&str; 2], rows: Value) -> Vec<u8> {
+        json!({"results": rows, "meta": {}, "query": {"site_id": "example.com", "date_range": range}}).to_string().into_bytes()
+    }
+
+    #[test]
+    fn what_is_asked() {
+        let today = completions_query("example.com", None);
+        assert_eq!((&today["site_id"], &today["date_range"]), (&json!("example.com"), &json!("day")));
+        let days = completions_query("example.com", Some((day("2026-02-24"), day("2026-02-25"))));
+        assert_eq!(days["date_range"], json!(["2026-02-24", "2026-02-25"]));
+        assert_eq!(days["dimensions"], json!(["time:day", "event:goal"]));
+    }
+
+    #[test]
+    fn counts_of_goals() {
+        let range = ["2026-02-24T00:00:00+13:00", "2026-02-25T23:59:59+13:00"];
+        let rows = json!([
+            {"metrics": [3, 7], "dimensions": ["2026-02-25", "Signup"]},
+            {"metrics": [3, 0], "dimensions": ["2026-02-25", "Scroll 50% on /"]},
+            {"metrics": [2, null], "dimensions": ["2026-02-24", "Visit /a"]},
+        ]);
+        let counted = Counted::read(&answer(range, rows)).expect("counts");
+        assert_eq!((counted.from, counted.until), (day("2026-02-24"), day("2026-02-25")));
+        for (date, goal, count) in [
+            ("2026-02-25", "Signup", 7),
+            ("2026-02-24", "Signup", 0),
+            ("2026-02-25", "Scroll 50% on /", 3),
+            ("2026-02-24", "Visit /a", 2),
+        ] {
+            assert_eq!(counted.count(day(date), goal), count, "{date} {goal}");
+        }
+        let goals = named_goals(site(), &[], &["Signup".to_owned()], now(0));
+        assert_eq!(counted.others(&goals), ["Scroll 50% on /", "Visit /a"]);
+    }
+
+    #[test]
+    fn what_is_no_answer() {
+        let range = ["2026-02-25T00:00:00Z", "2026-02-25T23:59:59Z"];
+        let row = |metrics: Value, dimensions: Value| answer(range, json!([{"metrics": metrics, "dimensions": dimensions}]));
+        let good = json!(["2026-02-25", "Signup"]);
+        assert!(Counted::read(&row(json!([1, 1]), good.clone())).is_ok());
+        for bad in [
+            b"<html>".to_vec(),
+            b"{}".to_vec(),
+            b"5".to_vec(),
+            br#"{"error": "no"}"#.to_vec(),
+            row(json!([1]), good.clone()),
+            row(json!([-1, 1]), good.clone()),
+            row(json!(["1", 1]), good.clone()),
+            row(json!([1, 5e9]), good),
+            row(json!([1, 1]), json!(["Signup"])),
+            row(json!([1, 1]), json!(["today", "Signup"])),
+            row(json!([1, 1]), json!(["2026-02-24", "Signup"])),
+            answer(["2026-02-26", "2026-02-25"], json!([])),
+            answer(["€€€€€€€€€€", "2026-02-25"], json!([])),
+        ] {
+            assert!(Counted::read(&bad).is_err(), "{}", String::from_utf8_lossy(&bad));
+        }
+    }
+
+    #[test]
+    fn numbers_of_visitors() {
+        let cases: [(&[u8], Option<u32>); 6] =
+            [(b"17", Some(17)), (b" 0\n", Some(0)), (b"-1", None), (b"1.5", None), (b"\"3\"", None), (b"", None)];
+        for (body, visitors) in cases {
+            assert_eq!(read_visitors(body).ok(), visitors, "{}", String::from_utf8_lossy(body));
+        }
+    }
+
+    fn listed(goals: Value) -> Vec<GoalSpec> {
+        read_goals(json!({"goals": goals, "meta": {"after": null}}).to_string().as_bytes()).expect("goals")
+    }
+
+    #[test]
+    fn goals_of_every_type() {
+        let specs = listed(json!([
+            {"id": 1, "display_name": "Signup", "goal_type": "event", "event_name": "Signup", "page_path": null},
+            {"id": 2, "display_name": "Visit /a*", "goal_type": "page", "event_name": null, "page_path": "/a*"},
+            {"id": 3, "display_name": "Read", "goal_type": "scroll", "event_name": null, "page_path": "/b"},
+            {"id": 4, "display_name": "Half", "goal_type": "scroll", "page_path": "/b", "scroll_threshold": 50},
+            {"id": 5, "event_name": "Buy", "currency": "EUR", "custom_props": {"plan": "pro"}},
+            {"id": 6, "display_name": "Nothing"},
+        ]));
+        let shown: Vec<_> = specs.iter().map(|spec| (spec.display_name.as_str(), spec.kind.name())).collect();
+        let expected = [("Signup", "event"), ("Visit /a*", "page"), ("Read", "scroll"), ("Half", "scroll"), ("Buy", "event")];
+        assert_eq!(shown, expected);
+        assert_eq!(specs[4].custom_props["plan"], "pro");
+        assert!(read_goals(b"[]").is_err());
+    }
+
+    #[test]
+    fn goals_keep_their_ids_while_one_can_tell() {
+        let event = |name: &str, event: &str| json!({"display_name": name, "event_name": event});
+        let first = listed_goals(site(), &[], &listed(json!([event("A", "a"), event("B", "b"), event("C", "c")])), now(1));
+        let id = |goals: &[Goal], name: &str| goals.iter().find(|goal| goal.spec.display_name == name).map(|goal| goal.id);
+        let changed = json!([event("B", "other"), event("New name", "a"), event("D", "d")]);
+        let then = listed_goals(site(), &first, &listed(changed), now(2));
+        assert_eq!(id(&then, "B"), id(&first, "B"), "the name is the same");
+        assert_eq!(id(&then, "New name"), id(&first, "A"), "it was renamed");
+        assert_eq!((id(&then, "C"), then.len()), (None, 3));
+        let swapped = listed_goals(site(), &first, &listed(json!([event("A", "b"), event("B", "a"), event("C", "c")])), now(2));
+        assert_eq!((id(&swapped, "A"), id(&swapped, "B")), (id(&first, "A"), id(&first, "B")));
+    }
+
+    #[test]
+    fn goals_that_cannot_be_told_apart_have_their_names() {
+        let goals = listed(json!([
+            {"display_name": "Buy", "event_name": "Purchase"},
+            {"display_name": "Buy pro", "event_name": "Purchase"},
+            {"display_name": "Buy pro", "event_name": "Other"},
+        ]));
+        let goals = listed_goals(site(), &[], &goals, now(1));
+        let named = named_goals(site(), &goals, &["Visit /a".to_owned(), "Visit us".to_owned(), "Purchase".to_owned()], now(2));
+        let mut kinds: Vec<_> = named.iter().map(|goal| (goal.spec.display_name.as_str(), goal.spec.kind.name())).collect();
+        kinds.sort_unstable();
+        assert_eq!(kinds, [("Buy", "event"), ("Buy pro", "event"), ("Visit /a", "page"), ("Visit us", "event")]);
+        for (index, goal) in named.iter().enumerate() {
+            assert!(named[..index].iter().all(|other| !other.spec.is_same_as(&goal.spec)));
+        }
+    }
+}
