@@ -100,6 +100,11 @@ impl Rules {
         &self.goals
     }
 
+    /// Whether anybody is told of completions.
+    pub fn tells_of_completions(&self) -> bool {
+        !self.completions.is_empty()
+    }
+
     /// Who is told of each completion of a goal.
     pub fn told_of(&self, goal_id: GoalId) -> impl Iterator<Item = Target> {
         let is_told = move |(_, rule): &&(Target, GoalCompletion)| rule.window_seconds.is_none() && rule.is_on(goal_id);

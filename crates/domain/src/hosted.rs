@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::event::is_currency;
 use crate::goal::{Goal, GoalKind, GoalSpec, MAX_GOALS_PER_SITE, PathPattern};
 use crate::id::{GoalId, SiteId};
+use crate::polling::Subject;
 use crate::time::Timestamp;
 
 /// So many rows are asked for at a time: one for each goal and day.
@@ -40,6 +41,17 @@ pub struct Counted {
     pub counts: BTreeMap<(Day, String), u32>,
 }
 
+/// What an answer says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// Which goals a site has.
+    Goals(Listed),
+    /// How often they were completed.
+    Completions(Counted),
+    /// How many visitors there are.
+    Visitors(u32),
+}
+
 /// An answer is none that the service gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the answer is not what the service gives: {0}")]
@@ -49,6 +61,17 @@ pub struct NotAnAnswer(&'static str);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be a day like 2026-02-25")]
 pub struct NotADay;
+
+impl Answer {
+    /// Reads the answer to a question about a subject.
+    pub fn read(subject: Subject, body: &[u8]) -> Result<Self, NotAnAnswer> {
+        match subject {
+            Subject::Goals => Listed::read(body).map(Self::Goals),
+            Subject::Completions => Counted::read(body).map(Self::Completions),
+            Subject::Visitors => read_visitors(body).map(Self::Visitors),
+        }
+    }
+}
 
 impl Day {
     /// The day so many days before.
@@ -82,7 +105,7 @@ pub fn completions_query(domain: &str, days: Option<(Day, Day)>) -> Value {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct Results {
     results: Vec<Row>,
     query: Query,
 }
@@ -102,7 +125,7 @@ impl Counted {
     /// Reads the answer to [`completions_query`]. A goal that has no completions of its own, as those on scrolling do, has as many as
     /// visitors.
     pub fn read(body: &[u8]) -> Result<Self, NotAnAnswer> {
-        let answer: Answer = serde_json::from_slice(body).map_err(|_| NotAnAnswer("no counts of goals"))?;
+        let answer: Results = serde_json::from_slice(body).map_err(|_| NotAnAnswer("no counts of goals"))?;
         let day = |text: &str| text.parse::<Day>().map_err(|_| NotAnAnswer("a day that is none"));
         let (from, until) = (day(&answer.query.date_range.0)?, day(&answer.query.date_range.1)?);
         let mut counts = BTreeMap::new();
@@ -143,13 +166,28 @@ fn number(metric: Option<f64>) -> Result<u32, NotAnAnswer> {
 }
 
 /// Reads how many visitors there are, which is a bare number.
-pub fn read_visitors(body: &[u8]) -> Result<u32, NotAnAnswer> {
+fn read_visitors(body: &[u8]) -> Result<u32, NotAnAnswer> {
     serde_json::from_slice(body).map_err(|_| NotAnAnswer("no number of visitors"))
+}
+
+/// The goals of a site, as the service lists them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listed {
+    /// The goals. Those that are none are left out.
+    pub goals: Vec<GoalSpec>,
+    /// Whether these are all.
+    pub is_whole: bool,
 }
 
 #[derive(Deserialize)]
 struct Goals {
     goals: Vec<ListedGoal>,
+    meta: Option<Meta>,
+}
+
+#[derive(Deserialize)]
+struct Meta {
+    after: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -164,10 +202,13 @@ struct ListedGoal {
     custom_props: Option<BTreeMap<String, String>>,
 }
 
-/// Reads the goals of a site. Those that are none are left out.
-pub fn read_goals(body: &[u8]) -> Result<Vec<GoalSpec>, NotAnAnswer> {
-    let answer: Goals = serde_json::from_slice(body).map_err(|_| NotAnAnswer("no goals"))?;
-    Ok(answer.goals.into_iter().filter_map(ListedGoal::spec).collect())
+impl Listed {
+    /// Reads the first part of a site's goals, which are all where there are not too many.
+    pub fn read(body: &[u8]) -> Result<Self, NotAnAnswer> {
+        let answer: Goals = serde_json::from_slice(body).map_err(|_| NotAnAnswer("no goals"))?;
+        let is_whole = answer.meta.and_then(|meta| meta.after).is_none();
+        Ok(Self { goals: answer.goals.into_iter().filter_map(ListedGoal::spec).collect(), is_whole })
+    }
 }
 
 impl ListedGoal {
@@ -192,15 +233,20 @@ impl ListedGoal {
 }
 
 /// A site's goals as they are to be, where these are listed at the service. Who bears a name that was there, or is completed by what a
-/// goal was that is not there any more, is that goal.
-pub fn listed_goals(site_id: SiteId, before: &[Goal], listed: &[GoalSpec], now: Timestamp) -> Vec<Goal> {
+/// goal was that is not there any more, is that goal. Nobody is believed who says that there are none any more.
+pub fn listed_goals(site_id: SiteId, before: &[Goal], listed: &Listed, now: Timestamp) -> Vec<Goal> {
     let mut goals: Vec<Goal> = Vec::new();
-    let is_listed = |goal: &Goal| listed.iter().any(|spec| spec.display_name == goal.spec.display_name);
-    for spec in listed {
+    let is_listed = |goal: &Goal| listed.goals.iter().any(|spec| spec.display_name == goal.spec.display_name);
+    for spec in &listed.goals {
         let named = before.iter().find(|goal| goal.spec.display_name == spec.display_name);
         let renamed = || before.iter().find(|goal| !is_listed(goal) && goal.spec.is_same_as(spec));
         let known = named.or_else(renamed).filter(|known| goals.iter().all(|goal| goal.id != known.id));
         add(&mut goals, spec.clone(), known.map_or_else(|| new_goal(site_id, spec, now), Goal::clone));
+    }
+    if !listed.is_whole || listed.goals.is_empty() {
+        for goal in before.iter().filter(|goal| !goals.iter().any(|other| other.id == goal.id)).collect::<Vec<_>>() {
+            add(&mut goals, goal.spec.clone(), goal.clone());
+        }
     }
     goals.sort_by_key(|goal| goal.id);
     goals
@@ -326,8 +372,8 @@ mod tests {
         }
     }
 
-    fn listed(goals: Value) -> Vec<GoalSpec> {
-        read_goals(json!({"goals": goals, "meta": {"after": null}}).to_string().as_bytes()).expect("goals")
+    fn listed(goals: Value) -> Listed {
+        Listed::read(json!({"goals": goals, "meta": {"after": null}}).to_string().as_bytes()).expect("goals")
     }
 
     #[test]
@@ -339,12 +385,13 @@ mod tests {
             {"id": 4, "display_name": "Half", "goal_type": "scroll", "page_path": "/b", "scroll_threshold": 50},
             {"id": 5, "event_name": "Buy", "currency": "EUR", "custom_props": {"plan": "pro"}},
             {"id": 6, "display_name": "Nothing"},
-        ]));
+        ]))
+        .goals;
         let shown: Vec<_> = specs.iter().map(|spec| (spec.display_name.as_str(), spec.kind.name())).collect();
         let expected = [("Signup", "event"), ("Visit /a*", "page"), ("Read", "scroll"), ("Half", "scroll"), ("Buy", "event")];
         assert_eq!(shown, expected);
         assert_eq!(specs[4].custom_props["plan"], "pro");
-        assert!(read_goals(b"[]").is_err());
+        assert!(Listed::read(b"[]").is_err());
     }
 
     #[test]
@@ -357,6 +404,10 @@ mod tests {
         assert_eq!(id(&then, "B"), id(&first, "B"), "the name is the same");
         assert_eq!(id(&then, "New name"), id(&first, "A"), "it was renamed");
         assert_eq!((id(&then, "C"), then.len()), (None, 3));
+        let some = Listed { is_whole: false, ..listed(json!([event("D", "d")])) };
+        let all: Vec<_> = listed_goals(site(), &first, &some, now(2)).iter().map(|goal| goal.spec.display_name.clone()).collect();
+        assert_eq!(all, ["A", "B", "C", "D"], "the others may come later in the list");
+        assert_eq!(listed_goals(site(), &first, &listed(json!([])), now(2)), first, "whoever lists none may be wrong");
         let swapped = listed_goals(site(), &first, &listed(json!([event("A", "b"), event("B", "a"), event("C", "c")])), now(2));
         assert_eq!((id(&swapped, "A"), id(&swapped, "B")), (id(&first, "A"), id(&first, "B")));
     }

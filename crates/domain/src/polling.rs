@@ -45,6 +45,17 @@ pub enum Subject {
     Visitors,
 }
 
+impl Subject {
+    /// What it is called in log lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Goals => "goals",
+            Self::Completions => "completions",
+            Self::Visitors => "visitors",
+        }
+    }
+}
+
 /// A question about a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Question {
@@ -129,7 +140,8 @@ impl Plan {
         Self { pace, often: round.max(SHORTEST), seldom: round.saturating_mul(SELDOM).max(SHORTEST_SELDOM) }
     }
 
-    fn interval(&self, urgency: Urgency) -> Duration {
+    /// Between two answers to a question.
+    pub fn interval(&self, urgency: Urgency) -> Duration {
         match urgency {
             Urgency::Often => self.often,
             Urgency::Seldom => self.seldom,

@@ -68,6 +68,11 @@ impl Watch {
         self.spikes.iter().filter_map(crossing).collect()
     }
 
+    /// The triggers on visitors.
+    pub fn spikes(&self) -> impl Iterator<Item = &VisitorSpike> {
+        self.spikes.iter().map(|(_, spike)| spike)
+    }
+
     /// The triggers on several completions, with the length of their window in seconds.
     pub fn completions(&self) -> impl Iterator<Item = (Target, GoalCompletion, u32)> {
         let counted = |(target, rule): &(Target, GoalCompletion)| Some((*target, *rule, rule.window_seconds?));

@@ -27,7 +27,7 @@ use bellwether_domain::trace::{SpanId, traceparent};
 use bellwether_meters::label::Label as _;
 use bellwether_meters::meters;
 use bellwether_store::{
-    AttemptRecord, Crossed, DueDelivery, Found, Hints, NewDelivery, NewEvent, Read, Settlement, Store, StoreError, Tick,
+    AttemptRecord, Crossed, DueDelivery, Found, Hints, Learned, NewDelivery, NewEvent, Settlement, Store, StoreError, Tick,
 };
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until};
@@ -188,11 +188,11 @@ impl Dispatcher {
         tick: Tick,
         crossed: Vec<Crossed>,
         mut events: Vec<NewEvent>,
-        read: Option<Read>,
+        learned: Option<Learned>,
     ) -> Result<(), StoreError> {
         let (owner, places) = self.find_places(&mut events);
         let (events, begun_at): (Arc<[NewEvent]>, _) = (events.into(), self.ambient.now());
-        let told_before = self.store.keep_tick(tick, Found { crossed, events: events.clone(), read }).await?;
+        let told_before = self.store.keep_tick(tick, Found { crossed, events: events.clone(), learned }).await?;
         self.trace_commit(&events, begun_at, &Ok(()));
         for (delivery, place) in events.iter().flat_map(due_deliveries).zip(places) {
             if !told_before.contains(&delivery.event_id) {

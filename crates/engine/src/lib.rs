@@ -13,6 +13,7 @@ mod dispatch;
 mod follow;
 mod health;
 mod history;
+mod hosted;
 mod manage;
 mod measure;
 mod people;
@@ -50,6 +51,7 @@ pub use counter::{CountError, Counter};
 pub use detect::{Client, IngestError, Ingested};
 pub use dispatch::hears_processes;
 pub use health::Unwell;
+pub use hosted::{ApiKey, HostedSettings, MAX_HOSTED_SITES, Polled, domain_of};
 pub use manage::{ManageError, NewWebhook};
 pub use people::{Credentials, Crowded, SignInError, hash_password};
 pub use plausible::{MirrorError, Plausible, PlausibleError};
@@ -64,6 +66,7 @@ pub use workers::{StopError, Workers};
 
 use dispatch::{Dispatcher, GivenUp, Parts};
 use history::Outcomes;
+use hosted::Service;
 use manage::SiteLocks;
 use people::Door;
 use plausible::Mirror;
@@ -97,6 +100,8 @@ pub struct Settings {
     pub roles: Roles,
     /// Where spans of traces go, if events are traced.
     pub tracer: Option<Tracer>,
+    /// Plausible's hosted service, if it is asked what happens on sites.
+    pub hosted: Option<HostedSettings>,
 }
 
 /// Everything that runs, behind a handle that is cheap to clone.
@@ -121,6 +126,8 @@ struct Inner {
     /// Events on their way to where they are counted, if that is not here.
     tally: Option<Arc<Tally>>,
     lookout: tokio::sync::Mutex<Lookout>,
+    /// What answers how many visitors sites have, and how often goals were completed, where nothing else does.
+    hosted: Option<Service>,
     /// Held while sites are taken over from a Plausible.
     mirror: tokio::sync::Mutex<Mirror>,
     /// How attempts ended, until that is stored.
@@ -163,7 +170,12 @@ pub enum StartError {
 
 impl Settings {
     fn counting(&self) -> Counting {
-        if self.counter.is_some() { Counting::Elsewhere } else { Counting::Here }
+        if self.counts_here() { Counting::Here } else { Counting::Elsewhere }
+    }
+
+    /// Whether it is counted in the memory of this process what happens on sites.
+    fn counts_here(&self) -> bool {
+        self.counter.is_none() && self.hosted.is_none()
     }
 
     fn sealer(&self) -> Sealer {
@@ -186,6 +198,7 @@ impl Engine {
         let registry = Arc::new(Registry::load(&store, &sealer, settings.counting(), ambient.now()).await?);
         let salts = SaltKeeper::load(store.clone(), ambient.clone()).await?;
         let sender = Sender::new(&settings, resolver.clone())?;
+        let hosted = settings.hosted.as_ref().map(|hosted| Service::new(hosted, &settings, resolver.clone())).transpose()?;
         let (outcomes, hints) = (Arc::new(Outcomes::default()), Arc::new(Hints::default()));
         let parts = Parts {
             store: store.clone(),
@@ -198,7 +211,7 @@ impl Engine {
             tracer: settings.tracer.clone(),
         };
         let (dispatcher, given_up) = Dispatcher::start(parts, workers).await?;
-        let counts_here = settings.counter.is_none() && settings.roles.ingest && registry.counts_events();
+        let counts_here = settings.counts_here() && settings.roles.ingest && registry.counts_events();
         if counts_here && dispatcher.hears_others_that_ingest().await? {
             return Err(StartError::Spread);
         }
@@ -209,6 +222,7 @@ impl Engine {
             door,
             tally,
             lookout: tokio::sync::Mutex::new(Lookout::new(OwnerId::new(&ambient))),
+            hosted,
             mirror: tokio::sync::Mutex::default(),
             outcomes,
             ambient,
@@ -298,7 +312,7 @@ impl Engine {
 
     /// Whether events come in here. Where they come from a Plausible they do not.
     pub fn takes_events(&self) -> bool {
-        self.plausible().is_none()
+        self.plausible().is_none() && self.inner.hosted.is_none()
     }
 
     /// What is kept.

@@ -22,6 +22,7 @@ use tracing::warn;
 
 use crate::Engine;
 use crate::dispatch::GivenUp;
+use crate::hosted::is_counted_there;
 use crate::people::Crowded;
 use crate::registry::{ActiveSite, ActiveWebhook, SiteParts};
 
@@ -29,6 +30,8 @@ const CANCELLED_PER_WRITE: usize = 1_000;
 const CANCELLING_WRITES: usize = 10;
 const SITE_LOCKS: usize = 64;
 const MIRRORED: &str = "sites and goals come from Plausible: what is changed there is changed here within seconds";
+const NOT_COUNTED_THERE: &str =
+    "must be 300: of visitors, Plausible's hosted service only tells how many there were in the last five minutes";
 const SPREAD: &str = "can only be on visitors, or on several completions, where one process takes all events or \
                       BELLWETHER_CLICKHOUSE_URL is set, and several take them here";
 
@@ -165,7 +168,7 @@ impl Engine {
 
     /// Whether a site is as it is in Plausible, and is changed there.
     pub fn is_mirrored(&self, site: &ActiveSite) -> bool {
-        !self.takes_events() && site.site.plausible_id.is_some()
+        self.is_polled(site) || (self.plausible().is_some() && site.site.plausible_id.is_some())
     }
 
     /// Adds a goal to a site.
@@ -457,6 +460,11 @@ impl Engine {
         let mut invalid = Invalid::default();
         for (index, _) in rules.iter().enumerate().filter(|(_, rule)| !has_goal_of(active, rule)) {
             invalid.add(&format!("triggers[{index}].goal_id"), NOT_A_GOAL);
+        }
+        if self.is_polled(active) {
+            for (index, _) in rules.iter().enumerate().filter(|(_, rule)| !is_counted_there(rule)) {
+                invalid.add(&format!("triggers[{index}].window_seconds"), NOT_COUNTED_THERE);
+            }
         }
         let is_new = |rule: &Rule| before.iter().all(|trigger| trigger.rule != *rule);
         if self.is_spread() && rules.iter().any(|rule| rule.counts_events() && is_new(rule)) {

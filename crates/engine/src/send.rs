@@ -4,7 +4,7 @@
 //! retries or tables.
 
 mod connect;
-mod explain;
+pub(crate) mod explain;
 mod proxy;
 mod resolver;
 
@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bellwether_domain::delivery::MAX_RECORDED_BODY_BYTES;
+use bellwether_domain::endpoint::EndpointPolicy;
 use bellwether_domain::retry::{Outcome, parse_retry_after};
 use bellwether_domain::time::Timestamp;
 use bellwether_meters::label::AttemptOutcome;
@@ -56,11 +57,14 @@ const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const AGENT: &str = concat!("Bellwether/", env!("CARGO_PKG_VERSION"));
+pub(crate) const AGENT: &str = concat!("Bellwether/", env!("CARGO_PKG_VERSION"));
 
-/// Sends requests, over connections that are used again.
+/// Makes requests, over connections that are used again.
+pub(crate) struct HttpClient(Client<TimeLimit<HttpsConnector<Guard>>, Full<Bytes>>);
+
+/// Sends requests to endpoints.
 pub(crate) struct Sender {
-    client: Client<TimeLimit<HttpsConnector<Guard>>, Full<Bytes>>,
+    client: HttpClient,
 }
 
 /// How a request ended.
@@ -103,15 +107,7 @@ impl Answer {
 
 impl Sender {
     pub(crate) fn new(settings: &Settings, resolver: Arc<dyn Resolve>) -> Result<Self, SenderError> {
-        let guard = Guard::new(settings.policy.clone(), resolver, settings.proxy.as_ref());
-        let connector = TimeLimit::new(connect::https(guard, settings.extra_roots_pem.as_deref())?);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_CONNECTION_LIMIT)
-            .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS_PER_HOST)
-            .http1_max_headers(MAX_RESPONSE_HEADERS)
-            .build(connector);
-        Ok(Self { client })
+        Ok(Self { client: HttpClient::new(&settings.policy, settings, resolver)? })
     }
 
     /// Sends a delivery. `now` is the time of this attempt, which is signed; `traceparent` says of which trace it is a part, if it is.
@@ -142,7 +138,7 @@ impl Sender {
         let whole = async {
             let response = match self.client.request(request).await {
                 Ok(response) => response,
-                Err(error) => return explain::request(&error),
+                Err(ended) => return ended,
             };
             let code = response.status().as_u16();
             let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| parse_retry_after(value.to_str().ok()?, now));
@@ -166,6 +162,26 @@ impl Sender {
             }
             Err(_) => unsuccessful.unwrap_or_else(too_late),
         }
+    }
+}
+
+impl HttpClient {
+    /// One that connects to what `policy` allows, through the proxy if there is one.
+    pub(crate) fn new(policy: &EndpointPolicy, settings: &Settings, resolver: Arc<dyn Resolve>) -> Result<Self, SenderError> {
+        let guard = Guard::new(policy.clone(), resolver, settings.proxy.as_ref());
+        let connector = TimeLimit::new(connect::https(guard, settings.extra_roots_pem.as_deref())?);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_CONNECTION_LIMIT)
+            .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS_PER_HOST)
+            .http1_max_headers(MAX_RESPONSE_HEADERS)
+            .build(connector);
+        Ok(Self(client))
+    }
+
+    /// The head of the answer, or why there is none and what that means.
+    pub(crate) async fn request(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Ended> {
+        self.0.request(request).await.map_err(|error| explain::request(&error))
     }
 }
 

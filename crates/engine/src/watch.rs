@@ -18,12 +18,13 @@ use bellwether_domain::watch::{Armings, Crossing, fill, firings};
 use bellwether_domain::window::Counts;
 use bellwether_meters::meters;
 use bellwether_store::clickhouse::{ClickHouse, Completion, Completions, Window};
-use bellwether_store::{Crossed, NewEvent, StoreError, Tick};
+use bellwether_store::{Crossed, Learned, NewEvent, StoreError, Tick};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::Engine;
 use crate::counter::{CountError, Counter, by_window};
+use crate::hosted::Polling;
 use crate::plausible::{Log, Stretch};
 use crate::registry::ActiveSite;
 use crate::workers::Workers;
@@ -31,6 +32,8 @@ use crate::workers::Workers;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Whoever's number stood still for so long does not look any more. A look takes less.
 const PATIENCE: Duration = Duration::from_secs(12);
+/// The same where Plausible's hosted service is asked, which takes its time.
+const PATIENCE_WITH_ANSWERS: Duration = Duration::from_secs(40);
 /// How long it may take to find out what there is.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// After so long without a look nobody knows whether everything was counted meanwhile.
@@ -48,17 +51,35 @@ pub(crate) struct Lookout {
 }
 
 enum Turn {
-    /// This process looks, and reads the events of a Plausible where they come from one.
-    Ours(Box<Seen>, Option<Box<Log>>),
+    /// This process looks, with what it remembers of where events come from.
+    Ours(Box<Seen>, Memory),
     /// Another does, or did: the number of its latest look, and when that was noticed first.
     Theirs { number: u64, since: Duration },
 }
 
+/// What is remembered of where events come from, if that is not here.
+enum Memory {
+    Nothing,
+    /// How far the events of a Plausible were read.
+    Log(Box<Log>),
+    /// What Plausible's hosted service was asked.
+    Polling(Box<Polling>),
+}
+
+impl Memory {
+    fn log(&mut self) -> Option<&mut Log> {
+        match self {
+            Self::Log(log) => Some(log),
+            Self::Nothing | Self::Polling(_) => None,
+        }
+    }
+}
+
 /// What one look leaves for the next.
 #[derive(Clone)]
-struct Seen {
+pub(crate) struct Seen {
     tick: Tick,
-    armings: Armings,
+    pub(crate) armings: Armings,
     fired_at: HashMap<TriggerId, Timestamp>,
 }
 
@@ -92,7 +113,7 @@ impl Lookout {
 impl Engine {
     /// Looks, where something is counted that processes share, and that is among this one's roles.
     pub(crate) fn start_looking(&self, workers: &Workers) {
-        if self.inner.settings.counter.is_none() || !self.roles().detect {
+        if self.inner.settings.counts_here() || !self.roles().detect {
             return;
         }
         let (engine, shutdown) = (self.clone(), workers.shutdown().clone());
@@ -110,21 +131,22 @@ impl Engine {
 
     /// Looks once, if it is this process that does.
     pub async fn look(&self) -> Result<(), LookError> {
-        let Some(counter) = self.inner.settings.counter.as_ref().filter(|_| self.roles().detect) else {
+        if self.inner.settings.counts_here() || !self.roles().detect {
             return Ok(());
-        };
+        }
         let mut lookout = self.inner.lookout.lock().await;
         self.take_turn(&mut lookout).await?;
         let now = self.inner.ambient.now();
-        let Turn::Ours(seen, log) = &mut lookout.turn else {
+        let Turn::Ours(seen, memory) = &mut lookout.turn else {
             meters().look_age_seconds.set(0.0);
             return Ok(());
         };
-        if !is_due(seen.tick.looked_at, now) {
-            return Ok(());
-        }
         let (begun, before) = (Instant::now(), seen.tick.looked_at);
-        let looked = self.look_at(counter, (seen, log.as_deref_mut()), now).await;
+        let looked = match (&self.inner.settings.counter, &self.inner.hosted, memory) {
+            (_, Some(hosted), Memory::Polling(polling)) => self.poll(hosted, polling, seen, now).await,
+            (Some(counter), _, memory) if is_due(before, now) => self.look_at(counter, (seen, memory.log()), now).await,
+            _ => return Ok(()),
+        };
         meters().look_seconds.record(begun.elapsed().as_secs_f64());
         let is_first = before == Timestamp::EPOCH;
         let age = if looked.is_ok() || is_first { Duration::ZERO } else { now.since(before) };
@@ -146,7 +168,8 @@ impl Engine {
             return Ok(());
         };
         let (tick, running) = (self.inner.store.tick().await?, self.inner.ambient.clock.running());
-        let stands_still = tick.number == number && running.saturating_sub(since) >= PATIENCE;
+        let patience = if self.inner.hosted.is_some() { PATIENCE_WITH_ANSWERS } else { PATIENCE };
+        let stands_still = tick.number == number && running.saturating_sub(since) >= patience;
         if tick.holder.is_none() || tick.holder == Some(lookout.holder) || stands_still {
             match self.inner.store.pass_tick(tick.number, Some(lookout.holder)).await {
                 Ok(()) => lookout.turn = self.begin(tick, lookout.holder).await?,
@@ -161,9 +184,11 @@ impl Engine {
 
     async fn begin(&self, tick: Tick, holder: OwnerId) -> Result<Turn, StoreError> {
         let crossed = self.inner.store.crossed().await?;
-        let log = match self.plausible() {
-            Some(_) => Some(Box::new(Log::resume(&self.inner.store, self.inner.ambient.now()).await?)),
-            None => None,
+        let (store, ambient) = (&self.inner.store, &self.inner.ambient);
+        let memory = match (self.plausible(), &self.inner.hosted) {
+            (Some(_), _) => Memory::Log(Box::new(Log::resume(store, ambient.now()).await?)),
+            (None, Some(_)) => Memory::Polling(Box::new(Polling::resume(store, ambient.clock.running()).await?)),
+            (None, None) => Memory::Nothing,
         };
         info!("this process looks at what is counted from now on");
         let seen = Seen {
@@ -171,7 +196,7 @@ impl Engine {
             fired_at: crossed.iter().map(|one| (one.trigger_id, one.fired_at)).collect(),
             armings: Armings::kept(crossed.into_iter().map(|one| (one.trigger_id, one.fired_at, one.still_true))),
         };
-        Ok(Turn::Ours(Box::new(seen), log))
+        Ok(Turn::Ours(Box::new(seen), memory))
     }
 
     /// Whether it is this process that looks, as far as it knows.
@@ -205,7 +230,7 @@ impl Engine {
         let (events, stretch) = tokio::time::timeout(TIME_LIMIT, finding).await.unwrap_or(Err(CountError::Late))?;
         let read = log.as_ref().zip(stretch.as_ref()).map(|(log, stretch)| stretch.read(log));
         let crossed = changes(seen, &next);
-        self.inner.dispatcher.commit_tick(next.tick, crossed, events, read).await?;
+        self.inner.dispatcher.commit_tick(next.tick, crossed, events, read.map(Learned::Read)).await?;
         if let (Some(log), Some(stretch)) = (log, stretch) {
             log.go_on(stretch);
         }
@@ -235,6 +260,24 @@ impl Engine {
             }
             (Counter::Plausible(_), None) => Ok((events, None)),
         }
+    }
+
+    /// Keeps what an answer at `now` set off, and what triggers on visitors have seen by now.
+    pub(crate) async fn keep_poll(
+        &self,
+        seen: &mut Seen,
+        (armings, crossings): (Armings, &[Crossing]),
+        (events, learned): (Vec<NewEvent>, Option<Learned>),
+        now: Timestamp,
+    ) -> Result<(), LookError> {
+        let mut next = Seen { armings, ..seen.clone() };
+        next.tick.number += 1;
+        next.tick.looked_at = now;
+        next.fired_at.extend(crossings.iter().map(|crossing| (crossing.target.trigger_id, now)));
+        let crossed = changes(seen, &next);
+        self.inner.dispatcher.commit_tick(next.tick, crossed, events, learned).await?;
+        *seen = next;
+        Ok(())
     }
 
     /// What the windows of visitors set off.
@@ -323,7 +366,7 @@ impl Engine {
     }
 
     /// An event whose id is made of what fired and when, so that it is the same whoever finds it.
-    fn crossing(&self, site: &ActiveSite, firing: &Firing, at: Timestamp) -> NewEvent {
+    pub(crate) fn crossing(&self, site: &ActiveSite, firing: &Firing, at: Timestamp) -> NewEvent {
         let triggers = firing.targets.iter().map(|target| target.trigger_id.as_bytes().as_slice());
         let moment = at.as_micros().to_be_bytes();
         let parts: Vec<&[u8]> = triggers.chain([moment.as_slice()]).collect();

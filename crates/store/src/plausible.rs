@@ -160,11 +160,7 @@ impl Store {
             let sql = "SELECT read_until FROM readings WHERE source = 'plausible'";
             let read_until = connection.query_optional(sql, &[], |row| row.get(0))?;
             let told = connection.query("SELECT id FROM told", &[], |row| row.get(0))?;
-            let counts = connection.query("SELECT trigger_id, seconds FROM counts", &[], |row| {
-                let seconds = serde_json::from_str(&row.get::<String>(1)?).map_err(unreadable)?;
-                Ok((row.get(0)?, LateCount::kept(seconds)))
-            })?;
-            Ok(KeptReading { read_until, told, counts: counts.into_iter().collect() })
+            Ok(KeptReading { read_until, told, counts: select_counts(connection)? })
         };
         self.read_apart(reading).await
     }
@@ -203,6 +199,20 @@ pub(crate) fn keep_reading(connection: &Connection, read: &Read) -> Result<(), S
     let told = "INSERT INTO told (id) VALUES ($1) ON CONFLICT (id) DO NOTHING";
     connection.execute_each(told, progress.completed.iter().map(|id| values![*id]))?;
     connection.execute("DELETE FROM told WHERE id < $1", &values![first_told(progress.read_until)])?;
+    keep_counts(connection, counts)
+}
+
+/// What triggers on several completions have counted.
+pub(crate) fn select_counts(connection: &Connection) -> Result<HashMap<TriggerId, LateCount>, StoreError> {
+    let counts = connection.query("SELECT trigger_id, seconds FROM counts", &[], |row| {
+        let seconds = serde_json::from_str(&row.get::<String>(1)?).map_err(unreadable)?;
+        Ok((row.get(0)?, LateCount::kept(seconds)))
+    })?;
+    Ok(counts.into_iter().collect())
+}
+
+/// Keeps what triggers on several completions have counted now.
+pub(crate) fn keep_counts(connection: &Connection, counts: &[(TriggerId, LateCount)]) -> Result<(), StoreError> {
     if counts.is_empty() {
         return Ok(());
     }

@@ -10,6 +10,7 @@ use bellwether_domain::time::Timestamp;
 
 use crate::outbox::{NewEvent, insert_events, those_kept};
 use crate::plausible::{Read, keep_reading};
+use crate::polled::{Polled, keep_polled};
 use crate::sql::{Connection, Row, values};
 use crate::{Store, StoreError};
 
@@ -44,8 +45,17 @@ pub struct Found {
     pub crossed: Vec<Crossed>,
     /// What fired.
     pub events: Arc<[NewEvent]>,
-    /// How far the events of a Plausible were read, where they are.
-    pub read: Option<Read>,
+    /// What was learned from where events come from, if that is not here.
+    pub learned: Option<Learned>,
+}
+
+/// What was learned from where events come from.
+#[derive(Clone, Debug)]
+pub enum Learned {
+    /// How far the events of a Plausible were read.
+    Read(Read),
+    /// What Plausible's hosted service answered.
+    Polled(Polled),
 }
 
 impl Store {
@@ -86,8 +96,14 @@ impl Store {
                        ON CONFLICT (trigger_id) DO UPDATE SET fired_at_us = excluded.fired_at_us, still_true = excluded.still_true";
             let crossed = found.crossed.iter().map(|one| values![one.trigger_id, one.fired_at, one.still_true]);
             connection.execute_each(sql, crossed)?;
-            let Some(read) = &found.read else {
-                return insert_events(connection, found.events.iter()).map(|()| Vec::new());
+            let read = match &found.learned {
+                Some(Learned::Read(read)) => read,
+                learned => {
+                    if let Some(Learned::Polled(polled)) = learned {
+                        keep_polled(connection, polled)?;
+                    }
+                    return insert_events(connection, found.events.iter()).map(|()| Vec::new());
+                }
             };
             keep_reading(connection, read)?;
             let there = those_kept(connection, &found.events)?;

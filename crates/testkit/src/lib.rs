@@ -4,6 +4,7 @@ pub mod ambient;
 pub mod cable;
 pub mod clickhouse;
 pub mod database;
+pub mod hosted;
 pub mod plausible;
 pub mod proxy;
 pub mod receiver;

@@ -6,6 +6,7 @@
 mod connection;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -52,6 +53,8 @@ pub struct Received {
 pub enum Behaviour {
     /// It is answered.
     Answer(Answer),
+    /// It is answered as whoever serves it says.
+    Serve(Responder),
     /// It is never answered.
     Hang,
     /// The connection is reset.
@@ -84,6 +87,10 @@ pub enum Behaviour {
     StallAfter(usize),
 }
 
+/// Says what is answered to a request.
+#[derive(Clone)]
+pub struct Responder(Arc<dyn Fn(&Received) -> Answer + Send + Sync>);
+
 /// An answer.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
@@ -107,6 +114,19 @@ struct Shared {
 struct Script {
     next: VecDeque<Behaviour>,
     then: Behaviour,
+}
+
+impl Responder {
+    /// One that does what `respond` does.
+    pub fn new(respond: impl Fn(&Received) -> Answer + Send + Sync + 'static) -> Self {
+        Self(Arc::new(respond))
+    }
+}
+
+impl fmt::Debug for Responder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Responder")
+    }
 }
 
 impl Behaviour {
@@ -242,7 +262,10 @@ impl Shared {
     async fn take(&self, mut request: Received) -> Behaviour {
         let behaviour = {
             let mut script = self.script();
-            script.next.pop_front().unwrap_or_else(|| script.then.clone())
+            match script.next.pop_front().unwrap_or_else(|| script.then.clone()) {
+                Behaviour::Serve(Responder(respond)) => Behaviour::Answer(respond(&request)),
+                behaviour => behaviour,
+            }
         };
         request.answered = behaviour.status();
         // Nobody listens any more when the test is over.

@@ -29,7 +29,7 @@ pub(super) fn request(error: &Error) -> Ended {
 }
 
 /// Why the body of an answer is not whole.
-pub(super) fn body(error: &hyper::Error) -> String {
+pub(crate) fn body(error: &hyper::Error) -> String {
     match find::<io::Error>(error).map(|error| (error.kind(), error)) {
         Some((io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput, error)) => {
             format!("the body of the answer is no proper HTTP: {error}")

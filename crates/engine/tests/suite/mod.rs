@@ -7,6 +7,7 @@ mod configuration;
 mod delivery;
 pub(crate) mod detection;
 mod history;
+mod hosted;
 mod log;
 mod logging;
 mod operation;

@@ -199,6 +199,7 @@ pub(crate) fn settings() -> Settings {
         counter: None,
         roles: Roles::ALL,
         tracer: None,
+        hosted: None,
     }
 }
 

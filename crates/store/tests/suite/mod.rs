@@ -5,6 +5,7 @@ mod history;
 mod outbox;
 mod people;
 mod plausible;
+mod polled;
 mod retention;
 pub(crate) mod rig;
 mod ticks;

@@ -9,7 +9,7 @@ use bellwether_domain::plausible::PlausibleId;
 use bellwether_domain::reading::{LateCount, Progress};
 use bellwether_domain::site::Site;
 use bellwether_domain::time::{Second, Timestamp};
-use bellwether_store::{Found, KeptReading, NewEvent, Read, StoreError, Tick};
+use bellwether_store::{Found, KeptReading, Learned, NewEvent, Read, StoreError, Tick};
 use serde_json::{Value, json};
 
 use super::rig::{EVERYTHING, FIRST_PAGE, Rig};
@@ -74,7 +74,7 @@ async fn reading_goes_on_where_it_ended() {
     let count = |seconds: &[Second]| LateCount::kept(seconds.to_vec());
     let keep = async |number, read_until, completed: Vec<EventId>, counts| {
         let read = Read { progress: Progress { read_until, completed }, counts };
-        let found = Found { read: Some(read), ..Found::default() };
+        let found = Found { learned: Some(Learned::Read(read)), ..Found::default() };
         rig.store.keep_tick(Tick { number, ..tick }, found).await.expect("a tick");
         rig.store.reading().await.expect("a reading")
     };
@@ -96,7 +96,11 @@ async fn what_was_told_before_is_left_alone() {
     let tick = rig.store.tick().await.expect("a tick");
     let keep = async |number, events: Vec<NewEvent>| {
         let progress = Progress { read_until: rig.now().second(), completed: Vec::new() };
-        let found = Found { read: Some(Read { progress, counts: Vec::new() }), events: events.into(), ..Found::default() };
+        let found = Found {
+            learned: Some(Learned::Read(Read { progress, counts: Vec::new() })),
+            events: events.into(),
+            ..Found::default()
+        };
         rig.store.keep_tick(Tick { number, ..tick }, found).await.expect("a tick")
     };
     assert!(keep(1, vec![event.clone()]).await.is_empty());

@@ -82,6 +82,8 @@ async fn misbehave(stream: &mut impl Connection, behaviour: Behaviour) -> io::Re
     let announced = format!("HTTP/1.1 200 OK\r\nContent-Length: {MORE_THAN_IS_SENT}\r\n\r\n");
     match behaviour {
         Behaviour::Answer(answer) => write(stream, &answer).await?,
+        // Whoever serves it has answered.
+        Behaviour::Serve(_) => {}
         Behaviour::Hang => std::future::pending().await,
         Behaviour::Reset => return stream.socket().set_zero_linger(),
         Behaviour::Close => {}

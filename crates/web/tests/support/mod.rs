@@ -101,6 +101,7 @@ impl Server {
             counter: None,
             roles,
             tracer: None,
+            hosted: None,
         };
         let engine = Engine::start(database.store().await, ambient, settings, Arc::new(Names), &Workers::default()).await;
         let engine = engine.expect("an engine");
