@@ -12,6 +12,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use bellwether_domain::roles::Roles;
+use bellwether_engine::HostedSettings;
 use bellwether_engine::send::Proxy;
 use bellwether_store::clickhouse::ClickHouseUrl;
 use bellwether_store::{Database, Server};
@@ -26,12 +27,13 @@ use crate::otlp::Collector;
 use crate::secret_key::SecretKeys;
 pub(crate) use values::base_url_of;
 use values::{
-    address, base_url, clickhouse, collector, database, flag, log_format, metrics_token, networks, path, proxy, roles,
-    secret_key, server, share, within,
+    address, api_key, base_url, clickhouse, collector, database, domains, flag, log_format, metrics_token, networks, origin, path,
+    proxy, roles, secret_key, server, share, within,
 };
 
 const PREFIX: &str = "BELLWETHER_";
 const DATABASE_FILE: &str = "bellwether.db";
+const HOSTED_ORIGIN: &str = "https://plausible.io";
 const MAX_WEBHOOKS_PER_SITE: RangeInclusive<u32> = 1..=1_000;
 const RETENTION_DAYS: RangeInclusive<u32> = 1..=3_650;
 const SHUTDOWN_DELAY_SECONDS: RangeInclusive<u32> = 0..=300;
@@ -51,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) clickhouse: Option<ClickHouseUrl>,
     /// The Plausible that events, sites and goals come from.
     pub(crate) plausible: Option<PlausibleUrls>,
+    /// Plausible's hosted service, and the sites that it is asked for.
+    pub(crate) hosted: Option<HostedSettings>,
     /// What encrypts webhook secrets at rest; without it there is a key in the data directory.
     pub(crate) secret_key: Option<SecretKeys>,
     /// Webhooks may be sent to `http://` endpoints.
@@ -152,6 +156,7 @@ impl Config {
             data_dir,
             clickhouse: settings.read("clickhouse_url", clickhouse)?,
             plausible: PlausibleUrls::read(settings)?,
+            hosted: hosted(settings)?,
             secret_key: settings.read("secret_key", secret_key)?,
             allow_http: settings.read("allow_http", flag)?.unwrap_or(false),
             allow_networks: settings.read("allow_networks", networks)?.unwrap_or_default(),
@@ -189,6 +194,28 @@ impl PlausibleUrls {
     }
 }
 
+/// The service, where there is a key for it.
+fn hosted(settings: &Settings) -> Result<Option<HostedSettings>, ConfigError> {
+    const KEYS: [&str; 3] = ["source.plausible_api.base_url", "source.plausible_api.api_key", "source.plausible_api.sites"];
+    let wrong = |key: &str, problem: String| Err(ConfigError::Setting { name: Origin::Environment.name(key), problem });
+    let needs = |key: &str, other: &str| wrong(key, format!("must be set where {} is", Origin::Environment.name(other)));
+    let origin = settings.read(KEYS[0], origin)?;
+    let (api_key, sites) = match (settings.read(KEYS[1], api_key)?, settings.read(KEYS[2], domains)?) {
+        (Some(api_key), Some(sites)) => (api_key, sites),
+        (Some(_), None) => return needs(KEYS[2], KEYS[1]),
+        (None, Some(_)) => return needs(KEYS[1], KEYS[2]),
+        (None, None) if origin.is_some() => return needs(KEYS[1], KEYS[0]),
+        (None, None) => return Ok(None),
+    };
+    for other in ["clickhouse_url", "source.plausible.clickhouse_url"] {
+        if settings.read(other, clickhouse)?.is_some() {
+            let problem = format!("must not be set where {} is: there is one source", Origin::Environment.name(KEYS[1]));
+            return wrong(other, problem);
+        }
+    }
+    Ok(Some(HostedSettings { origin: origin.unwrap_or_else(|| HOSTED_ORIGIN.to_owned()), api_key, sites }))
+}
+
 impl LogFormat {
     fn for_standard_error() -> Self {
         if io::stderr().is_terminal() { Self::Text } else { Self::Json }
@@ -209,7 +236,7 @@ struct Setting {
 }
 
 /// Every setting there is.
-const SETTINGS: [Setting; 21] = [
+const SETTINGS: [Setting; 24] = [
     Setting { key: "listen", default: "127.0.0.1:8090", help: "The address and port to listen on." },
     Setting {
         key: "base_url",
@@ -236,6 +263,17 @@ const SETTINGS: [Setting; 21] = [
         key: "source.plausible.postgres_url",
         default: "none",
         help: "The PostgreSQL database of that Plausible, for its sites and goals: postgres://user:password@host:5432/plausible_db.",
+    },
+    Setting {
+        key: "source.plausible_api.base_url",
+        default: "https://plausible.io",
+        help: "Plausible's hosted service, which is asked what happens on sites.",
+    },
+    Setting { key: "source.plausible_api.api_key", default: "none", help: "A key of its Stats API; with it, it is the source." },
+    Setting {
+        key: "source.plausible_api.sites",
+        default: "none",
+        help: "A list of the domains of the sites that it is asked for, at most 100.",
     },
     Setting {
         key: "secret_key",
@@ -451,6 +489,7 @@ mod tests {
             database: Database::File(PathBuf::from("./data/bellwether.db")),
             clickhouse: None,
             plausible: None,
+            hosted: None,
             secret_key: None,
             allow_http: false,
             allow_networks: Vec::new(),
@@ -488,6 +527,7 @@ mod tests {
             database: Database::File(PathBuf::from("x/y.db")),
             clickhouse: "https://me:pw@stats.example.com/events".parse().ok(),
             plausible: None,
+            hosted: None,
             secret_key: SecretKeys::parse(KEY.as_bytes()).ok(),
             allow_http: true,
             allow_networks: networks(&["10.0.0.0/8", "fd00::1/128"]),
@@ -534,7 +574,7 @@ mod tests {
             ("BELLWETHER_TRACE_RATIO", "0"),
             ("BELLWETHER_SHUTDOWN_DELAY_SECONDS", "7"),
         ];
-        assert_eq!(env.len() + 2, SETTINGS.len(), "a Plausible goes without one of them");
+        assert_eq!(env.len() + 5, SETTINGS.len(), "a Plausible and its service go without one of them");
         let config = load("trusted_proxies = ['127.0.0.1']", &env, Flags::default()).expect("settings");
         assert_eq!(config.listen.port(), 0);
         assert_eq!(config.base_url.as_ref().map(Url::as_str), Some("http://localhost/"));
@@ -568,6 +608,37 @@ mod tests {
         let both = [env[0], ("BELLWETHER_CLICKHOUSE_URL", events)];
         let error = load(&toml, &both, Flags::default()).expect_err("both");
         assert!(error.starts_with("BELLWETHER_CLICKHOUSE_URL: must not be set where the source is a Plausible"), "{error}");
+    }
+
+    #[test]
+    fn the_hosted_service_in_a_table_or_in_the_environment() {
+        let toml = "[source.plausible_api]\nbase_url = 'http://127.0.0.1:81/'\napi_key = 'from-the-file'\nsites = ['WWW.b.com', 'a.com', 'b.com']";
+        let hosted = load(toml, &[], Flags::default()).expect("settings").hosted.expect("a service");
+        assert_eq!(hosted.origin, "http://127.0.0.1:81");
+        assert_eq!(hosted.sites, ["a.com", "b.com"].map(std::sync::Arc::from));
+        assert!(!format!("{hosted:?}").contains("from-the-file"));
+        let [base_url, api_key, sites, clickhouse] = [
+            ("BELLWETHER_SOURCE_PLAUSIBLE_API_BASE_URL", "http://example.com"),
+            ("BELLWETHER_SOURCE_PLAUSIBLE_API_API_KEY", "hunter2"),
+            ("BELLWETHER_SOURCE_PLAUSIBLE_API_SITES", "a.com, b.com/blog,"),
+            ("BELLWETHER_CLICKHOUSE_URL", "http://localhost:8123/x"),
+        ];
+        let hosted = load("", &[api_key, sites], Flags::default()).expect("settings").hosted.expect("a service");
+        assert_eq!((hosted.origin.as_str(), hosted.sites.len()), ("https://plausible.io", 2));
+        let cases: [(&[(&str, &str)], &str); 8] = [
+            (&[base_url, api_key, sites], "BELLWETHER_SOURCE_PLAUSIBLE_API_BASE_URL: must begin with https://"),
+            (&[(base_url.0, "https://a.com")], "BELLWETHER_SOURCE_PLAUSIBLE_API_API_KEY: must be set where "),
+            (&[sites], "BELLWETHER_SOURCE_PLAUSIBLE_API_API_KEY: must be set where BELLWETHER_SOURCE_PLAUSIBLE_API_SITES is"),
+            (&[api_key], "BELLWETHER_SOURCE_PLAUSIBLE_API_SITES: must be set where BELLWETHER_SOURCE_PLAUSIBLE_API_API_KEY is"),
+            (&[(api_key.0, "hunter2 \u{e4}"), sites], "BELLWETHER_SOURCE_PLAUSIBLE_API_API_KEY: must be a key of Plausible"),
+            (&[api_key, (sites.0, "a b")], "BELLWETHER_SOURCE_PLAUSIBLE_API_SITES: \"a b\" is not a domain like example.com"),
+            (&[api_key, (sites.0, ",")], "BELLWETHER_SOURCE_PLAUSIBLE_API_SITES: must name 1 to 100 domains"),
+            (&[api_key, sites, clickhouse], "BELLWETHER_CLICKHOUSE_URL: must not be set where "),
+        ];
+        for (env, expected) in cases {
+            let error = load("", env, Flags::default()).expect_err(expected);
+            assert!(error.starts_with(expected) && !error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

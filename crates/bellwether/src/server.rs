@@ -295,6 +295,7 @@ pub(crate) async fn settings(
         counter: None,
         roles: config.roles,
         tracer: None,
+        hosted: config.hosted.clone(),
     })
 }
 

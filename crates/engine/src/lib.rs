@@ -160,6 +160,14 @@ pub enum StartError {
         "other processes take events for this database, and there are triggers on visitors or on several completions, for which all events have to be counted together: set BELLWETHER_CLICKHOUSE_URL, let one process alone have the role ingest, or delete these triggers"
     )]
     Spread,
+    /// Plausible's hosted service does not answer.
+    #[error("Plausible's hosted service does not say how many visitors {domain} has: {reason}")]
+    Hosted {
+        /// The site that it was asked about.
+        domain: Arc<str>,
+        /// Why, in plain words.
+        reason: String,
+    },
     /// Names cannot be resolved.
     #[error("names cannot be resolved: {0}")]
     Resolver(#[from] std::io::Error),
@@ -261,7 +269,11 @@ impl Engine {
     /// Whether an engine could start: everything configured is readable, and the settings fit it. Returns the number of sites.
     pub async fn check(store: &Store, ambient: &Ambient, settings: &Settings) -> Result<usize, StartError> {
         let registry = Registry::load(store, &settings.sealer(), settings.counting(), ambient.now()).await?;
-        Sender::new(settings, Arc::new(SystemResolver::new()?))?;
+        let resolver = Arc::new(SystemResolver::new()?);
+        Sender::new(settings, resolver.clone())?;
+        if let Some(hosted) = &settings.hosted {
+            Service::new(hosted, settings, resolver)?.check(ambient.now()).await?;
+        }
         Ok(registry.sites().len())
     }
 

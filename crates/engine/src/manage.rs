@@ -479,7 +479,7 @@ impl Engine {
 
     /// Whether what is counted in memory may be in that of several processes.
     fn is_spread(&self) -> bool {
-        self.inner.settings.counter.is_none() && self.inner.dispatcher.is_spread()
+        self.inner.settings.counts_here() && self.inner.dispatcher.is_spread()
     }
 
     /// Whether what its triggers count can be counted here.

@@ -198,11 +198,12 @@ fn limit_informational(request: &mut Request<Full<Bytes>>) -> CancellationToken 
 }
 
 /// What came of a request, of which an [`Answer`] tells.
-struct Ended {
+pub(crate) struct Ended {
     outcome: Outcome,
     kind: AttemptOutcome,
     body: Option<String>,
-    error: Option<String>,
+    /// Why it failed, in plain words.
+    pub(crate) error: Option<String>,
 }
 
 impl Ended {

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 
 use bellwether_domain::differences::Kept;
+use bellwether_domain::history::Minute;
 use bellwether_domain::id::{GoalId, SiteId, TriggerId};
 use bellwether_domain::reading::LateCount;
 use bellwether_domain::time::Timestamp;
 
 use crate::plausible::{keep_counts, select_counts};
 use crate::sql::{Connection, Row, values};
+use crate::traffic::add_minute;
 use crate::{Store, StoreError};
 
 /// What is known from one look to the next.
@@ -40,6 +42,8 @@ pub struct Polled {
     pub visitors: Option<PolledVisitors>,
     /// What triggers on several completions have counted now, where that changed.
     pub counts: Vec<(TriggerId, LateCount)>,
+    /// What was completed on a site in this minute.
+    pub completed: Option<(SiteId, Minute)>,
 }
 
 impl Store {
@@ -71,7 +75,7 @@ fn read_kept(row: &Row<'_>) -> Result<(GoalId, Kept), StoreError> {
 
 /// Keeps what an answer says. A goal that is gone meanwhile is left out.
 pub(crate) fn keep_polled(connection: &Connection, polled: &Polled) -> Result<(), StoreError> {
-    let Polled { goals, visitors, counts } = polled;
+    let Polled { goals, visitors, counts, completed } = polled;
     let sql = "INSERT INTO polled_goals (goal_id, day, count) SELECT id, $1, $2 FROM goals WHERE id = $3
                ON CONFLICT (goal_id) DO UPDATE SET day = excluded.day, count = excluded.count";
     let rows: Vec<_> = goals.iter().map(|(id, kept)| (kept.day.to_string(), kept.count, *id)).collect();
@@ -80,5 +84,6 @@ pub(crate) fn keep_polled(connection: &Connection, polled: &Polled) -> Result<()
                ON CONFLICT (site_id) DO UPDATE SET visitors = excluded.visitors, polled_us = excluded.polled_us";
     let rows = visitors.iter().map(|of| values![of.site_id, of.visitors, of.polled_at]);
     connection.execute_each(sql, rows)?;
+    completed.iter().try_for_each(|(site_id, minute)| add_minute(connection, *site_id, minute))?;
     keep_counts(connection, counts)
 }

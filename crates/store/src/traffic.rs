@@ -102,7 +102,7 @@ impl Store {
     }
 }
 
-fn add_minute(connection: &Connection, site_id: SiteId, minute: &Minute) -> Result<(), StoreError> {
+pub(crate) fn add_minute(connection: &Connection, site_id: SiteId, minute: &Minute) -> Result<(), StoreError> {
     let sql = "INSERT INTO traffic (site_id, minute, pageviews, visitors) VALUES ($1, $2, $3, $4)
                ON CONFLICT (site_id, minute) DO UPDATE
                SET pageviews = traffic.pageviews + excluded.pageviews, visitors = traffic.visitors || ',' || excluded.visitors";

@@ -4,16 +4,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bellwether_domain::roles::{NoRoles, Roles};
 use bellwether_engine::send::{NotAProxy, Proxy};
+use bellwether_engine::{ApiKey, MAX_HOSTED_SITES, domain_of};
 use bellwether_store::clickhouse::{ClickHouseUrl, InvalidClickHouseUrl};
 use bellwether_store::{Database, InvalidUrl, Server};
 use bellwether_web::MetricsToken;
 use figment::value::Value;
 use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
-use url::Url;
+use url::{Host, Url};
 
 use super::LogFormat;
 use crate::otlp::Collector;
@@ -84,6 +86,39 @@ fn words(value: &Value) -> Result<Vec<String>, String> {
         }
         _ => Err("must be a list".to_owned()),
     }
+}
+
+/// The domains of sites, as they are called here, each once.
+pub(super) fn domains(value: &Value) -> Result<Vec<Arc<str>>, String> {
+    let words = words(value)?;
+    let domain = |word: &String| domain_of(word).ok_or_else(|| format!("{word:?} is not a domain like example.com"));
+    let mut domains = words.iter().map(domain).collect::<Result<Vec<_>, _>>()?;
+    domains.sort_unstable();
+    domains.dedup();
+    match domains.len() {
+        1..=MAX_HOSTED_SITES => Ok(domains),
+        _ => Err(format!("must name 1 to {MAX_HOSTED_SITES} domains")),
+    }
+}
+
+/// The root of a host that a key is sent to: in clear only to this machine itself.
+pub(super) fn origin(value: &Value) -> Result<String, String> {
+    let url = base_url(value)?;
+    let is_here = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    if url.scheme() == "https" || is_here {
+        Ok(url.as_str().trim_end_matches('/').to_owned())
+    } else {
+        Err("must begin with https://, since the key is sent there".to_owned())
+    }
+}
+
+pub(super) fn api_key(value: &Value) -> Result<ApiKey, String> {
+    ApiKey::new(&word(value)?).ok_or_else(|| "must be a key of Plausible, as its settings show it".to_owned())
 }
 
 /// A network, or an address for the network of itself alone.

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_domain::detector::Firing;
-use bellwether_domain::differences::{Comparison, PastVisitors, compare, firings};
+use bellwether_domain::differences::{Comparison, Completed, PastVisitors, compare, firings};
 use bellwether_domain::goal::Goal;
+use bellwether_domain::history::{Gaps, Minute, minute_of};
 use bellwether_domain::hosted::{Answer, Counted, Day, listed_goals, named_goals};
 use bellwether_domain::id::{EventId, SiteId};
 use bellwether_domain::payload::Data;
@@ -220,7 +221,8 @@ impl Engine {
         polling.kept.counts.retain(|_, count| !count.seconds().is_empty());
         polling.kept.goals.extend(kept.iter().copied());
         let events = fired.iter().map(|firing| self.completion(&site, firing, now)).collect();
-        Ok(Finding { polled: Polled { goals: kept, visitors: None, counts }, events, crossed: None })
+        let completed = (!completed.is_empty()).then(|| (id, minute_of_completions(&completed, now)));
+        Ok(Finding { polled: Polled { goals: kept, visitors: None, counts, completed }, events, crossed: None })
     }
 
     /// Goals that are completed at the same moment are told apart by the goal.
@@ -270,6 +272,12 @@ impl Engine {
             }
         }
     }
+}
+
+/// The minute in which completions were found, which may have been earlier.
+fn minute_of_completions(completed: &[Completed<'_>], now: Timestamp) -> Minute {
+    let completions = completed.iter().map(|completed| (completed.goal.id, completed.times)).collect();
+    Minute { minute: minute_of(now.second()), pageviews: 0, visitors: Gaps::default(), completions }
 }
 
 fn site_of(sites: &[Arc<ActiveSite>], question: Question) -> Option<&ActiveSite> {

@@ -17,13 +17,15 @@ use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 
 use super::HostedSettings;
-use crate::Settings;
 use crate::send::{AGENT, HttpClient, Resolve, SenderError, explain};
+use crate::{Settings, StartError};
 
 /// How long a question may take: the service counts while it is waited for.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
 /// An answer has at most a row for each goal and day.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+/// So many sites are asked about to see whether anything is wrong.
+const CHECKED_SITES: usize = 5;
 /// As many as a site may have.
 const GOALS_AT_A_TIME: usize = 1_000;
 /// What a part of a query may not hold as it is.
@@ -72,6 +74,16 @@ impl Service {
     /// Where it is and what for.
     pub(crate) fn settings(&self) -> &HostedSettings {
         &self.settings
+    }
+
+    /// Whether it answers, and knows the sites; a few of them, since it counts questions.
+    pub(crate) async fn check(&self, now: Timestamp) -> Result<(), StartError> {
+        for domain in self.settings.sites.iter().take(CHECKED_SITES) {
+            let ask = Ask { subject: Subject::Visitors, domain, days: None };
+            let answer = self.ask(ask, now).await;
+            answer.map_err(|Failure { reason, .. }| StartError::Hosted { domain: domain.clone(), reason })?;
+        }
+        Ok(())
     }
 
     /// Asks, and returns the answer.

@@ -29,9 +29,9 @@ async fn what_was_said_is_kept_with_the_look() {
     let site = rig.site("example.com").await;
     let goal = rig.goal(site.id, &json!({"event_name": "Signup"})).await.id;
     let visitors = |visitors| Some(PolledVisitors { site_id: site.id, visitors, polled_at: rig.now() });
-    let first = Polled { goals: vec![(goal, kept("2026-02-24", 7))], visitors: visitors(3), counts: Vec::new() };
+    let first = Polled { goals: vec![(goal, kept("2026-02-24", 7))], visitors: visitors(3), ..Polled::default() };
     keep(&rig, 1, first).await.expect("it is kept");
-    let then = Polled { goals: vec![(goal, kept("2026-02-25", 1))], visitors: visitors(5), counts: Vec::new() };
+    let then = Polled { goals: vec![(goal, kept("2026-02-25", 1))], visitors: visitors(5), ..Polled::default() };
     keep(&rig, 2, then.clone()).await.expect("it is kept");
     assert!(matches!(keep(&rig, 2, Polled::default()).await, Err(StoreError::Overtaken)));
     let polls = rig.store.polls().await.expect("what is kept");
