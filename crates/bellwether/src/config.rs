@@ -27,8 +27,8 @@ use crate::otlp::Collector;
 use crate::secret_key::SecretKeys;
 pub(crate) use values::base_url_of;
 use values::{
-    address, api_key, base_url, clickhouse, collector, database, domains, flag, log_format, metrics_token, networks, origin, path,
-    proxy, roles, secret_key, server, share, within,
+    address, api_key, base_url, clickhouse, collector, database, domains, flag, log_format, metrics_token, networks, origin,
+    path, proxy, roles, secret_key, server, share, within,
 };
 
 const PREFIX: &str = "BELLWETHER_";

@@ -29,7 +29,7 @@ use crate::registry::{ActiveSite, ActiveWebhook, SiteParts};
 const CANCELLED_PER_WRITE: usize = 1_000;
 const CANCELLING_WRITES: usize = 10;
 const SITE_LOCKS: usize = 64;
-const MIRRORED: &str = "sites and goals come from Plausible: what is changed there is changed here within seconds";
+const MIRRORED: &str = "sites and goals come from Plausible: what is changed there is changed here a little later";
 const NOT_COUNTED_THERE: &str =
     "must be 300: of visitors, Plausible's hosted service only tells how many there were in the last five minutes";
 const SPREAD: &str = "can only be on visitors, or on several completions, where one process takes all events or \

@@ -170,7 +170,9 @@ impl Engine {
         let (tick, running) = (self.inner.store.tick().await?, self.inner.ambient.clock.running());
         let patience = if self.inner.hosted.is_some() { PATIENCE_WITH_ANSWERS } else { PATIENCE };
         let stands_still = tick.number == number && running.saturating_sub(since) >= patience;
-        if tick.holder.is_none() || tick.holder == Some(lookout.holder) || stands_still {
+        // Whoever has the database alone succeeds one that is gone.
+        let is_free = tick.holder.is_none() || !self.inner.store.is_shared();
+        if is_free || tick.holder == Some(lookout.holder) || stands_still {
             match self.inner.store.pass_tick(tick.number, Some(lookout.holder)).await {
                 Ok(()) => lookout.turn = self.begin(tick, lookout.holder).await?,
                 Err(StoreError::Overtaken) => {}

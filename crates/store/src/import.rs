@@ -20,7 +20,7 @@ use crate::sql::{Access, Connection, Rows, values};
 use crate::{Server, StoreError};
 
 /// The tables, each behind those that it refers to. Who lives, and who looks, is not moved.
-const TABLES: [&str; 21] = [
+const TABLES: [&str; 23] = [
     "sites",
     "goals",
     "webhooks",
@@ -35,6 +35,8 @@ const TABLES: [&str; 21] = [
     "readings",
     "told",
     "counts",
+    "polled_goals",
+    "polled_visitors",
     "events",
     "deliveries",
     "attempts",

@@ -2,10 +2,11 @@
 //!
 //! [`command_line`] is what operators see, [`durability`] what a 202 is worth, [`many`] what it is where several servers share a
 //! database, [`counting`] how these count together, [`roles`] how they share the work, [`faults`] what endpoints do wrong,
-//! [`plausible`] what an existing Plausible sets off, [`storage`] what becomes of a database that cannot be written, [`import`] how
-//! one moves to PostgreSQL, [`operation`] what monitoring asks, [`browser`] what trackers and receivers see, [`documentation`]
-//! whether its samples work, [`deploy`] whether the files for operators name what is there; [`architecture`] holds the crates to who
-//! may import whom. It is one program, since several would each take as long to link.
+//! [`plausible`] what an existing Plausible sets off, [`hosted`] what its hosted service does, [`storage`] what becomes of a
+//! database that cannot be written, [`import`] how one moves to PostgreSQL, [`operation`] what monitoring asks, [`browser`] what
+//! trackers and receivers see, [`documentation`] whether its samples work, [`deploy`] whether the files for operators name what
+//! is there; [`architecture`] holds the crates to who may import whom. It is one program, since several would each take as long
+//! to link.
 
 #[cfg(test)]
 mod architecture;
@@ -23,6 +24,8 @@ mod documentation;
 mod durability;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod hosted;
 #[cfg(test)]
 mod import;
 #[cfg(test)]

@@ -41,6 +41,8 @@ pub(crate) struct Polling {
     /// The days that are to be counted next, where that is not today.
     days: HashMap<SiteId, (Day, Day)>,
     signed_at: Duration,
+    /// The plan that was told last, and for how many sites.
+    told: Option<(Plan, usize)>,
     /// Whether the last question was not answered.
     is_in_trouble: bool,
     /// How many triggers there are that it cannot tell anything about.
@@ -55,6 +57,7 @@ impl Polling {
             visitors: HashMap::new(),
             days: HashMap::new(),
             signed_at: now,
+            told: None,
             is_in_trouble: false,
             untold: 0,
         })
@@ -71,8 +74,10 @@ impl Polling {
                 "triggers on visitors with other windows than 300 seconds do not fire: Plausible's hosted service does not count these"
             );
         }
-        if self.schedule.set(&wanted(sites), now) {
-            tell(self.schedule.plan(), sites.len());
+        self.schedule.set(&wanted(sites), now);
+        let plan = (self.schedule.plan(), sites.len());
+        if self.told.replace(plan) != Some(plan) {
+            tell(plan);
         }
     }
 }
@@ -94,8 +99,7 @@ impl Polling {
     }
 }
 
-fn tell(plan: Plan, sites: usize) {
-    let Plan { pace, often, seldom } = plan;
+fn tell((Plan { pace, often, seldom }, sites): (Plan, usize)) {
     info!(
         sites,
         requests_per_hour = 3_600 / pace.as_secs().max(1),

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bellwether_domain::id::SiteId;
 use bellwether_domain::site::SiteChange;
-use bellwether_engine::{ActiveSite, Caller, ManageError};
+use bellwether_engine::{ActiveSite, Caller, ManageError, Polled};
 use bellwether_store::SignedIn;
 use tracing::error;
 
@@ -77,6 +77,8 @@ struct General {
     current_visitors: Option<u32>,
     /// Whether it is changed in Plausible, where it comes from.
     is_mirrored: bool,
+    /// How often Plausible's hosted service is asked about it, if it is.
+    polled: Option<Polled>,
     may_change: bool,
     changed: bool,
     form: Form,
@@ -192,6 +194,7 @@ async fn site_page(app: &App, who: &SignedIn, access: &Access, form: Form, chang
         endpoint: app.url("api/event"),
         current_visitors,
         is_mirrored: app.engine.is_mirrored(site),
+        polled: app.engine.polled(site),
         may_change: access.may_change,
         changed,
         form,

@@ -165,7 +165,9 @@ async fn page(
 /// What each of the triggers on visitors would have made of the last day.
 async fn previews(app: &App, access: &Access, rules: &[Option<Rule>]) -> Result<Vec<Option<Visitors>>, Problem> {
     let spikes: Vec<_> = rules.iter().map(|rule| rule.as_ref().and_then(Rule::spike)).collect();
-    let Some(before) = spikes.iter().flatten().map(|spike| history::minutes_before(spike)).max() else {
+    // Of a site whose visitors are asked for nobody knows when each was there.
+    let is_known = app.engine.polled(&access.site).is_none();
+    let Some(before) = spikes.iter().flatten().map(|spike| history::minutes_before(spike)).max().filter(|_| is_known) else {
         return Ok(rules.iter().map(|_| None).collect());
     };
     let now = app.engine.ambient().now();
