@@ -4,13 +4,14 @@
 //! [`template`]s over [`connection`]s; webhooks arrive at the [`receiver`]. What the machine can do at best is shown by the
 //! bare programs of [`baseline`], which are this binary again. Many sites and endpoints at a time are a [`fleet`], numbered by
 //! its [`layout`]. [`events`], [`deliveries`], [`fan_out`], [`latency`], [`isolation`], [`backlog`], [`memory`], [`pages`],
-//! [`growth`] and [`nodes`] each measure one thing; a [`report`] says how it went.
+//! [`growth`], [`nodes`] and [`counting`] each measure one thing; a [`report`] says how it went.
 //!
 //! It never looks into the server's files, and knows nothing of its crates.
 
 mod backlog;
 mod baseline;
 mod connection;
+mod counting;
 mod deliveries;
 mod events;
 mod failure;
@@ -117,6 +118,7 @@ async fn measure(measurement: Measurement, settings: &Settings) -> Result<Vec<re
         Measurement::Pages => pages::measure(settings).await,
         Measurement::Growth => growth::measure(settings).await,
         Measurement::Nodes => nodes::measure(settings).await,
+        Measurement::Counting => counting::measure(settings).await,
     }
 }
 

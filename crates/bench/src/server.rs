@@ -76,6 +76,11 @@ impl Server {
         Ok(Stopped { key: self.key, home: self.home })
     }
 
+    /// Runs a statement in the ClickHouse that it counts in.
+    pub(crate) async fn ask_clickhouse(&self, sql: &str) -> Result<()> {
+        self.home.program.ask_clickhouse(sql).await
+    }
+
     /// How much memory it has.
     pub(crate) fn memory(&self) -> Result<Memory> {
         self.process.memory()

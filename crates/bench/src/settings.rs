@@ -26,6 +26,9 @@ pub(crate) struct Options {
     /// On PostgreSQL instead of SQLite; pages, whose past is written into a file, are left out
     #[arg(long)]
     postgres: bool,
+    /// With events counted in ClickHouse, which is all that is measured then
+    #[arg(long)]
+    clickhouse: bool,
     /// Everything smaller: whether it works, not how well
     #[arg(long)]
     pub(crate) quick: bool,
@@ -57,6 +60,8 @@ pub(crate) enum Measurement {
     Growth,
     /// Deliveries of two servers on one database, by the second; on PostgreSQL only
     Nodes,
+    /// Events counted in ClickHouse, by the second; with ClickHouse only
+    Counting,
 }
 
 /// What the measurements need to know.
@@ -109,24 +114,27 @@ pub(crate) struct Scale {
     pub(crate) histories: [u64; 3],
     /// Deliveries that are pending beside them.
     pub(crate) pending: u64,
+    /// Events among which visitors are counted.
+    pub(crate) counted: u64,
 }
 
 impl Options {
     /// What to measure, each once, in the order in which it is documented.
     pub(crate) fn measurements(&self) -> Vec<Measurement> {
-        let wanted = |measurement: &Measurement| {
-            (self.only.is_empty() || self.only.contains(measurement)) && measurement.is_for(self.postgres)
-        };
+        let wanted =
+            |measurement: &Measurement| (self.only.is_empty() || self.only.contains(measurement)) && measurement.is_for(self);
         Measurement::value_variants().iter().copied().filter(wanted).collect()
     }
 }
 
 impl Measurement {
-    /// Whether it is measured on PostgreSQL, or on SQLite.
-    fn is_for(self, postgres: bool) -> bool {
+    /// Whether it is measured on PostgreSQL, or on SQLite, with ClickHouse or without.
+    fn is_for(self, options: &Options) -> bool {
         match self {
-            Self::Pages => !postgres,
-            Self::Growth | Self::Nodes => postgres,
+            Self::Counting => options.clickhouse,
+            _ if options.clickhouse => false,
+            Self::Pages => !options.postgres,
+            Self::Growth | Self::Nodes => options.postgres,
             _ => true,
         }
     }
@@ -144,6 +152,7 @@ impl Measurement {
             Self::Pages => "pages",
             Self::Growth => "growth",
             Self::Nodes => "nodes",
+            Self::Counting => "counting",
         }
     }
 }
@@ -154,7 +163,7 @@ impl Settings {
         let server = options.server.canonicalize();
         let server = server.map_err(|source| Failure::Start { program: options.server.display().to_string(), source })?;
         let scale = if options.quick { Scale::QUICK } else { Scale::FULL };
-        let server = Program::new(server, options.postgres)?;
+        let server = Program::new(server, options.postgres, options.clickhouse)?;
         Ok(Self { server, bench: std::env::current_exe()?, connections: options.connections.into(), scale })
     }
 }
@@ -179,6 +188,7 @@ impl Scale {
         page_rounds: 500,
         histories: [10_000, 1_000_000, 10_000_000],
         pending: 10_000,
+        counted: 10_000_000,
     };
 
     const QUICK: Self = Self {
@@ -200,5 +210,6 @@ impl Scale {
         page_rounds: 100,
         histories: [1_000, 10_000, 50_000],
         pending: 1_000,
+        counted: 100_000,
     };
 }

@@ -34,6 +34,12 @@ impl Template {
         Self::new(&format!("GET {path}"), &[&format!("cookie: {cookie}")], "")
     }
 
+    /// A statement for ClickHouse, in a database or in none.
+    pub(crate) fn statement(database: &str, sql: &str) -> Self {
+        let database = if database.is_empty() { String::new() } else { format!("?database={database}") };
+        Self::new(&format!("POST /{database}"), &["content-type: text/plain"], sql)
+    }
+
     fn new(request: &str, headers: &[&str], body: &str) -> Self {
         let headers = headers.join("\r\n");
         let text = format!("{request} HTTP/1.1\r\nhost: 127.0.0.1\r\n{headers}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
