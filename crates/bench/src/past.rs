@@ -73,7 +73,9 @@ pub(crate) async fn add_history(program: &Launcher, deliveries: Range<u64>) -> R
         last = end.saturating_sub(1),
     );
     program.run_sql(&format!("SET client_min_messages = warning; {ID} {} {history}", partitions())).await?;
-    program.run_sql("VACUUM (ANALYZE)").await
+    program.run_sql("VACUUM (ANALYZE)").await?;
+    // What was written is on the disk before anything is measured.
+    program.run_sql("CHECKPOINT").await
 }
 
 /// Adds events of such numbers, as fired now, each of which is pending for every webhook.
