@@ -119,9 +119,9 @@ impl Exporting {
                 together.extend(std::iter::from_fn(|| spans.try_recv().ok()).take(MAX_TOGETHER - together.len()));
                 works = export(&exporter, std::mem::take(&mut together), works).await;
             }
-            together.extend(std::iter::from_fn(|| spans.try_recv().ok()).take(MAX_TOGETHER));
-            if !together.is_empty() {
-                export(&exporter, together, works).await;
+            together.extend(std::iter::from_fn(|| spans.try_recv().ok()));
+            for some in together.chunks(MAX_TOGETHER) {
+                works = export(&exporter, some.to_vec(), works).await;
             }
         });
         Ok(Self { task, end })

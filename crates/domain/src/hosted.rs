@@ -240,7 +240,9 @@ pub fn listed_goals(site_id: SiteId, before: &[Goal], listed: &Listed, now: Time
     for spec in &listed.goals {
         let named = before.iter().find(|goal| goal.spec.display_name == spec.display_name);
         let renamed = || before.iter().find(|goal| !is_listed(goal) && goal.spec.is_same_as(spec));
-        let known = named.or_else(renamed).filter(|known| goals.iter().all(|goal| goal.id != known.id));
+        // Where one was renamed and completed before the list was asked for, a goal was made of the new name alone.
+        let known = named.filter(|named| named.spec.is_same_as(spec)).or_else(renamed).or(named);
+        let known = known.filter(|known| goals.iter().all(|goal| goal.id != known.id));
         add(&mut goals, spec.clone(), known.map_or_else(|| new_goal(site_id, spec, now), Goal::clone));
     }
     if !listed.is_whole || listed.goals.is_empty() {
@@ -404,6 +406,13 @@ mod tests {
         assert_eq!(id(&then, "B"), id(&first, "B"), "the name is the same");
         assert_eq!(id(&then, "New name"), id(&first, "A"), "it was renamed");
         assert_eq!((id(&then, "C"), then.len()), (None, 3));
+        let meanwhile = named_goals(site(), &first, &["New name".to_owned()], now(2));
+        let then = listed_goals(site(), &meanwhile, &listed(json!([event("New name", "a")])), now(3));
+        assert_eq!(
+            (id(&then, "New name"), then.len()),
+            (id(&first, "A"), 1),
+            "it was renamed, and completed before that was known"
+        );
         let some = Listed { is_whole: false, ..listed(json!([event("D", "d")])) };
         let merged = listed_goals(site(), &first, &some, now(2));
         let mut all: Vec<_> = merged.iter().map(|goal| goal.spec.display_name.as_str()).collect();

@@ -238,17 +238,15 @@ impl Inner {
         }
     }
 
-    /// Keeps what fired, and what is counted elsewhere. Both at a time: neither waits for the other.
+    /// Keeps what is counted elsewhere, and then what fired: an event that is refused because it cannot be counted has set nothing off.
     async fn keep(&self, fired: Fired, counted: Vec<CountedEvent>) -> Result<(), IngestError> {
-        let commit = async { if fired.sites.is_empty() { Ok(()) } else { self.commit(fired).await } };
-        match &self.tally {
-            Some(tally) => {
-                let (committed, counted) = tokio::join!(commit, tally.add(counted));
-                committed?;
-                Ok(counted?)
-            }
-            None => Ok(commit.await?),
+        if let Some(tally) = &self.tally {
+            tally.add(counted).await?;
         }
+        if !fired.sites.is_empty() {
+            self.commit(fired).await?;
+        }
+        Ok(())
     }
 
     async fn commit(&self, fired: Fired) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@
 //! when the number stands still. What a look found is kept together with the next number, so nothing fires twice, however many
 //! believe that it is theirs to look. Completions that fire one by one are none of its business: these fire where the event came in.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ use crate::registry::ActiveSite;
 use crate::workers::Workers;
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Whoever's number stood still for so long does not look any more. A look takes less.
+/// Whoever's number stood still for so long does not look any more. One that takes so long for a look keeps nothing of it.
 const PATIENCE: Duration = Duration::from_secs(12);
 /// The same where Plausible's hosted service is asked, which takes its time.
 const PATIENCE_WITH_ANSWERS: Duration = Duration::from_secs(40);
@@ -38,8 +38,10 @@ const PATIENCE_WITH_ANSWERS: Duration = Duration::from_secs(40);
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// After so long without a look nobody knows whether everything was counted meanwhile.
 const GAP: Duration = Duration::from_secs(60);
-/// So many triggers on several completions fire with one look; others do with the next.
+/// So many triggers on several completions are looked at closely with one look; others are with the next.
 const MAX_FILLED: usize = 100;
+/// On so many sites triggers on visitors fire with one look; on others they do with the next.
+const MAX_CROSSED_SITES: usize = 30;
 /// So many completions are looked at for one of them.
 const MAX_COMPLETIONS: u32 = 20_000;
 
@@ -48,6 +50,8 @@ pub(crate) struct Lookout {
     /// This process.
     holder: OwnerId,
     turn: Turn,
+    /// Whether it was said that looks come to nothing.
+    is_failing: bool,
 }
 
 enum Turn {
@@ -55,6 +59,11 @@ enum Turn {
     Ours(Box<Seen>, Memory),
     /// Another does, or did: the number of its latest look, and when that was noticed first.
     Theirs { number: u64, since: Duration },
+}
+
+impl Turn {
+    /// Nobody is known to look, and so nobody has stood still.
+    const UNKNOWN: Self = Self::Theirs { number: u64::MAX, since: Duration::ZERO };
 }
 
 /// What is remembered of where events come from, if that is not here.
@@ -81,6 +90,8 @@ pub(crate) struct Seen {
     tick: Tick,
     pub(crate) armings: Armings,
     fired_at: HashMap<TriggerId, Timestamp>,
+    /// Where among those triggers on several completions that may have enough the next look begins.
+    turn_of_filled: usize,
 }
 
 /// Why a look came to nothing.
@@ -105,8 +116,7 @@ struct Awaited {
 
 impl Lookout {
     pub(crate) fn new(holder: OwnerId) -> Self {
-        // Nothing is known, so nothing has stood still.
-        Self { holder, turn: Turn::Theirs { number: u64::MAX, since: Duration::ZERO } }
+        Self { holder, turn: Turn::UNKNOWN, is_failing: false }
     }
 }
 
@@ -121,8 +131,8 @@ impl Engine {
             let mut looks = tokio::time::interval(INTERVAL);
             looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             while shutdown.run_until_cancelled(looks.tick()).await.is_some() {
-                if let Some(Err(error)) = shutdown.run_until_cancelled(engine.look()).await {
-                    error!(%error, "it cannot be seen what triggers on visitors and on several completions say");
+                if let Some(looked) = shutdown.run_until_cancelled(engine.look()).await {
+                    engine.say_whether_it_looks(looked.err()).await;
                 }
             }
             engine.let_others_look().await;
@@ -135,13 +145,18 @@ impl Engine {
             return Ok(());
         }
         let mut lookout = self.inner.lookout.lock().await;
-        self.take_turn(&mut lookout).await?;
+        self.take_turn(&mut lookout).await.inspect_err(|_| meters().look_failures.increment(1))?;
         let now = self.inner.ambient.now();
         let Turn::Ours(seen, memory) = &mut lookout.turn else {
             meters().look_age_seconds.set(0.0);
             return Ok(());
         };
         let (begun, before) = (Instant::now(), seen.tick.looked_at);
+        if before > now + GAP {
+            // The clock was set back: it begins anew, with what is true by that.
+            lookout.turn = Turn::UNKNOWN;
+            return Ok(());
+        }
         let looked = match (&self.inner.settings.counter, &self.inner.hosted, memory) {
             (_, Some(hosted), Memory::Polling(polling)) => self.poll(hosted, polling, seen, now).await,
             (Some(counter), _, memory) if is_due(before, now) => self.look_at(counter, (seen, memory.log()), now).await,
@@ -152,13 +167,35 @@ impl Engine {
         let age = if looked.is_ok() || is_first { Duration::ZERO } else { now.since(before) };
         meters().look_age_seconds.set(age.as_secs_f64());
         meters().look_failures.increment(u64::from(looked.is_err()));
-        if !matches!(looked, Ok(()) | Err(LookError::Count(_))) {
+        let number = seen.tick.number;
+        let goes_on = match &looked {
+            Ok(()) => true,
+            // Another may have taken its turn meanwhile.
+            Err(LookError::Count(_)) => self.inner.store.tick().await.is_ok_and(|tick| tick.number == number),
             // Whatever became of it: the table knows.
-            lookout.turn = Turn::Theirs { number: u64::MAX, since: Duration::ZERO };
+            Err(LookError::Store(_)) => false,
+        };
+        if !goes_on {
+            lookout.turn = Turn::UNKNOWN;
         }
         match looked {
             Err(LookError::Store(StoreError::Overtaken)) => Ok(()),
             result => result,
+        }
+    }
+
+    /// Says it once when looks come to nothing, and once when they do not any more.
+    async fn say_whether_it_looks(&self, error: Option<LookError>) {
+        let mut lookout = self.inner.lookout.lock().await;
+        match (error, std::mem::replace(&mut lookout.is_failing, false)) {
+            (Some(error), was_failing) => {
+                lookout.is_failing = true;
+                if !was_failing {
+                    error!(%error, "it cannot be seen what triggers on visitors and on several completions say");
+                }
+            }
+            (None, true) => info!("it can be seen again what triggers on visitors and on several completions say"),
+            (None, false) => {}
         }
     }
 
@@ -185,16 +222,21 @@ impl Engine {
     }
 
     async fn begin(&self, tick: Tick, holder: OwnerId) -> Result<Turn, StoreError> {
-        let crossed = self.inner.store.crossed().await?;
         let (store, ambient) = (&self.inner.store, &self.inner.ambient);
+        let now = ambient.now();
+        let mut crossed = store.crossed().await?;
+        // A clock that was ahead once must not silence a trigger until then.
+        crossed.retain(|one| one.fired_at <= now);
+        let looked_at = if tick.looked_at > now + GAP { Timestamp::EPOCH } else { tick.looked_at };
         let memory = match (self.plausible(), &self.inner.hosted) {
-            (Some(_), _) => Memory::Log(Box::new(Log::resume(store, ambient.now()).await?)),
+            (Some(_), _) => Memory::Log(Box::new(Log::resume(store, now).await?)),
             (None, Some(_)) => Memory::Polling(Box::new(Polling::resume(store, ambient.clock.running()).await?)),
             (None, None) => Memory::Nothing,
         };
         info!("this process looks at what is counted from now on");
         let seen = Seen {
-            tick: Tick { number: tick.number + 1, holder: Some(holder), ..tick },
+            tick: Tick { number: tick.number + 1, holder: Some(holder), looked_at, ..tick },
+            turn_of_filled: 0,
             fired_at: crossed.iter().map(|one| (one.trigger_id, one.fired_at)).collect(),
             armings: Armings::kept(crossed.into_iter().map(|one| (one.trigger_id, one.fired_at, one.still_true))),
         };
@@ -225,7 +267,7 @@ impl Engine {
         next.tick.number += 1;
         next.tick.looked_at = now;
         // A Plausible counts whether or not anybody looks.
-        if counter.own().is_some() && (now.since(seen.tick.looked_at) > GAP || now < seen.tick.looked_at) {
+        if counter.own().is_some() && now.since(seen.tick.looked_at) > GAP {
             next.tick.watched_from = now;
         }
         let finding = self.find(counter, log.as_deref_mut(), (seen.tick.looked_at.second(), now), &mut next);
@@ -296,8 +338,12 @@ impl Engine {
         };
         let windows: Vec<_> = sites.iter().flat_map(of_site).collect();
         let counts = by_window(&windows, counter.windows(&self.inner.registry, &windows, now.second()).await?);
-        let mut events = Vec::new();
+        let (mut events, mut crossed_sites) = (Vec::new(), 0);
         for site in sites {
+            // Each costs questions. Those that are left now are looked at again in a moment.
+            if crossed_sites == MAX_CROSSED_SITES {
+                break;
+            }
             let counts = |length_seconds| {
                 let counts = counts.get(&Window { site: site.site.id, length_seconds })?;
                 let watched_from = next.tick.watched_from.max(site.site.created_at).second();
@@ -306,6 +352,7 @@ impl Engine {
             };
             let crossings = site.watch.cross(counts, &mut next.armings, now.second());
             if !crossings.is_empty() {
+                crossed_sites += 1;
                 next.fired_at.extend(crossings.iter().map(|crossing| (crossing.target.trigger_id, now)));
                 events.extend(self.spikes(counter, site, &crossings, now).await?);
             }
@@ -344,15 +391,19 @@ impl Engine {
         let lists: Vec<_> = awaited.iter().map(|awaited| awaited.list).collect();
         let counts = if lists.is_empty() { Vec::new() } else { clickhouse.count_completions(&lists).await? };
         let is_filled = |(awaited, count): &(&Awaited, u64)| *count >= u64::from(awaited.rule.threshold);
-        let filled = awaited.iter().zip(counts).filter(is_filled).take(MAX_FILLED);
-        let mut events = Vec::new();
-        for (awaited, _) in filled {
+        // They may have enough in the stretch that is counted, and not within their window: so each has its turn.
+        let mut filled: Vec<_> = awaited.iter().zip(counts).filter(is_filled).collect();
+        let begin = next.turn_of_filled % filled.len().max(1);
+        filled.rotate_left(begin);
+        next.turn_of_filled = if filled.len() > MAX_FILLED { begin + MAX_FILLED } else { 0 };
+        let (mut events, mut ids) = (Vec::new(), BTreeSet::new());
+        for (awaited, _) in filled.into_iter().take(MAX_FILLED) {
             let completions = clickhouse.completions(&awaited.list, MAX_COMPLETIONS).await?;
             let times = completions.iter().map(|completion| completion.time);
             for index in fill(awaited.rule.threshold, awaited.window_seconds, times) {
                 let completion = &completions[index];
                 next.fired_at.insert(awaited.target.trigger_id, completion.time);
-                events.extend(self.filled(awaited, completion));
+                events.extend(self.filled(awaited, completion).filter(|event| ids.insert(event.id)));
             }
         }
         Ok(events)
@@ -371,14 +422,19 @@ impl Engine {
     pub(crate) fn crossing(&self, site: &ActiveSite, firing: &Firing, at: Timestamp) -> NewEvent {
         let triggers = firing.targets.iter().map(|target| target.trigger_id.as_bytes().as_slice());
         let moment = at.as_micros().to_be_bytes();
-        let parts: Vec<&[u8]> = triggers.chain([moment.as_slice()]).collect();
+        // One event may complete several goals.
+        let goal = match &firing.data {
+            Data::GoalCompletion(completed) => Some(completed.goal_id.as_bytes().as_slice()),
+            _ => None,
+        };
+        let parts: Vec<&[u8]> = triggers.chain([moment.as_slice()]).chain(goal).collect();
         self.inner.event(site, firing, EventId::made_of(at, &parts), at)
     }
 }
 
-/// Whether a second has passed since the look before, or the clock was set back by much: clocks of processes differ by little.
+/// Whether a second has passed since the look before. Clocks of processes differ by little.
 fn is_due(before: Timestamp, now: Timestamp) -> bool {
-    now.second() > before.second() || before.since(now) > GAP
+    now.second() > before.second()
 }
 
 /// The completions that each of a site's triggers waits for: of its window, and after those that it has fired for.
@@ -386,6 +442,8 @@ fn awaited(site: &Arc<ActiveSite>, now: Timestamp, fired_at: &HashMap<TriggerId,
     let awaited = |(target, rule, window_seconds): (Target, GoalCompletion, u32)| {
         // What was reached since the look before may have left the window by now.
         let since = now - Duration::from_secs(u64::from(window_seconds)) - GAP;
+        // Nor is told what happened before there was a trigger.
+        let since = since.max(target.trigger_id.made_at());
         let after = fired_at.get(&target.trigger_id).map_or(since, |fired_at| since.max(*fired_at));
         let list = Completions { site_id: site.site.id, goal_id: rule.goal_id, after, until: now };
         Awaited { site: site.clone(), target, rule, window_seconds, list }

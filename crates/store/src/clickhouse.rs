@@ -24,6 +24,8 @@ pub use windows::Window;
 
 /// How long a question may take.
 const TIME_LIMIT: Duration = Duration::from_secs(8);
+/// Of a statement: lists of names in one may be long.
+const MAX_STATEMENT_BYTES: usize = 16 * 1024 * 1024;
 /// Of what the server says about an error.
 const MAX_SAID_CHARS: usize = 300;
 
@@ -93,7 +95,7 @@ impl ClickHouse {
             .with_database(&url.database)
             .with_compression(Compression::None)
             .with_setting("max_execution_time", TIME_LIMIT.as_secs().to_string())
-            .with_setting("date_time_input_format", "best_effort");
+            .with_setting("max_query_size", MAX_STATEMENT_BYTES.to_string());
         if !url.url.username().is_empty() {
             client = client.with_user(decoded(url.url.username())).with_password(decoded(url.url.password().unwrap_or_default()));
         }

@@ -12,6 +12,12 @@ use crate::sql::{Connection, Row, values};
 use crate::{Store, StoreError};
 
 impl Store {
+    /// Forgets when triggers fired that are gone; one statement.
+    pub async fn forget_crossings(&self) -> Result<(), StoreError> {
+        let sql = "DELETE FROM crossings WHERE NOT EXISTS (SELECT 1 FROM triggers WHERE triggers.id = crossings.trigger_id)";
+        self.write(move |connection| connection.execute(sql, &[]).map(|_| ())).await
+    }
+
     /// The webhooks that have a history which goes row by row, the deleted ones among them; one statement, whose time grows with the
     /// webhooks, not with the deliveries.
     pub async fn webhooks_with_history(&self) -> Result<Vec<WebhookId>, StoreError> {

@@ -36,6 +36,21 @@ impl Site {
     }
 }
 
+/// They come again and again, until the receiver hears of it. A busy machine may look too late for one rush.
+async fn rush(clients: &[&Client], receiver: &mut Receiver) -> Value {
+    let rushing = async {
+        let mut rushes = tokio::time::interval(BETWEEN_RUSHES);
+        loop {
+            rushes.tick().await;
+            come(clients, 0..30, &json!({"n": "pageview"})).await;
+            if let Some(webhook) = receiver.so_far().into_iter().next() {
+                break body(&webhook);
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, rushing).await.expect("a rush is told of")
+}
+
 /// Visitors come to one server after the other.
 async fn come(clients: &[&Client], visitors: std::ops::Range<u8>, event: &Value) {
     let visits = visitors.zip(clients.iter().cycle()).map(|(visitor, client)| {
@@ -59,30 +74,23 @@ async fn visitors_are_counted_over_all_servers_whichever_of_them_is_killed() {
     let other = client.moved_to(second.address);
     assert!(other.finds(&format!("/sites/{SITE}/webhooks/{}", webhook["id"].as_str().expect("an id"))).await);
 
-    come(&[&client, &other], 0..30, &json!({"n": "pageview"})).await;
-    let spiked = body(&receiver.next().await);
+    let spiked = rush(&[&client, &other], &mut receiver).await;
     assert_eq!(spiked["event_type"], "visitor_spike");
     assert!(spiked["data"]["current_visitors"].as_u64() >= Some(20), "{spiked}");
     come(&[&client, &other], 0..4, &json!({"n": "Signup"})).await;
-    let completed = body(&receiver.next().await);
+    let mut completed = body(&receiver.next().await);
+    while completed["event_type"] == "visitor_spike" {
+        completed = body(&receiver.next().await);
+    }
     assert_eq!((&completed["data"]["goal_name"], &completed["data"]["count"]), (&json!("Signup"), &json!(4)));
 
     // The first one looks. After it is killed the other does, and goes on with what was kept.
     first.signal("KILL");
-    let rush = async {
-        let mut rushes = tokio::time::interval(BETWEEN_RUSHES);
-        loop {
-            rushes.tick().await;
-            come(&[&other], 0..30, &json!({"n": "pageview"})).await;
-            if let Some(webhook) = receiver.so_far().into_iter().next() {
-                break webhook;
-            }
-        }
-    };
-    let spiked = tokio::time::timeout(PATIENCE, rush).await.expect("another rush is told of");
-    assert_eq!(body(&spiked)["event_type"], "visitor_spike");
+    let spiked = rush(&[&other], &mut receiver).await;
+    assert_eq!(spiked["event_type"], "visitor_spike");
     second.stop().await;
-    assert_eq!(site.clickhouse.texts("SELECT uniqExact(visitor) FROM events").await, ["30"]);
+    let of_a_day = "SELECT max(visitors) FROM (SELECT uniqExact(visitor) AS visitors FROM events GROUP BY toDate(time))";
+    assert_eq!(site.clickhouse.texts(of_a_day).await, ["30"]);
 }
 
 #[tokio::test]

@@ -166,7 +166,8 @@ impl Engine {
     ) -> Result<Finding, LookError> {
         let clock = &self.inner.ambient.clock;
         polling.schedule.asked(question, clock.running());
-        let days = polling.days.remove(&site.site.id).filter(|_| question.subject == Subject::Completions);
+        let asks_for_days = question.subject == Subject::Completions;
+        let days = asks_for_days.then(|| polling.days.remove(&site.site.id)).flatten();
         let ask = Ask { subject: question.subject, domain: &site.site.domain, days };
         let answer = service.ask(ask, clock.now()).await;
         polling.note(question, site, answer.as_ref().map(|_| ()), clock.running());

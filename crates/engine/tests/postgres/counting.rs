@@ -1,5 +1,6 @@
 //! Several processes on one database that count in ClickHouse what happens on sites.
 
+use bellwether_domain::ambient::Clock as _;
 use bellwether_engine::{Counter, IngestError, Settings};
 use bellwether_store::Migration;
 use bellwether_store::clickhouse::ClickHouse;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::many::{beside, beside_as, heard, roles};
 use crate::suite::detection::data;
-use crate::suite::rig::{Rig, goal_spec, pageview, seconds, settings, signup};
+use crate::suite::rig::{Rig, goal_spec, new_webhook, pageview, seconds, settings, signup, site_change};
 
 /// A ClickHouse, and a process that counts there.
 async fn counting() -> (Temporary, Rig) {
@@ -158,6 +159,97 @@ async fn completions_that_come_to_several_processes_fill_a_threshold() {
     assert_eq!(data(&mut receiver).len(), 1, "6, 7 and one of the two are three");
 }
 
+/// An event that completes several goals fills a threshold in one moment, even twice.
+#[tokio::test]
+async fn one_event_may_complete_several_goals_that_count_together() {
+    let (mut receiver, (_clickhouse, rig)) = (Receiver::start().await, counting().await);
+    for path in ["/*", "/b*", "/buy"] {
+        rig.engine.create_goal(rig.site_id, goal_spec(&json!({"page_path": path}))).await.expect("a goal");
+    }
+    let trigger = json!({"type": "goal_completion", "threshold": 2, "window_seconds": 60});
+    rig.webhook(json!({"url": receiver.url(), "triggers": [trigger]})).await;
+    look(&[&rig]).await;
+    pass(&[&rig], 1);
+    rig.visit(1, json!({"n": "pageview", "u": "https://example.com/"})).await.expect("an event");
+    pass(&[&rig], 1);
+    rig.visit(1, json!({"n": "pageview", "u": "https://example.com/buy"})).await.expect("an event");
+    pass(&[&rig], 1);
+    look(&[&rig]).await;
+    assert_eq!(data(&mut receiver).len(), 2, "four completions");
+    pass(&[&rig], 1);
+    look(&[&rig]).await;
+    assert!(receiver.so_far().is_empty());
+}
+
+/// What happened before a trigger was made is none of its business.
+#[tokio::test]
+async fn a_new_trigger_counts_from_then_on() {
+    let (mut receiver, (_clickhouse, rig)) = (Receiver::start().await, counting().await);
+    look(&[&rig]).await;
+    visits(&rig, 1..5, signup()).await;
+    pass(&[&rig], 1);
+    let trigger = json!({"type": "goal_completion", "threshold": 3, "window_seconds": 60});
+    rig.webhook(json!({"url": receiver.url(), "triggers": [trigger]})).await;
+    pass(&[&rig], 1);
+    look(&[&rig]).await;
+    visits(&rig, 5..7, signup()).await;
+    pass(&[&rig], 1);
+    look(&[&rig]).await;
+    assert!(receiver.so_far().is_empty(), "two since then");
+    visits(&rig, 7..8, signup()).await;
+    pass(&[&rig], 1);
+    look(&[&rig]).await;
+    assert_eq!(data(&mut receiver).len(), 1);
+}
+
+/// More sites than one look tells of are told of by the next ones.
+#[tokio::test]
+async fn a_rush_on_many_sites_is_told_of_one_look_after_the_other() {
+    let (mut receiver, (clickhouse, rig)) = (Receiver::start().await, counting().await);
+    for number in 0..35 {
+        let domain = format!("site-{number}.example");
+        let site = rig.engine.create_site(site_change(&json!({"domain": domain}))).await.expect("a site");
+        let change = new_webhook(&spike(&receiver, 1));
+        rig.engine.create_webhook(site.id, change).await.expect("a webhook");
+    }
+    look(&[&rig]).await;
+    let sites = rig.engine.sites().iter().map(|site| format!("toUUID('{}')", site.site.id)).collect::<Vec<_>>().join(", ");
+    let at = rig.clock.now().as_micros();
+    clickhouse
+        .execute(&format!(
+            "INSERT INTO events (site_id, time, name, visitor) SELECT arrayJoin([{sites}]), fromUnixTimestamp64Micro({at}), 'pageview', 1"
+        ))
+        .await;
+    pass(&[&rig], 1);
+    look(&[&rig]).await;
+    assert_eq!(data(&mut receiver).len(), 30);
+    pass(&[&rig], 1);
+    look(&[&rig]).await;
+    assert_eq!(data(&mut receiver).len(), 5);
+    pass(&[&rig], 1);
+    look(&[&rig]).await;
+    assert!(receiver.so_far().is_empty());
+}
+
+/// A clock that was ahead, and is set back, silences nothing until then.
+#[tokio::test]
+async fn a_clock_that_is_set_back_silences_no_trigger() {
+    let (mut receiver, (_clickhouse, rig)) = (Receiver::start().await, counting().await);
+    rig.webhook(spike(&receiver, 3)).await;
+    look(&[&rig]).await;
+    rig.clock.set_forward(seconds(7_200));
+    visits(&rig, 0..3, pageview()).await;
+    pass(&[&rig], 1);
+    look(&[&rig]).await;
+    assert_eq!(receiver.so_far().len(), 1);
+    rig.clock.set_back(seconds(7_200));
+    look(&[&rig]).await;
+    visits(&rig, 0..3, pageview()).await;
+    pass(&[&rig], 1);
+    look(&[&rig]).await;
+    assert_eq!(receiver.so_far().len(), 1);
+}
+
 /// Each of several processes that look finds the same, and one of them tells of it; also when the one that looked is gone.
 #[tokio::test]
 async fn nothing_fires_twice_whoever_looks() {
@@ -252,9 +344,9 @@ async fn events_are_refused_while_they_cannot_be_counted() {
     assert_eq!(receiver.so_far().len(), 1);
 
     cable.unplug();
-    let refused = rig.visit(2, pageview()).await.expect_err("it cannot be counted");
-    assert!(matches!(refused, IngestError::Count(_)), "{refused}");
     let refused = rig.visit(2, signup()).await.expect_err("it cannot be counted");
+    assert!(matches!(refused, IngestError::Count(_)), "{refused}");
+    let refused = rig.visit(2, pageview()).await.expect_err("it cannot be counted");
     assert!(matches!(refused, IngestError::Count(_)), "{refused}");
     rig.engine.drained().await;
     assert!(receiver.so_far().is_empty(), "and so nothing fired");

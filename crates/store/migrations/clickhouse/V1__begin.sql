@@ -15,4 +15,4 @@ CREATE TABLE IF NOT EXISTS events (
 PARTITION BY toDate(time)
 ORDER BY (site_id, toStartOfTenMinutes(time), visitor, time)
 TTL toDate(time) + INTERVAL 35 DAY
-SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000;
+SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000;

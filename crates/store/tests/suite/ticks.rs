@@ -4,6 +4,8 @@ use bellwether_domain::id::{OwnerId, TriggerId, WebhookId};
 use bellwether_domain::time::Timestamp;
 use bellwether_store::{Crossed, Found, StoreError, Tick};
 
+use serde_json::json;
+
 use super::rig::{EVERYTHING, FIRST_PAGE, Rig};
 
 async fn deliveries(rig: &Rig, webhook: WebhookId) -> usize {
@@ -43,6 +45,20 @@ async fn what_comes_of_a_look_is_kept_whole_or_not_at_all() {
     let next = Tick { number: 2, ..tick };
     rig.store.keep_tick(next, Found { crossed: vec![lowered], ..Found::default() }).await.expect("it is kept");
     assert_eq!(rig.store.crossed().await.expect("crossings"), [lowered]);
+}
+
+#[tokio::test]
+async fn when_a_trigger_fired_is_forgotten_with_the_trigger() {
+    let rig = Rig::new().await;
+    let site = rig.site("example.com").await;
+    let there = rig.trigger(&json!({"type": "visitor_spike"}));
+    rig.webhook(site.id, vec![there]).await;
+    let crossed = |trigger_id| Crossed { trigger_id, fired_at: rig.now(), still_true: false };
+    let tick = Tick { number: 1, holder: None, looked_at: rig.now(), watched_from: rig.now() };
+    let found = vec![crossed(there.id), crossed(TriggerId::new(&rig.ambient))];
+    rig.store.keep_tick(tick, Found { crossed: found, ..Found::default() }).await.expect("it is kept");
+    rig.store.forget_crossings().await.expect("a statement");
+    assert_eq!(rig.store.crossed().await.expect("crossings"), [crossed(there.id)]);
 }
 
 /// An event that is there already is a mistake, after which nothing else of the look is there either.
