@@ -85,6 +85,8 @@ pub(crate) struct Dispatcher {
     /// Told of what is left to those processes that send.
     left: Notify,
     strays: Strays,
+    /// Held during a tick: whoever asks for one finds everything done that another has begun.
+    ticking: tokio::sync::Mutex<()>,
     tracer: Option<Tracer>,
     pulse: Arc<Pulse>,
 }
@@ -153,6 +155,7 @@ impl Dispatcher {
             roles,
             left: Notify::new(),
             strays: Strays::default(),
+            ticking: tokio::sync::Mutex::default(),
             tracer,
             pulse: workers.pulse("dispatcher", PATIENCE),
         });
@@ -267,6 +270,7 @@ impl Dispatcher {
 
     /// Says that this process is alive, when that is due, and claims what is due. Returns when more will be.
     pub(crate) async fn tick(self: &Arc<Self>) -> Result<Option<Timestamp>, StoreError> {
+        let _ticking = self.ticking.lock().await;
         let now = self.ambient.moment();
         if self.roles.dispatch {
             self.watch_clock(now).await?;

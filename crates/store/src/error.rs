@@ -128,8 +128,23 @@ fn chain(error: &dyn std::error::Error) -> String {
 impl StoreError {
     /// Why there is no connection to a server.
     pub(crate) fn not_connected(error: &tokio_postgres::Error) -> Self {
-        Self::Unreachable(said(error))
+        let hint = "; sslrootcert in its URL names the roots that it is trusted by, and sslmode=disable goes without TLS";
+        Self::Unreachable(said(error) + if is_about_certificate(error) { hint } else { "" })
     }
+}
+
+/// Whether a server did not prove who it is.
+fn is_about_certificate(error: &tokio_postgres::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let within = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = within.and_then(|error| error.downcast_ref()).or_else(|| error.downcast_ref());
+        if matches!(tls, Some(rustls::Error::InvalidCertificate(_))) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 impl From<tokio_postgres::Error> for StoreError {

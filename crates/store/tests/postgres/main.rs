@@ -168,7 +168,7 @@ async fn a_server_proves_who_it_is() {
     for (url, problem) in [
         (unknown.to_owned(), "invalid peer certificate: UnknownIssuer"),
         (url.replace("127.0.0.1", "localhost"), "invalid peer certificate: certificate not valid for name"),
-        (unknown.replace("sslmode=require", "sslmode=prefer"), "invalid peer certificate: UnknownIssuer"),
+        (unknown.replace("sslmode=require", "sslmode=prefer"), "UnknownIssuer; sslrootcert in its URL names the roots"),
         (format!("{unknown}&sslrootcert=/nowhere.pem"), "sslrootcert /nowhere.pem: "),
     ] {
         let refused = open(&url).await.err().map(|error| error.to_string()).unwrap_or_default();
