@@ -280,7 +280,7 @@ struct Occurrence<'a> {
 }
 
 /// Adds a target to the firing that says the same, or a new firing.
-pub(crate) fn fire(firings: &mut Vec<Firing>, data: Data, target: Target) {
+pub fn fire(firings: &mut Vec<Firing>, data: Data, target: Target) {
     match firings.iter_mut().find(|firing| firing.data == data) {
         Some(firing) => firing.targets.push(target),
         None => firings.push(Firing { data, targets: vec![target] }),

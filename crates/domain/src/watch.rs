@@ -103,6 +103,11 @@ impl Armings {
         self.0.iter().filter(move |(id, arming)| was_true(id) && !arming.is_still_true()).map(|(id, _)| *id)
     }
 
+    /// Forgets all others.
+    pub fn retain(&mut self, is_kept: impl Fn(TriggerId) -> bool) {
+        self.0.retain(|id, _| is_kept(*id));
+    }
+
     fn observe(&mut self, id: TriggerId, spike: &VisitorSpike, condition: bool, now: Second) -> bool {
         match self.0.get_mut(&id) {
             Some(arming) => arming.observe(condition, spike.cooldown_seconds, now),

@@ -138,6 +138,8 @@ struct Inner {
     hints: Arc<Hints>,
     /// The number of the latest change of another process that is in force here.
     followed: tokio::sync::Mutex<u64>,
+    /// When this process began, by the clock that runs.
+    begun: Duration,
     /// When who writes wrote last.
     commits: Mutex<Witness>,
     /// Held while a site changes, so that its changes follow each other.
@@ -223,16 +225,15 @@ impl Engine {
         if counts_here && dispatcher.hears_others_that_ingest().await? {
             return Err(StartError::Spread);
         }
-        let door = Door::new(&ambient, store.has_users().await?);
         let own = settings.counter.as_ref().and_then(Counter::own).cloned();
-        let tally = own.map(|clickhouse| Tally::start(clickhouse, ambient.clone(), workers));
         let inner = Inner {
-            door,
-            tally,
+            door: Door::new(&ambient, store.has_users().await?),
+            tally: own.map(|clickhouse| Tally::start(clickhouse, ambient.clone(), workers)),
             lookout: tokio::sync::Mutex::new(Lookout::new(OwnerId::new(&ambient))),
             hosted,
             mirror: tokio::sync::Mutex::default(),
             outcomes,
+            begun: ambient.clock.running(),
             ambient,
             store,
             settings,
@@ -251,19 +252,23 @@ impl Engine {
         };
         let engine = Self { inner: Arc::new(inner) };
         engine.make_partitions().await;
-        engine.start_following(workers);
-        engine.start_upkeep(workers);
-        if engine.roles().dispatch {
-            engine.start_switching_off(given_up, workers);
-            engine.start_replays(workers);
-            engine.start_pruning(workers);
-        }
-        engine.start_history(workers);
-        engine.start_looking(workers);
-        engine.start_measuring(workers);
-        engine.start_mirroring(workers);
-        engine.watch_store(workers);
+        engine.start_workers(given_up, workers);
         Ok(engine)
+    }
+
+    fn start_workers(&self, given_up: mpsc::Receiver<GivenUp>, workers: &Workers) {
+        self.start_following(workers);
+        self.start_upkeep(workers);
+        if self.roles().dispatch {
+            self.start_switching_off(given_up, workers);
+            self.start_replays(workers);
+            self.start_pruning(workers);
+        }
+        self.start_history(workers);
+        self.start_looking(workers);
+        self.start_measuring(workers);
+        self.start_mirroring(workers);
+        self.watch_store(workers);
     }
 
     /// Whether an engine could start: everything configured is readable, and the settings fit it. Returns the number of sites.

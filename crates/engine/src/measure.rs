@@ -61,6 +61,14 @@ impl Engine {
         let due_for = due_at.map(|due_at| self.inner.ambient.now().since(due_at)).unwrap_or_default();
         meters().deliveries_waiting.set(waiting as f64);
         meters().oldest_due_seconds.set(due_for.as_secs_f64());
+        let unseen_for = if self.inner.settings.counts_here() { Duration::ZERO } else { self.unseen_for().await? };
+        meters().look_age_seconds.set(unseen_for.as_secs_f64());
         Ok(())
+    }
+
+    /// For how long no process has looked at what is counted, as far as this one can tell.
+    async fn unseen_for(&self) -> Result<Duration, StoreError> {
+        let (looked_at, clock) = (self.inner.store.tick().await?.looked_at, &self.inner.ambient.clock);
+        Ok(clock.now().since(looked_at).min(clock.running().saturating_sub(self.inner.begun)))
     }
 }

@@ -4,29 +4,24 @@
 //! when the number stands still. What a look found is kept together with the next number, so nothing fires twice, however many
 //! believe that it is theirs to look. Completions that fire one by one are none of its business: these fire where the event came in.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+mod find;
+
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use bellwether_domain::detector::{Firing, Target};
-use bellwether_domain::id::{EventId, OwnerId, TriggerId};
-use bellwether_domain::payload::{Data, GoalCompleted};
-use bellwether_domain::time::{Second, Timestamp};
-use bellwether_domain::traffic::Tops;
-use bellwether_domain::trigger::GoalCompletion;
-use bellwether_domain::watch::{Armings, Crossing, fill, firings};
-use bellwether_domain::window::Counts;
+use bellwether_domain::id::{OwnerId, TriggerId};
+use bellwether_domain::time::Timestamp;
+use bellwether_domain::watch::{Armings, Crossing};
 use bellwether_meters::meters;
-use bellwether_store::clickhouse::{ClickHouse, Completion, Completions, Window};
 use bellwether_store::{Crossed, Learned, NewEvent, StoreError, Tick};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::Engine;
-use crate::counter::{CountError, Counter, by_window};
+use crate::counter::{CountError, Counter};
 use crate::hosted::Polling;
-use crate::plausible::{Log, Stretch};
-use crate::registry::ActiveSite;
+use crate::plausible::Log;
+use crate::registry::Registry;
 use crate::workers::Workers;
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -38,13 +33,8 @@ const PATIENCE_WITH_ANSWERS: Duration = Duration::from_secs(40);
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// After so long without a look nobody knows whether everything was counted meanwhile.
 const GAP: Duration = Duration::from_secs(60);
-/// So many triggers on several completions are looked at closely with one look; others are with the next.
-const MAX_FILLED: usize = 100;
-/// On so many sites triggers on visitors fire with one look; on others they do with the next.
-const MAX_CROSSED_SITES: usize = 30;
-/// So many completions are looked at for one of them.
-const MAX_COMPLETIONS: u32 = 20_000;
-
+/// How often it is forgotten when triggers fired that are gone.
+const FORGETTING_SECONDS: u32 = 3_600;
 /// Whose it is to look, as far as this process knows.
 pub(crate) struct Lookout {
     /// This process.
@@ -105,13 +95,25 @@ pub enum LookError {
     Count(#[from] CountError),
 }
 
-/// Completions that a trigger waits for.
-struct Awaited {
-    site: Arc<ActiveSite>,
-    target: Target,
-    rule: GoalCompletion,
-    window_seconds: u32,
-    list: Completions,
+impl Seen {
+    /// What a look at `now` begins with.
+    fn next(&self, registry: &Registry, now: Timestamp) -> Self {
+        let mut next = self.clone();
+        let hour = |time: Timestamp| time.second() / FORGETTING_SECONDS;
+        if hour(self.tick.looked_at) != hour(now) {
+            next.forget_those_gone(registry);
+        }
+        next.tick = Tick { number: self.tick.number + 1, looked_at: now, ..self.tick };
+        next
+    }
+
+    fn forget_those_gone(&mut self, registry: &Registry) {
+        let sites = registry.all();
+        let webhooks = sites.iter().flat_map(|site| &site.webhooks);
+        let there: HashSet<_> = webhooks.flat_map(|webhook| &webhook.webhook.triggers).map(|trigger| trigger.id).collect();
+        self.fired_at.retain(|id, _| there.contains(id));
+        self.armings.retain(|id| there.contains(&id));
+    }
 }
 
 impl Lookout {
@@ -148,7 +150,6 @@ impl Engine {
         self.take_turn(&mut lookout).await.inspect_err(|_| meters().look_failures.increment(1))?;
         let now = self.inner.ambient.now();
         let Turn::Ours(seen, memory) = &mut lookout.turn else {
-            meters().look_age_seconds.set(0.0);
             return Ok(());
         };
         let (begun, before) = (Instant::now(), seen.tick.looked_at);
@@ -163,9 +164,6 @@ impl Engine {
             _ => return Ok(()),
         };
         meters().look_seconds.record(begun.elapsed().as_secs_f64());
-        let is_first = before == Timestamp::EPOCH;
-        let age = if looked.is_ok() || is_first { Duration::ZERO } else { now.since(before) };
-        meters().look_age_seconds.set(age.as_secs_f64());
         meters().look_failures.increment(u64::from(looked.is_err()));
         let number = seen.tick.number;
         let goes_on = match &looked {
@@ -263,9 +261,7 @@ impl Engine {
         (seen, mut log): (&mut Seen, Option<&mut Log>),
         now: Timestamp,
     ) -> Result<(), LookError> {
-        let mut next = seen.clone();
-        next.tick.number += 1;
-        next.tick.looked_at = now;
+        let mut next = seen.next(&self.inner.registry, now);
         // A Plausible counts whether or not anybody looks.
         if counter.own().is_some() && now.since(seen.tick.looked_at) > GAP {
             next.tick.watched_from = now;
@@ -282,30 +278,6 @@ impl Engine {
         Ok(())
     }
 
-    /// What everything that is counted sets off, and what was read for it where it comes from a Plausible.
-    async fn find(
-        &self,
-        counter: &Counter,
-        log: Option<&mut Log>,
-        (before, now): (Second, Timestamp),
-        next: &mut Seen,
-    ) -> Result<(Vec<NewEvent>, Option<Stretch>), CountError> {
-        let sites = self.inner.registry.watched();
-        let mut events = self.visitors(counter, &sites, (before, now), next).await?;
-        match (counter, log) {
-            (Counter::Own(clickhouse), _) => {
-                events.extend(self.several_completions(clickhouse, &sites, now, next).await?);
-                Ok((events, None))
-            }
-            (Counter::Plausible(plausible), Some(log)) => {
-                let mut stretch = self.read_on(plausible, log, now).await?;
-                events.append(&mut stretch.events);
-                Ok((events, Some(stretch)))
-            }
-            (Counter::Plausible(_), None) => Ok((events, None)),
-        }
-    }
-
     /// Keeps what an answer at `now` set off, and what triggers on visitors have seen by now.
     pub(crate) async fn keep_poll(
         &self,
@@ -314,141 +286,18 @@ impl Engine {
         (events, learned): (Vec<NewEvent>, Option<Learned>),
         now: Timestamp,
     ) -> Result<(), LookError> {
-        let mut next = Seen { armings, ..seen.clone() };
-        next.tick.number += 1;
-        next.tick.looked_at = now;
+        let mut next = Seen { armings, ..seen.clone() }.next(&self.inner.registry, now);
         next.fired_at.extend(crossings.iter().map(|crossing| (crossing.target.trigger_id, now)));
         let crossed = changes(seen, &next);
         self.inner.dispatcher.commit_tick(next.tick, crossed, events, learned).await?;
         *seen = next;
         Ok(())
     }
-
-    /// What the windows of visitors set off.
-    async fn visitors(
-        &self,
-        counter: &Counter,
-        sites: &[Arc<ActiveSite>],
-        (before, now): (Second, Timestamp),
-        next: &mut Seen,
-    ) -> Result<Vec<NewEvent>, CountError> {
-        let of_site = |site: &Arc<ActiveSite>| {
-            let id = site.site.id;
-            site.watch.windows(before, now.second()).into_iter().map(move |length_seconds| Window { site: id, length_seconds })
-        };
-        let windows: Vec<_> = sites.iter().flat_map(of_site).collect();
-        let counts = by_window(&windows, counter.windows(&self.inner.registry, &windows, now.second()).await?);
-        let (mut events, mut crossed_sites) = (Vec::new(), 0);
-        for site in sites {
-            // Each costs questions. Those that are left now are looked at again in a moment.
-            if crossed_sites == MAX_CROSSED_SITES {
-                break;
-            }
-            let counts = |length_seconds| {
-                let counts = counts.get(&Window { site: site.site.id, length_seconds })?;
-                let watched_from = next.tick.watched_from.max(site.site.created_at).second();
-                let watched_twice = now.second() >= watched_from.saturating_add(2 * length_seconds);
-                Some(Counts { watched_twice, ..*counts })
-            };
-            let crossings = site.watch.cross(counts, &mut next.armings, now.second());
-            if !crossings.is_empty() {
-                crossed_sites += 1;
-                next.fired_at.extend(crossings.iter().map(|crossing| (crossing.target.trigger_id, now)));
-                events.extend(self.spikes(counter, site, &crossings, now).await?);
-            }
-        }
-        Ok(events)
-    }
-
-    async fn spikes(
-        &self,
-        counter: &Counter,
-        site: &ActiveSite,
-        crossings: &[Crossing],
-        now: Timestamp,
-    ) -> Result<Vec<NewEvent>, CountError> {
-        let mut tops: HashMap<u32, Tops> = HashMap::new();
-        for length_seconds in crossings.iter().map(|crossing| crossing.spike.window_seconds) {
-            if let std::collections::hash_map::Entry::Vacant(missing) = tops.entry(length_seconds) {
-                missing.insert(
-                    counter.tops(&self.inner.registry, Window { site: site.site.id, length_seconds }, now.second()).await?,
-                );
-            }
-        }
-        let firings = firings(crossings, |length| tops.get(&length).cloned().unwrap_or_default());
-        Ok(firings.iter().map(|firing| self.crossing(site, firing, now)).collect())
-    }
-
-    /// What several completions within a window set off.
-    async fn several_completions(
-        &self,
-        clickhouse: &ClickHouse,
-        sites: &[Arc<ActiveSite>],
-        now: Timestamp,
-        next: &mut Seen,
-    ) -> Result<Vec<NewEvent>, CountError> {
-        let awaited: Vec<_> = sites.iter().flat_map(|site| awaited(site, now, &next.fired_at)).collect();
-        let lists: Vec<_> = awaited.iter().map(|awaited| awaited.list).collect();
-        let counts = if lists.is_empty() { Vec::new() } else { clickhouse.count_completions(&lists).await? };
-        let is_filled = |(awaited, count): &(&Awaited, u64)| *count >= u64::from(awaited.rule.threshold);
-        // They may have enough in the stretch that is counted, and not within their window: so each has its turn.
-        let mut filled: Vec<_> = awaited.iter().zip(counts).filter(is_filled).collect();
-        let begin = next.turn_of_filled % filled.len().max(1);
-        filled.rotate_left(begin);
-        next.turn_of_filled = if filled.len() > MAX_FILLED { begin + MAX_FILLED } else { 0 };
-        let (mut events, mut ids) = (Vec::new(), BTreeSet::new());
-        for (awaited, _) in filled.into_iter().take(MAX_FILLED) {
-            let completions = clickhouse.completions(&awaited.list, MAX_COMPLETIONS).await?;
-            let times = completions.iter().map(|completion| completion.time);
-            for index in fill(awaited.rule.threshold, awaited.window_seconds, times) {
-                let completion = &completions[index];
-                next.fired_at.insert(awaited.target.trigger_id, completion.time);
-                events.extend(self.filled(awaited, completion).filter(|event| ids.insert(event.id)));
-            }
-        }
-        Ok(events)
-    }
-
-    /// None when the goal is gone.
-    fn filled(&self, awaited: &Awaited, completion: &Completion) -> Option<NewEvent> {
-        let goal = awaited.site.goals.iter().find(|goal| goal.id == completion.goal_id)?;
-        let Completion { time, page, source, props, revenue, .. } = completion.clone();
-        let completed = GoalCompleted::new(goal, awaited.rule.threshold, (&page, source), (props, revenue));
-        let firing = Firing { data: Data::GoalCompletion(completed), targets: vec![awaited.target] };
-        Some(self.crossing(&awaited.site, &firing, time))
-    }
-
-    /// An event whose id is made of what fired and when, so that it is the same whoever finds it.
-    pub(crate) fn crossing(&self, site: &ActiveSite, firing: &Firing, at: Timestamp) -> NewEvent {
-        let triggers = firing.targets.iter().map(|target| target.trigger_id.as_bytes().as_slice());
-        let moment = at.as_micros().to_be_bytes();
-        // One event may complete several goals.
-        let goal = match &firing.data {
-            Data::GoalCompletion(completed) => Some(completed.goal_id.as_bytes().as_slice()),
-            _ => None,
-        };
-        let parts: Vec<&[u8]> = triggers.chain([moment.as_slice()]).chain(goal).collect();
-        self.inner.event(site, firing, EventId::made_of(at, &parts), at)
-    }
 }
 
 /// Whether a second has passed since the look before. Clocks of processes differ by little.
 fn is_due(before: Timestamp, now: Timestamp) -> bool {
     now.second() > before.second()
-}
-
-/// The completions that each of a site's triggers waits for: of its window, and after those that it has fired for.
-fn awaited(site: &Arc<ActiveSite>, now: Timestamp, fired_at: &HashMap<TriggerId, Timestamp>) -> Vec<Awaited> {
-    let awaited = |(target, rule, window_seconds): (Target, GoalCompletion, u32)| {
-        // What was reached since the look before may have left the window by now.
-        let since = now - Duration::from_secs(u64::from(window_seconds)) - GAP;
-        // Nor is told what happened before there was a trigger.
-        let since = since.max(target.trigger_id.made_at());
-        let after = fired_at.get(&target.trigger_id).map_or(since, |fired_at| since.max(*fired_at));
-        let list = Completions { site_id: site.site.id, goal_id: rule.goal_id, after, until: now };
-        Awaited { site: site.clone(), target, rule, window_seconds, list }
-    };
-    site.watch.completions().map(awaited).collect()
 }
 
 /// What has changed of triggers from one look to the next.

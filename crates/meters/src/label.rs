@@ -104,6 +104,17 @@ labels! {
         /// They are not, and were refused.
         Refused "refused"
     }
+    /// What became of a question to Plausible's hosted service.
+    QuestionOutcome "outcome" {
+        /// It was answered.
+        Answered "answered"
+        /// It was refused: the key, the site, or what was asked.
+        Refused "refused"
+        /// The service had been asked too often.
+        RateLimited "rate_limited"
+        /// The service could not be reached, or did not work.
+        Failed "failed"
+    }
     /// What became of a span.
     SpanOutcome "outcome" {
         /// The collector took it.

@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use metrics::{Counter, Gauge, Histogram, Key, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use label::{AttemptOutcome, Breaker, CountOutcome, Ending, EventOutcome, Label, SpanOutcome, Switch};
+use label::{AttemptOutcome, Breaker, CountOutcome, Ending, EventOutcome, Label, QuestionOutcome, SpanOutcome, Switch};
 
 /// Bounds of the buckets of what takes time.
 const SECONDS: [f64; 20] = [
@@ -72,6 +72,8 @@ pub struct Meters {
     pub look_failures: Counter,
     /// For how long nobody has looked.
     pub look_age_seconds: Gauge,
+    /// Questions to Plausible's hosted service.
+    pub questions: Counters<QuestionOutcome>,
     /// Spans of traces.
     pub spans: Counters<SpanOutcome>,
     /// When the process began, in seconds since 1970.
@@ -126,7 +128,11 @@ impl Meters {
             look_failures: of.counter("bellwether_look_failures_total", "Looks at what is counted that came to nothing."),
             look_age_seconds: of.gauge(
                 "bellwether_look_age_seconds",
-                "For how long nobody has looked at what is counted, in the process that looks; 0 in others.",
+                "For how long no process has looked at what is counted in shared storage; 0 where it is in memory.",
+            ),
+            questions: of.counters(
+                "bellwether_source_questions_total",
+                "Questions to Plausible's hosted service, by what became of them.",
             ),
             spans: of.counters("bellwether_spans_total", "Spans of traces, by whether they reached the collector."),
             started_at_seconds: of.gauge("process_start_time_seconds", "When the process began, in seconds since 1970."),

@@ -6,6 +6,7 @@
 mod access;
 mod arrivals;
 pub mod clickhouse;
+mod columns;
 mod database;
 mod deliveries;
 mod error;

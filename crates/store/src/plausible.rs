@@ -13,6 +13,7 @@ use bellwether_domain::reading::{LateCount, Progress, first_told};
 use bellwether_domain::site::Site;
 use bellwether_domain::time::Second;
 
+use crate::columns::Columns;
 use crate::database::Database;
 use crate::goals::{columns_of, insert_goal, select_goals, unreadable};
 use crate::readers::Readers;
@@ -33,7 +34,7 @@ const REQUIRED: [&str; 8] = [
     "goals.inserted_at",
 ];
 /// The columns that some versions lack, and what stands for each there.
-const OPTIONAL: [(&str, &str); 5] = [
+static OPTIONAL: [(&str, &str); 5] = [
     ("sites.timezone", "'UTC'"),
     ("goals.display_name", "NULL::text"),
     ("goals.currency", "NULL::text"),
@@ -45,8 +46,7 @@ const OPTIONAL: [(&str, &str); 5] = [
 #[derive(Clone)]
 pub struct PlausibleTables {
     readers: Arc<Readers>,
-    /// The columns that some versions lack, or what stands for them.
-    optional: [&'static str; OPTIONAL.len()],
+    columns: Columns<{ OPTIONAL.len() }>,
 }
 
 /// How far the events of a Plausible were read.
@@ -79,22 +79,18 @@ impl PlausibleTables {
             connection.query(sql, &[], |row| row.get::<String>(0))
         };
         let there = readers.read(columns).await?;
-        let has = |column: &str| there.iter().any(|name| name == column);
-        if let Some(missing) = REQUIRED.iter().find(|column| !has(column)) {
-            return Err(StoreError::NotPlausible(missing));
-        }
-        Ok(Self { readers, optional: OPTIONAL.map(|(column, instead)| if has(column) { column } else { instead }) })
+        let columns = Columns::choose(&REQUIRED, &OPTIONAL, &there).map_err(StoreError::NotPlausible)?;
+        Ok(Self { readers, columns })
     }
 
     /// The columns that this version lacks.
     pub fn lacks(&self) -> Vec<&'static str> {
-        let columns = OPTIONAL.iter().zip(self.optional);
-        columns.filter(|((column, _), there)| column != there).map(|((column, _), _)| *column).collect()
+        self.columns.lacking()
     }
 
     /// Every site with its goals, in the order they were made; one transaction.
     pub async fn listed(&self) -> Result<Vec<Listed>, StoreError> {
-        let [timezone, name, currency, threshold, props] = self.optional;
+        let [timezone, name, currency, threshold, props] = self.columns.asked;
         let sites = format!("SELECT id, domain::text, {timezone}::text, {} FROM sites ORDER BY id", made_at("sites"));
         let goals = format!(
             "SELECT site_id, id, event_name::text, page_path::text, {name}::text, {currency}::text, {threshold}::bigint, {props}::text,

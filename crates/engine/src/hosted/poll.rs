@@ -20,6 +20,8 @@ use bellwether_domain::site::Site;
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::traffic::{CURRENT_VISITORS_WINDOW_SECONDS, Tops};
 use bellwether_domain::watch::{self, Armings, Crossing};
+use bellwether_meters::label::QuestionOutcome;
+use bellwether_meters::meters;
 use bellwether_store::{KeptPolls, Learned, NewEvent, Polled, PolledVisitors, Store, StoreError};
 use tracing::{info, warn};
 
@@ -86,6 +88,7 @@ impl Polling {
     /// Takes note of what became of a question, and says when it begins or ends to be answered.
     fn note(&mut self, question: Question, site: &ActiveSite, answer: Result<(), &Failure>, now: Duration) {
         let reply = answer.map_or_else(|failure| failure.reply, |()| Reply::Answered);
+        meters().questions.add(outcome(reply), 1);
         let pause = self.schedule.replied(question, reply, now).unwrap_or_default();
         let was_in_trouble = std::mem::replace(&mut self.is_in_trouble, answer.is_err());
         match answer {
@@ -96,6 +99,15 @@ impl Polling {
                 warn!(%site, subject, reason, pause_seconds = pause.as_secs(), "Plausible's hosted service does not answer");
             }
         }
+    }
+}
+
+fn outcome(reply: Reply) -> QuestionOutcome {
+    match reply {
+        Reply::Answered => QuestionOutcome::Answered,
+        Reply::Refused => QuestionOutcome::Refused,
+        Reply::Busy(_) => QuestionOutcome::RateLimited,
+        Reply::Failed => QuestionOutcome::Failed,
     }
 }
 

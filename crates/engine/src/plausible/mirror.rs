@@ -28,6 +28,8 @@ pub(crate) struct Mirror {
     refused: HashSet<SiteId>,
     /// Whether it was said that there are no sites.
     is_empty: bool,
+    /// Whether it was said that nothing can be taken over.
+    is_failing: bool,
 }
 
 /// Why sites and goals could not be taken over. Some may have been.
@@ -50,10 +52,8 @@ impl Engine {
         let (engine, shutdown) = (self.clone(), workers.shutdown().clone());
         let mirroring = async move {
             loop {
-                if engine.looks().await
-                    && let Err(error) = engine.mirror().await
-                {
-                    error!(%error, "sites and goals are as they were");
+                if engine.looks().await {
+                    let _ = engine.mirror().await;
                 }
                 tokio::time::sleep(INTERVAL).await;
             }
@@ -63,12 +63,22 @@ impl Engine {
         });
     }
 
-    /// Takes over the sites and goals of Plausible, where that is the source.
+    /// Takes over the sites and goals of Plausible, where that is the source, and says it once when it fails, and when it works again.
     pub async fn mirror(&self) -> Result<(), MirrorError> {
         let Some(plausible) = self.plausible() else {
             return Ok(());
         };
         let mut mirror = self.inner.mirror.lock().await;
+        let taken = self.follow_plausible(plausible, &mut mirror).await;
+        match (&taken, std::mem::replace(&mut mirror.is_failing, taken.is_err())) {
+            (Err(error), false) => error!(%error, "sites and goals are as they were"),
+            (Ok(()), true) => info!("sites and goals follow Plausible again"),
+            (Err(_), true) | (Ok(()), false) => {}
+        }
+        taken
+    }
+
+    async fn follow_plausible(&self, plausible: &Plausible, mirror: &mut Mirror) -> Result<(), MirrorError> {
         let listed = listed(plausible).await.map_err(MirrorError::Source)?;
         let before = self.mirrored();
         // Whoever empties the whole table has other plans than to lose every webhook.
@@ -85,7 +95,7 @@ impl Engine {
         }
         for (id, (site, goals)) in listed {
             if before.get(&id).is_none_or(|before| !is_the_same(before, &site, &goals)) {
-                self.take_in(site, goals, &mut mirror).await?;
+                self.take_in(site, goals, mirror).await?;
             }
         }
         Ok(())

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::many::{beside, beside_as, heard, roles};
 use crate::suite::detection::data;
+use crate::suite::operation::Read;
 use crate::suite::rig::{Rig, goal_spec, new_webhook, pageview, seconds, settings, signup, site_change};
 
 /// A ClickHouse, and a process that counts there.
@@ -181,6 +182,28 @@ async fn one_event_may_complete_several_goals_that_count_together() {
     assert!(receiver.so_far().is_empty());
 }
 
+/// What several triggers say alike is told each webhook once, in one event.
+#[tokio::test]
+async fn triggers_that_are_filled_alike_share_an_event() {
+    let (mut receiver, (_clickhouse, rig)) = (Receiver::start().await, counting().await);
+    let triggers = [(Some(rig.goal_id), 60), (None, 60), (None, 600)].map(|(goal_id, window_seconds)| {
+        json!({"type": "goal_completion", "goal_id": goal_id, "threshold": 3, "window_seconds": window_seconds})
+    });
+    let both = json!({"url": receiver.url(), "triggers": triggers});
+    let one = json!({"url": receiver.url(), "triggers": triggers[1..2]});
+    for webhook in [both, one] {
+        rig.webhook(webhook).await;
+    }
+    look(&[&rig]).await;
+    pass(&[&rig], 1);
+    visits(&rig, 1..4, signup()).await;
+    pass(&[&rig], 1);
+    look(&[&rig]).await;
+    let told = receiver.so_far();
+    assert_eq!(told.len(), 2, "each webhook once");
+    assert_eq!(told[0].headers["webhook-id"], told[1].headers["webhook-id"]);
+}
+
 /// What happened before a trigger was made is none of its business.
 #[tokio::test]
 async fn a_new_trigger_counts_from_then_on() {
@@ -307,6 +330,43 @@ async fn another_looks_when_the_one_that_did_is_gone() {
     pass(&[&one], 1);
     look(&[&one]).await;
     assert_eq!(receiver.so_far().len(), 1);
+}
+
+#[tokio::test]
+async fn everybody_sees_for_how_long_nobody_has_looked() {
+    let (_clickhouse, one) = counting().await;
+    let other = beside(&one, 1).await;
+    let both = [&one, &other];
+    look(&both).await;
+    for (pause, age) in [(0, 0.0), (40, 40.0), (50, 90.0)] {
+        pass(&both, pause);
+        for rig in both {
+            rig.engine.measure().await;
+            assert_eq!(Read::now().of("bellwether_look_age_seconds"), age);
+        }
+    }
+    look(&both).await;
+    other.engine.measure().await;
+    assert_eq!(Read::now().of("bellwether_look_age_seconds"), 0.0);
+}
+
+/// When a trigger fired that is gone is forgotten, and that of others is not.
+#[tokio::test]
+async fn what_is_forgotten_of_triggers() {
+    let (mut receiver, (_clickhouse, rig)) = (Receiver::start().await, counting().await);
+    let trigger =
+        json!({"type": "visitor_spike", "unit": "visitors", "threshold": 3, "window_seconds": 60, "cooldown_seconds": 86_400});
+    rig.webhook(json!({"url": receiver.url(), "triggers": [trigger]})).await;
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        visits(&rig, 1..4, pageview()).await;
+        pass(&[&rig], 1);
+        look(&[&rig]).await;
+        told.push(data(&mut receiver).len());
+        pass(&[&rig], 4_000);
+        look(&[&rig]).await;
+    }
+    assert_eq!(told, [1, 0, 0], "the hours that pass do not end its cooldown");
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::detection::data;
 use super::log::Log;
+use super::operation::Read;
 use super::rig::{Names, goal_spec, seconds, settings, site_change, start};
 
 const SITE: &str = "example.com";
@@ -365,6 +366,7 @@ async fn it_asks_again_when_it_is_told_to() {
     rig.service.ask_for_others(600);
     rig.pass(400).await;
     assert_eq!(rig.service.asked().1, 1);
+    assert_eq!(Read::now().of("bellwether_source_questions_total{outcome=\"rate_limited\"}"), 1.0);
     rig.pass(3_000).await;
     assert_eq!(rig.service.asked().1, 1, "it is not over yet");
     rig.service.set_visitors(SITE, 33);
@@ -398,6 +400,7 @@ async fn a_service_that_does_not_work() {
         (Behaviour::Gibberish, "the answer is no proper HTTP: "),
         (endless, "the answer is longer than 4194304 bytes"),
     ];
+    let before = Read::now();
     for (behaviour, reason) in cases {
         rig.service.receiver.behave(behaviour);
         rig.service.complete(SITE, "Signup", 1);
@@ -411,6 +414,10 @@ async fn a_service_that_does_not_work() {
     }
     assert!(!log.text().contains(API_KEY) && !format!("{:?}", rig.settings.hosted).contains(API_KEY), "the key shows itself");
     assert_eq!(log.lines("Plausible's hosted service answers again").len(), 12);
+    let (after, unanswered) = (Read::now(), log.lines("Plausible's hosted service does not answer").len());
+    let asked = |outcome| after.since(&before, &format!("bellwether_source_questions_total{{outcome=\"{outcome}\"}}"));
+    assert_eq!(asked("refused") + asked("failed"), unanswered as f64);
+    assert!(asked("refused") >= 4.0 && asked("failed") >= 8.0 && asked("answered") >= 12.0 && asked("rate_limited") == 0.0);
 }
 
 #[tokio::test]

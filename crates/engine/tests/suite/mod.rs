@@ -10,7 +10,7 @@ mod history;
 mod hosted;
 mod log;
 mod logging;
-mod operation;
+pub(crate) mod operation;
 mod people;
 pub(crate) mod plausible;
 mod replay;

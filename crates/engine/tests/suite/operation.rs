@@ -17,20 +17,20 @@ use tokio::sync::mpsc;
 use super::rig::{Rig, seconds, settings};
 
 /// The meters at a moment.
-struct Read(HashMap<String, f64>);
+pub(crate) struct Read(HashMap<String, f64>);
 
 impl Read {
-    fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let text = meters().render();
         let lines = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
         Self(lines.map(|(series, value)| (series.to_owned(), value.parse().expect("a number"))).collect())
     }
 
-    fn of(&self, series: &str) -> f64 {
+    pub(crate) fn of(&self, series: &str) -> f64 {
         self.0.get(series).copied().expect(series)
     }
 
-    fn since(&self, before: &Self, series: &str) -> f64 {
+    pub(crate) fn since(&self, before: &Self, series: &str) -> f64 {
         self.of(series) - before.of(series)
     }
 }

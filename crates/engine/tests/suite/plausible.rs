@@ -16,6 +16,7 @@ use bellwether_testkit::receiver::Receiver;
 use serde_json::{Value, json};
 
 use super::detection::data;
+use super::log::Log;
 use super::rig::{Names, goal_spec, seconds, settings, site_change, start};
 
 /// What a completion says: the goal, the page, the second.
@@ -372,6 +373,25 @@ async fn sites_and_goals_follow_what_changes_there() {
     rig.install.change("DELETE FROM sites").await;
     rig.engine.mirror().await.expect("none");
     assert_eq!(rig.engine.sites().len(), 1, "an empty table deletes nothing");
+}
+
+/// The tables are away while Plausible is brought up to date, and whoever reads the log is told once.
+#[tokio::test]
+async fn it_is_said_once_that_sites_cannot_be_read() {
+    let rig = Rig::start().await;
+    let (log, subscriber) = Log::new();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    rig.install.change("ALTER TABLE goals RENAME TO goals_away").await;
+    for _ in 0..3 {
+        rig.engine.mirror().await.expect_err("no table");
+    }
+    assert_eq!(rig.site().goals.len(), 3, "as they were");
+    rig.install.change("ALTER TABLE goals_away RENAME TO goals").await;
+    for _ in 0..3 {
+        rig.engine.mirror().await.expect("its sites");
+    }
+    let lines = ["sites and goals are as they were", "sites and goals follow Plausible again"].map(|line| log.lines(line).len());
+    assert_eq!(lines, [1, 1]);
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ use serde::Deserialize;
 use super::minutes::beginning;
 use super::windows::Shape;
 use super::{ClickHouse, ClickHouseError, Window, named, shares};
+use crate::columns::Columns;
 
 /// So many sites, and names of events, are named in a statement. Where more are wanted all are looked at.
 const MAX_NAMED: usize = 5_000;
@@ -31,7 +32,7 @@ const GOALS_AT_A_TIME: usize = 100;
 /// The columns that every version has.
 const REQUIRED: [&str; 8] = ["timestamp", "name", "site_id", "user_id", "session_id", "pathname", "meta.key", "meta.value"];
 /// The columns that some versions lack, and what stands for each there.
-const OPTIONAL: [(&str, &str); 6] = [
+static OPTIONAL: [(&str, &str); 6] = [
     ("hostname", "''"),
     ("referrer_source", "''"),
     ("scroll_depth", "255"),
@@ -44,8 +45,7 @@ const OPTIONAL: [(&str, &str); 6] = [
 #[derive(Clone)]
 pub struct PlausibleEvents {
     clickhouse: ClickHouse,
-    /// The columns that some versions lack, or what stands for them.
-    optional: Arc<[&'static str; OPTIONAL.len()]>,
+    columns: Arc<Columns<{ OPTIONAL.len() }>>,
 }
 
 #[derive(Row, Deserialize)]
@@ -72,18 +72,13 @@ impl PlausibleEvents {
     pub async fn open(clickhouse: ClickHouse) -> Result<Self, ClickHouseError> {
         let sql = "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = 'events_v2'";
         let there = clickhouse.query::<String>(sql).await?;
-        let has = |column: &str| there.iter().any(|name| name == column);
-        if let Some(missing) = REQUIRED.iter().find(|column| !has(column)) {
-            return Err(ClickHouseError::NotPlausible(missing));
-        }
-        let optional = OPTIONAL.map(|(column, instead)| if has(column) { column } else { instead });
-        Ok(Self { clickhouse, optional: Arc::new(optional) })
+        let columns = Columns::choose(&REQUIRED, &OPTIONAL, &there).map_err(ClickHouseError::NotPlausible)?;
+        Ok(Self { clickhouse, columns: Arc::new(columns) })
     }
 
     /// The columns that this version lacks.
     pub fn lacks(&self) -> Vec<&'static str> {
-        let columns = OPTIONAL.iter().zip(self.optional.iter());
-        columns.filter(|((column, _), there)| column != *there).map(|((column, _), _)| *column).collect()
+        self.columns.lacking()
     }
 
     /// The distinct visitors of windows that end with a second, and of those before them; in their order. `watched_twice` is left
@@ -102,7 +97,7 @@ impl PlausibleEvents {
              AND {is_visit}",
             window.site.0
         );
-        let [_, source, ..] = *self.optional;
+        let [_, source, ..] = self.columns.asked;
         let sources = format!(
             "SELECT toString(source) AS source, toUInt32(count()) AS visitors
              FROM (SELECT {visitor} AS id, argMax({source}, {time}) AS source {within} GROUP BY id)
@@ -142,7 +137,7 @@ impl PlausibleEvents {
 
     /// Whether a row completes a goal, in SQL: as [`Goal::is_completed_by`] has it.
     fn completes(&self, goal: &Goal) -> String {
-        let [_, _, scroll_depth, ..] = *self.optional;
+        let [_, _, scroll_depth, ..] = self.columns.asked;
         let done = match &goal.spec.kind {
             GoalKind::Event { name, .. } => format!("name = {}", quoted(name)),
             GoalKind::Page { path } => format!("name = '{PAGEVIEW}' AND pathname LIKE {}", pattern(path)),
@@ -174,7 +169,7 @@ impl PlausibleEvents {
             return Ok(Vec::new());
         };
         let of = of.iter().map(|rows| format!("({},{})", rows.site.0, rows.second)).collect::<Vec<_>>().join(",");
-        let [hostname, source, scroll_depth, engagement_ms, amount, currency] = *self.optional;
+        let [hostname, source, scroll_depth, engagement_ms, amount, currency] = self.columns.asked;
         let within = Wanted { seconds: first..last.saturating_add(1), ..wanted.clone() };
         let sql = format!(
             "SELECT site_id AS site, toUInt32(toUnixTimestamp(timestamp)) AS second, toString(name) AS name, user_id AS visitor,

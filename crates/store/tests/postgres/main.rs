@@ -56,6 +56,14 @@ async fn held_up() -> (Store, Cable, Client, Store, Database) {
     (store.expect("a store"), cable, holder, other, database)
 }
 
+/// Cuts the cable while a commit waits, and lets that end while it is asked after.
+async fn lose_the_answer(other: &Store, cable: &Cable, holder: &Client) {
+    is_under_way(other, COMMIT).await;
+    cable.sever();
+    is_under_way(other, QUESTION).await;
+    holder.batch_execute("SELECT pg_advisory_unlock(1)").await.expect("the lock");
+}
+
 async fn open(url: &str) -> Result<Store, StoreError> {
     let server = url.parse().expect("a URL");
     Store::open(&bellwether_store::Database::Server(Box::new(server)), Migration::Run).await
@@ -83,14 +91,7 @@ async fn is_under_way(other: &Store, statement: &str) {
 async fn a_commit_whose_answer_is_lost_is_asked_after() {
     let (store, cable, holder, other, _database) = held_up().await;
     let keep = store.keep_salt(Salt { day: 7, key: [7; 16] }, 0);
-    let lose = async {
-        is_under_way(&other, COMMIT).await;
-        cable.sever();
-        // While it is not known yet, it is asked again.
-        is_under_way(&other, QUESTION).await;
-        holder.batch_execute("SELECT pg_advisory_unlock(1)").await.expect("the lock");
-    };
-    let (kept, ()) = tokio::join!(keep, lose);
+    let (kept, ()) = tokio::join!(keep, lose_the_answer(&other, &cable, &holder));
     assert_eq!(kept.expect("what was kept").len(), 1);
     assert_eq!(other.read(|connection| connection.lines("SELECT day FROM salts")).await.expect("the days"), ["7"]);
 }
@@ -125,13 +126,7 @@ async fn whoever_was_forgotten_writes_on_and_does_not_take_for_undone_what_nobod
                       BEGIN PERFORM pg_advisory_xact_lock(1); DELETE FROM commits; RETURN NULL; END $$";
     other.write(|connection| connection.run_all(forget)).await.expect("a table that waits and forgets");
     let keep = store.keep_salt(Salt { day: 7, key: [7; 16] }, 0);
-    let lose = async {
-        is_under_way(&other, COMMIT).await;
-        cable.sever();
-        is_under_way(&other, QUESTION).await;
-        holder.batch_execute("SELECT pg_advisory_unlock(1)").await.expect("the lock");
-    };
-    let (kept, ()) = tokio::join!(keep, lose);
+    let (kept, ()) = tokio::join!(keep, lose_the_answer(&other, &cable, &holder));
     assert!(matches!(kept.map(|_| ()), Err(StoreError::InDoubt)));
     store.check().await.expect("a database");
 }
