@@ -4,7 +4,7 @@
 //! are known, of stretches up to [`EXACT_MINUTES`] exactly: they are those whose visit before lies outside of the stretch. In a
 //! longer one, who comes back after more than [`MAX_GAP`] minutes counts once more, each time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::id::GoalId;
 use crate::time::Second;
@@ -18,7 +18,10 @@ pub const EXACT_MINUTES: u32 = 30;
 pub const MAX_GAP: usize = EXACT_MINUTES as usize - 1;
 /// Seconds of a minute.
 pub const MINUTE_SECONDS: u32 = 60;
-const HOUR_SECONDS: u32 = 60 * MINUTE_SECONDS;
+/// Seconds of an hour.
+pub const HOUR_SECONDS: u32 = HOUR_MINUTES * MINUTE_SECONDS;
+/// Minutes of an hour.
+pub const HOUR_MINUTES: u32 = 60;
 
 /// So many minutes wait to be stored; where they cannot be, the oldest are forgotten.
 const MAX_WAITING: usize = 120;
@@ -32,6 +35,19 @@ pub struct Minute {
     pub pageviews: u32,
     /// Its visitors, by the number of minutes since they came before.
     pub visitors: Gaps,
+    /// How often goals were completed.
+    pub completions: Vec<(GoalId, u32)>,
+}
+
+/// An hour of a site.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hour {
+    /// Which, counted from the start of 1970.
+    pub hour: u32,
+    /// Its pageviews.
+    pub pageviews: u32,
+    /// Its visitors; who came back after more than [`MAX_GAP`] minutes is counted once more.
+    pub visitors: u32,
     /// How often goals were completed.
     pub completions: Vec<(GoalId, u32)>,
 }
@@ -94,6 +110,44 @@ impl Minute {
     pub fn distinct(&self) -> u32 {
         self.visitors.iter().sum()
     }
+
+    /// Those of them who had not been there in the same hour.
+    fn new_in_hour(&self) -> u32 {
+        let passed = usize::try_from(self.minute % HOUR_MINUTES).unwrap_or(0);
+        let returned: u32 = self.visitors.iter().skip(passed + 1).sum();
+        self.visitors[0] + returned
+    }
+}
+
+impl Hour {
+    /// The hours that some minutes are of, in order.
+    pub fn of<'a>(minutes: impl IntoIterator<Item = &'a Minute>) -> Vec<Self> {
+        let mut hours: BTreeMap<u32, Self> = BTreeMap::new();
+        for minute in minutes {
+            let number = minute.minute / HOUR_MINUTES;
+            let hour = hours.entry(number).or_insert_with(|| Self { hour: number, ..Self::default() });
+            hour.pageviews += minute.pageviews;
+            hour.visitors += minute.new_in_hour();
+            for (goal_id, count) in &minute.completions {
+                add_completions(&mut hour.completions, *goal_id, *count);
+            }
+        }
+        hours.into_values().collect()
+    }
+
+    /// Adds what happened in another part of the hour.
+    pub fn add(&mut self, other: &Self) {
+        self.pageviews += other.pageviews;
+        self.visitors += other.visitors;
+        other.completions.iter().for_each(|(goal_id, count)| add_completions(&mut self.completions, *goal_id, *count));
+    }
+}
+
+fn add_completions(completions: &mut Vec<(GoalId, u32)>, goal_id: GoalId, count: u32) {
+    match completions.iter_mut().find(|(id, _)| *id == goal_id) {
+        Some((_, sum)) => *sum += count,
+        None => completions.push((goal_id, count)),
+    }
 }
 
 impl Recorder {
@@ -117,11 +171,7 @@ impl Recorder {
 
     /// Takes note of a completion.
     pub fn complete(&mut self, goal_id: GoalId, now: Second) {
-        let completions = &mut self.at(now).completions;
-        match completions.iter_mut().find(|(id, _)| *id == goal_id) {
-            Some((_, count)) => *count += 1,
-            None => completions.push((goal_id, 1)),
-        }
+        add_completions(&mut self.at(now).completions, goal_id, 1);
     }
 
     /// What is not stored yet, the oldest first.
@@ -310,6 +360,29 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn hours_count_who_was_not_there_in_them_before() {
+        let goal = |number| GoalId::from_bytes([number; 16]);
+        let minute = |minute, gaps: &[(usize, u32)], completions: &[(GoalId, u32)]| {
+            let mut visitors = Gaps::default();
+            gaps.iter().for_each(|(gap, number)| visitors[*gap] = *number);
+            Minute { minute, pageviews: 2, visitors, completions: completions.to_vec() }
+        };
+        let minutes = [
+            minute(119, &[(0, 5)], &[(goal(1), 1)]),
+            minute(120, &[(0, 1), (1, 3)], &[]),
+            minute(125, &[(0, 1), (5, 2), (6, 4)], &[(goal(1), 1), (goal(2), 2)]),
+            minute(179, &[(29, 7)], &[(goal(2), 1)]),
+        ];
+        let hour =
+            |hour, pageviews, visitors, completions: &[_]| Hour { hour, pageviews, visitors, completions: completions.to_vec() };
+        let (first, second) = (hour(1, 2, 5, &[(goal(1), 1)]), hour(2, 6, 9, &[(goal(1), 1), (goal(2), 3)]));
+        assert_eq!(Hour::of(&minutes), [first.clone(), second.clone()]);
+        let mut sum = first;
+        sum.add(&second);
+        assert_eq!(sum, hour(1, 8, 14, &[(goal(1), 2), (goal(2), 3)]));
     }
 
     #[test]

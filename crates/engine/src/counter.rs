@@ -3,9 +3,10 @@
 //! Without it each process counts in its memory what comes to itself ([`detect`](crate::detect)).
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-use bellwether_domain::history::Minute;
+use bellwether_domain::history::{Hour, Minute};
 use bellwether_domain::id::{GoalId, SiteId};
 use bellwether_domain::plausible::PlausibleId;
 use bellwether_domain::time::{Second, Timestamp};
@@ -79,6 +80,14 @@ impl Counter {
         match self {
             Self::Own(clickhouse) => clickhouse.counted_minutes(site.site.id, from).await,
             Self::Plausible(plausible) => plausible.events.minutes(name_there(site), from).await,
+        }
+    }
+
+    /// What happened on a site in these hours, in order.
+    pub(crate) async fn hours(&self, site: &ActiveSite, hours: Range<u32>) -> Result<Vec<Hour>, CountError> {
+        match self {
+            Self::Own(clickhouse) => clickhouse.counted_hours(site.site.id, hours).await,
+            Self::Plausible(plausible) => plausible.events.hours(name_there(site), &site.goals, hours).await,
         }
     }
 

@@ -7,25 +7,32 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bellwether_domain::history::{Minute, hour_of, minute_of};
+use bellwether_domain::history::{Hour, Minute, hour_of, minute_of};
 use bellwether_domain::id::{GoalId, SiteId, WebhookId};
 use bellwether_domain::time::Timestamp;
 use bellwether_store::{HourOfOutcomes, Settlement, StoreError};
 use tracing::error;
 
+use crate::counter::{CountError, Counter};
 use crate::registry::ActiveSite;
 use crate::watch::LookError;
 use crate::workers::Workers;
 use crate::{Engine, Inner};
 
-/// For how long it is kept.
+/// For how long minutes of sites, and hours of webhooks, are kept.
 pub(crate) const KEPT: Duration = Duration::from_secs(35 * 86_400);
+/// For how long hours of sites are kept.
+pub(crate) const HOURS_KEPT: Duration = Duration::from_secs(400 * 86_400);
 
 const INTERVAL: Duration = Duration::from_secs(60);
 /// Few enough that the thread that writes is not held up.
 const BATCH: usize = 200;
 /// Hours of webhooks that wait to be stored; where they cannot be, those above are not counted.
 const MAX_WAITING: usize = 200_000;
+/// So many hours are made of the events in ClickHouse at a time.
+const MAX_HOURS_KEPT: usize = 48;
+/// How long after its end an hour is made of them, so that all of them are there.
+const HOUR_PATIENCE: Duration = Duration::from_secs(120);
 
 /// How attempts ended, not stored yet, by webhook and hour.
 #[derive(Default)]
@@ -76,6 +83,9 @@ impl Engine {
             while shutdown.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
                 let now = engine.inner.ambient.now();
                 engine.store_history(minute_of(now.second())).await.unwrap_or_else(log);
+                if engine.looks().await {
+                    engine.keep_hours().await.unwrap_or_else(|error| error!(%error, "hours of sites cannot be kept yet"));
+                }
             }
             // What is on its way is recorded first, and counts too.
             engine.drained().await;
@@ -134,6 +144,41 @@ impl Engine {
         Ok(minutes)
     }
 
+    /// Keeps the hours that are over where their events are in ClickHouse and go before they do; some of them, the earliest first.
+    pub async fn keep_hours(&self) -> Result<(), CountError> {
+        let Some(clickhouse) = self.inner.settings.counter.as_ref().and_then(Counter::own) else {
+            return Ok(());
+        };
+        let Some(from) = clickhouse.latest_hour().await?.or(clickhouse.earliest_hour().await?) else {
+            return Ok(());
+        };
+        let until = hour_of((self.inner.ambient.now() - HOUR_PATIENCE).second());
+        for hour in (from..until).take(MAX_HOURS_KEPT) {
+            clickhouse.keep_hour(hour).await?;
+        }
+        Ok(())
+    }
+
+    /// What happened on a site from the hour of a moment on, hour by hour, in order.
+    pub async fn hours(&self, site: &ActiveSite, since: Timestamp) -> Result<Vec<Hour>, LookError> {
+        let hours = hour_of(since.second())..hour_of(self.inner.ambient.now().second()).saturating_add(1);
+        if let Some(counter) = &self.inner.settings.counter {
+            return Ok(counter.hours(site, hours).await?);
+        }
+        // Before the tables are read, as with minutes.
+        let waiting = site.waiting_minutes(u32::MAX);
+        let mut stored = self.inner.store.hours(site.site.id, hours.clone()).await?;
+        let not_stored = waiting.iter().filter(|minute| site.is_waiting(minute.minute));
+        for hour in Hour::of(not_stored).into_iter().filter(|hour| hours.contains(&hour.hour)) {
+            match stored.iter_mut().find(|stored| stored.hour == hour.hour) {
+                Some(stored) => stored.add(&hour),
+                None => stored.push(hour),
+            }
+        }
+        stored.sort_by_key(|hour| hour.hour);
+        Ok(stored)
+    }
+
     /// How often each of a site's goals was completed since the minute of a moment.
     pub async fn completions(&self, site: &ActiveSite, since: Timestamp) -> Result<HashMap<GoalId, u64>, LookError> {
         let from = minute_of(since.second());
@@ -190,8 +235,8 @@ impl Inner {
 
     /// Deletes what is too old, a little at a time.
     pub(crate) async fn prune_history(&self, now: Timestamp, pause: Duration) -> Result<(), StoreError> {
-        let before = minute_of((now - KEPT).second());
-        while self.store.delete_traffic_before(before, BATCH).await? > 0 {
+        let (minute, hour) = (minute_of((now - KEPT).second()), hour_of((now - HOURS_KEPT).second()));
+        while self.store.delete_traffic_before(minute, hour, BATCH).await? > 0 {
             tokio::time::sleep(pause).await;
         }
         Ok(())

@@ -4,6 +4,7 @@
 //! wrote, [`windows`] and [`minutes`] how visitors are counted in any table of events. As in the rest of the store, nothing is decided here.
 
 mod events;
+mod hours;
 mod minutes;
 mod plausible;
 mod schema;

@@ -20,7 +20,7 @@ use crate::sql::{Access, Connection, Rows, values};
 use crate::{Server, StoreError};
 
 /// The tables, each behind those that it refers to. Who lives, and who looks, is not moved.
-const TABLES: [&str; 23] = [
+const TABLES: [&str; 25] = [
     "sites",
     "goals",
     "webhooks",
@@ -43,6 +43,8 @@ const TABLES: [&str; 23] = [
     "replays",
     "traffic",
     "completions",
+    "traffic_hours",
+    "completion_hours",
     "outcomes",
 ];
 /// What one transaction moves: enough that its commit costs little.

@@ -10,7 +10,7 @@ use bellwether_domain::time::Timestamp;
 
 use crate::plausible::{keep_counts, select_counts};
 use crate::sql::{Connection, Row, values};
-use crate::traffic::add_minute;
+use crate::traffic::insert_minutes;
 use crate::{Store, StoreError};
 
 /// What is known from one look to the next.
@@ -84,6 +84,6 @@ pub(crate) fn keep_polled(connection: &Connection, polled: &Polled) -> Result<()
                ON CONFLICT (site_id) DO UPDATE SET visitors = excluded.visitors, polled_us = excluded.polled_us";
     let rows = visitors.iter().map(|of| values![of.site_id, of.visitors, of.polled_at]);
     connection.execute_each(sql, rows)?;
-    completed.iter().try_for_each(|(site_id, minute)| add_minute(connection, *site_id, minute))?;
+    insert_minutes(connection, completed.as_slice())?;
     keep_counts(connection, counts)
 }

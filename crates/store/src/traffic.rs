@@ -1,10 +1,11 @@
-//! What has happened on sites, minute by minute, and how attempts ended, hour by hour.
+//! What has happened on sites, minute by minute and hour by hour, and how attempts ended, hour by hour.
 //!
 //! What is written of a minute or an hour that is there already is added to it: a process may begin in the middle of one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
-use bellwether_domain::history::{Gaps, Minute};
+use bellwether_domain::history::{Gaps, HOUR_MINUTES, Hour, Minute};
 use bellwether_domain::id::{GoalId, SiteId, WebhookId};
 
 use crate::sql::{Connection, Row, values};
@@ -22,10 +23,9 @@ pub struct HourOfOutcomes {
 }
 
 impl Store {
-    /// Adds minutes of sites; one transaction.
+    /// Adds minutes of sites, and adds them to the hours that they are of; one transaction.
     pub async fn add_minutes(&self, minutes: Vec<(SiteId, Minute)>) -> Result<(), StoreError> {
-        self.write(move |connection: &Connection| minutes.iter().try_for_each(|(id, minute)| add_minute(connection, *id, minute)))
-            .await
+        self.write(move |connection: &Connection| insert_minutes(connection, &minutes)).await
     }
 
     /// Adds hours of webhooks; one transaction.
@@ -52,6 +52,26 @@ impl Store {
         self.read(all).await
     }
 
+    /// What happened on a site in these hours, in their order; those in which nothing did are left out. Two statements.
+    pub async fn hours(&self, site_id: SiteId, hours: Range<u32>) -> Result<Vec<Hour>, StoreError> {
+        let all = move |connection: &Connection| {
+            let of = values![site_id, hours.start, hours.end];
+            let sql = "SELECT hour, pageviews, visitors FROM traffic_hours WHERE site_id = $1 AND hour >= $2 AND hour < $3";
+            let hour = |row: &Row<'_>| {
+                Ok(Hour { hour: row.get(0)?, pageviews: row.get(1)?, visitors: row.get(2)?, completions: Vec::new() })
+            };
+            let mut found: BTreeMap<u32, Hour> =
+                connection.query(sql, &of, hour)?.into_iter().map(|hour| (hour.hour, hour)).collect();
+            let sql = "SELECT hour, goal_id, number FROM completion_hours WHERE site_id = $1 AND hour >= $2 AND hour < $3
+                       ORDER BY goal_id";
+            for (hour, goal_id, number) in connection.query(sql, &of, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))? {
+                found.entry(hour).or_insert_with(|| Hour { hour, ..Hour::default() }).completions.push((goal_id, number));
+            }
+            Ok(found.into_values().collect())
+        };
+        self.read(all).await
+    }
+
     /// How often each of a site's goals was completed from a minute on; one statement.
     pub async fn completions(&self, site_id: SiteId, from: u32) -> Result<HashMap<GoalId, u64>, StoreError> {
         let all = move |connection: &Connection| {
@@ -73,28 +93,20 @@ impl Store {
         self.read(all).await
     }
 
-    /// Deletes up to `limit` rows of each kind that lie before this minute; one transaction. Returns how many they were.
-    pub async fn delete_traffic_before(&self, minute: u32, limit: usize) -> Result<usize, StoreError> {
+    /// Deletes up to `limit` rows of each kind that lie before this minute, hours of sites where they lie before this hour; one
+    /// transaction. Returns how many they were.
+    pub async fn delete_traffic_before(&self, minute: u32, hour: u32, limit: usize) -> Result<usize, StoreError> {
         let delete = move |connection: &Connection| {
             let mut deleted = 0;
-            for (sql, before) in [
-                (
-                    "DELETE FROM traffic WHERE (site_id, minute) IN
-                         (SELECT site_id, minute FROM traffic WHERE minute < $1 LIMIT $2)",
-                    minute,
-                ),
-                (
-                    "DELETE FROM completions WHERE (site_id, minute, goal_id) IN
-                         (SELECT site_id, minute, goal_id FROM completions WHERE minute < $1 LIMIT $2)",
-                    minute,
-                ),
-                (
-                    "DELETE FROM outcomes WHERE (webhook_id, hour) IN
-                         (SELECT webhook_id, hour FROM outcomes WHERE hour < $1 LIMIT $2)",
-                    minute / 60,
-                ),
+            for (table, key, age, before) in [
+                ("traffic", "site_id, minute", "minute", minute),
+                ("completions", "site_id, minute, goal_id", "minute", minute),
+                ("outcomes", "webhook_id, hour", "hour", minute / HOUR_MINUTES),
+                ("traffic_hours", "site_id, hour", "hour", hour),
+                ("completion_hours", "site_id, hour, goal_id", "hour", hour),
             ] {
-                deleted += connection.execute(sql, &values![before, limit])?;
+                let sql = format!("DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE {age} < $1 LIMIT $2)");
+                deleted += connection.execute(&sql, &values![before, limit])?;
             }
             Ok(deleted)
         };
@@ -102,7 +114,30 @@ impl Store {
     }
 }
 
-pub(crate) fn add_minute(connection: &Connection, site_id: SiteId, minute: &Minute) -> Result<(), StoreError> {
+/// Adds minutes of sites, and adds them to the hours that they are of.
+pub(crate) fn insert_minutes(connection: &Connection, minutes: &[(SiteId, Minute)]) -> Result<(), StoreError> {
+    minutes.iter().try_for_each(|(id, minute)| add_minute(connection, *id, minute))?;
+    let mut of_site: BTreeMap<SiteId, Vec<&Minute>> = BTreeMap::new();
+    for (id, minute) in minutes {
+        of_site.entry(*id).or_default().push(minute);
+    }
+    let hours: Vec<_> =
+        of_site.into_iter().flat_map(|(id, minutes)| Hour::of(minutes).into_iter().map(move |hour| (id, hour))).collect();
+    let sql = "INSERT INTO traffic_hours (site_id, hour, pageviews, visitors) VALUES ($1, $2, $3, $4)
+               ON CONFLICT (site_id, hour) DO UPDATE
+               SET pageviews = traffic_hours.pageviews + excluded.pageviews, visitors = traffic_hours.visitors + excluded.visitors";
+    let rows = hours.iter().map(|(id, hour)| values![*id, hour.hour, hour.pageviews, hour.visitors]);
+    connection.execute_each(sql, rows)?;
+    let sql = "INSERT INTO completion_hours (site_id, hour, goal_id, number) VALUES ($1, $2, $3, $4)
+               ON CONFLICT (site_id, hour, goal_id) DO UPDATE SET number = completion_hours.number + excluded.number";
+    let of_hour = |(id, hour): &(SiteId, Hour)| {
+        let (id, number) = (*id, hour.hour);
+        hour.completions.clone().into_iter().map(move |(goal_id, count)| values![id, number, goal_id, count])
+    };
+    connection.execute_each(sql, hours.iter().flat_map(of_hour)).map(|_| ())
+}
+
+fn add_minute(connection: &Connection, site_id: SiteId, minute: &Minute) -> Result<(), StoreError> {
     let sql = "INSERT INTO traffic (site_id, minute, pageviews, visitors) VALUES ($1, $2, $3, $4)
                ON CONFLICT (site_id, minute) DO UPDATE
                SET pageviews = traffic.pageviews + excluded.pageviews, visitors = traffic.visitors || ',' || excluded.visitors";

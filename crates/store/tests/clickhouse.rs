@@ -201,6 +201,35 @@ async fn minutes_are_as_they_were_when_they_happened() {
     assert_eq!(completions, HashMap::from([(goal(1), 1), (goal(2), 1)]));
 }
 
+/// Hours are the same before and after they are kept, and stay when their events are gone.
+#[tokio::test]
+async fn hours_outlive_their_events() {
+    let rig = Rig::new().await;
+    let at = |second| visit(NOON + second, u64::from(second) % 7);
+    let mut events: Vec<_> = (0..40).map(|step| at(step * 300)).collect();
+    events.push(CountedEvent { name: "Signup".to_owned(), goals: vec![goal(1), goal(2)], ..at(4_000) });
+    events.push(CountedEvent { name: "engagement".to_owned(), goals: vec![goal(2)], ..at(4_001) });
+    events.push(CountedEvent { site_id: site(2), ..at(10) });
+    rig.add(&events).await;
+    let noon = NOON / 3_600;
+    let hours = |from, until| rig.clickhouse.counted_hours(site(1), from..until);
+    let counted = hours(noon, noon + 4).await.expect("hours");
+    let shown: Vec<_> = counted.iter().map(|hour| (hour.hour - noon, hour.pageviews, hour.visitors)).collect();
+    assert_eq!(shown, [(0, 12, 7), (1, 12, 7), (2, 12, 7), (3, 4, 4)]);
+    assert_eq!(counted[1].completions, [(goal(1), 1), (goal(2), 2)]);
+    assert_eq!(rig.clickhouse.earliest_hour().await.expect("an hour"), Some(noon));
+    assert_eq!(rig.clickhouse.latest_hour().await.expect("none"), None);
+    for hour in [noon, noon + 1, noon + 1] {
+        rig.clickhouse.keep_hour(hour).await.expect("kept");
+        assert_eq!(hours(noon, noon + 4).await.expect("hours"), counted);
+        assert_eq!(rig.clickhouse.latest_hour().await.expect("an hour"), Some(hour));
+    }
+    rig.clickhouse.keep_hour(noon + 2).await.expect("kept");
+    rig.temporary.execute("TRUNCATE TABLE events").await;
+    assert_eq!(hours(noon, noon + 4).await.expect("hours"), counted[..2], "the latest is made of the events");
+    assert_eq!(hours(noon + 1, noon + 2).await.expect("hours"), counted[1..2]);
+}
+
 #[tokio::test]
 async fn completions_are_counted_and_told() {
     let rig = Rig::new().await;

@@ -227,6 +227,9 @@ async fn completions_are_counted_as_goals_have_it() {
     let mut expected: HashMap<_, u64> = goals.iter().map(|goal| (goal.id, 0)).collect();
     completions(&goals, &read).iter().for_each(|completion| *expected.entry(completion.goal.id).or_default() += 1);
     assert_eq!(counted, expected);
+    let hours = events.hours(PlausibleId(1), &goals, NOON / 3_600 - 1..NOON / 3_600 + 1).await.expect("hours");
+    let of_noon: HashMap<_, _> = hours[1].completions.iter().map(|(id, count)| (*id, u64::from(*count))).collect();
+    assert_eq!((of_noon, hours[0].pageviews, hours[1].pageviews, hours[1].visitors), (expected, 1, 8, 1));
     assert_eq!([1, 2, 3, 4, 5].map(|id| counted[&GoalId::from_bytes([id; 16])]), [4, 2, 1, 2, 1]);
 }
 

@@ -1,6 +1,7 @@
 //! Several processes on one database that count in ClickHouse what happens on sites.
 
 use bellwether_domain::ambient::Clock as _;
+use bellwether_domain::time::Timestamp;
 use bellwether_engine::{Counter, IngestError, Settings};
 use bellwether_store::Migration;
 use bellwether_store::clickhouse::ClickHouse;
@@ -348,6 +349,24 @@ async fn everybody_sees_for_how_long_nobody_has_looked() {
     look(&both).await;
     other.engine.measure().await;
     assert_eq!(Read::now().of("bellwether_look_age_seconds"), 0.0);
+}
+
+#[tokio::test]
+async fn hours_that_are_over_are_kept() {
+    let (clickhouse, rig) = counting().await;
+    for hour in 0..3 {
+        visits(&rig, 1..3 + hour, pageview()).await;
+        pass(&[&rig], 3_600);
+    }
+    let counted = rig.engine.hours(&rig.site(), Timestamp::EPOCH).await.expect("hours");
+    assert_eq!(counted.iter().map(|hour| (hour.pageviews, hour.visitors)).collect::<Vec<_>>(), [(2, 2), (3, 3), (4, 4)]);
+    pass(&[&rig], 300);
+    for _ in 0..2 {
+        rig.engine.keep_hours().await.expect("kept");
+        let kept = clickhouse.texts("SELECT toString(hour) FROM traffic_hours FINAL ORDER BY hour").await;
+        assert_eq!(kept, counted.iter().map(|hour| hour.hour.to_string()).collect::<Vec<_>>());
+        assert_eq!(rig.engine.hours(&rig.site(), Timestamp::EPOCH).await.expect("hours"), counted);
+    }
 }
 
 /// When a trigger fired that is gone is forgotten, and that of others is not.

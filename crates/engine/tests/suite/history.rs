@@ -1,7 +1,7 @@
 //! What happened, minute by minute and hour by hour, in memory and in the tables.
 
 use bellwether_domain::ambient::Clock as _;
-use bellwether_domain::history::minute_of;
+use bellwether_domain::history::{Hour, minute_of};
 use bellwether_domain::time::Timestamp;
 use bellwether_testkit::receiver::Receiver;
 
@@ -47,6 +47,39 @@ async fn what_happens_is_seen_at_once_and_survives_a_restart_in_good_order() {
     assert_eq!(shown(&rig).await, both);
     rig.restart().await;
     assert_eq!(shown(&rig).await, both);
+}
+
+/// Pageviews, visitors and completions of each hour.
+async fn hours(rig: &Rig) -> Vec<(u32, u32, u32)> {
+    let hours = rig.engine.hours(&rig.site(), Timestamp::EPOCH).await.expect("hours");
+    let completed = |hour: &Hour| hour.completions.iter().map(|(_, count)| count).sum();
+    hours.iter().map(|hour| (hour.pageviews, hour.visitors, completed(hour))).collect()
+}
+
+#[tokio::test]
+async fn hours_are_seen_at_once_and_outlive_their_minutes() {
+    let mut rig = Rig::start().await;
+    rig.settings.retention = seconds(100 * 86_400);
+    rig.restart().await;
+    for (visitor, pause) in [(1, 60), (2, 60), (1, 3_600), (1, 60)] {
+        rig.visit(visitor, pageview()).await.expect("an event that is taken");
+        rig.pass(seconds(pause)).await;
+    }
+    rig.complete().await;
+    let before = hours(&rig).await;
+    assert_eq!(before, [(3, 2, 0), (1, 1, 1)]);
+    rig.engine.store_history(minute_of(rig.clock.now().second())).await.expect("stored");
+    assert_eq!(hours(&rig).await, before, "the last minute is in memory");
+    rig.engine.store_history(u32::MAX).await.expect("stored");
+    assert_eq!(hours(&rig).await, before);
+    rig.restart().await;
+    rig.pass_days(36).await;
+    rig.engine.prune().await.expect("pruned");
+    assert!(rig.engine.minutes(&rig.site(), Timestamp::EPOCH).await.expect("minutes").is_empty());
+    assert_eq!(hours(&rig).await, before);
+    rig.pass_days(365).await;
+    rig.engine.prune().await.expect("pruned");
+    assert_eq!(hours(&rig).await, []);
 }
 
 #[tokio::test]

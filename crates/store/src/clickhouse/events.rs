@@ -252,7 +252,7 @@ fn completion(row: CompletionRow) -> Completion {
 }
 
 /// The table, where it does not matter that visitors have other names after midnight.
-const SHAPE: Shape = Shape {
+pub(super) const SHAPE: Shape = Shape {
     table: Cow::Borrowed("events AS e"),
     site: "e.site_id",
     time: "e.time",
@@ -346,7 +346,7 @@ fn completions_of_lists(lists: &[Completions]) -> String {
 }
 
 /// A site in SQL.
-fn literal(site_id: SiteId) -> String {
+pub(super) fn literal(site_id: SiteId) -> String {
     format!("toUUID('{site_id}')")
 }
 

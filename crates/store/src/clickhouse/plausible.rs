@@ -5,11 +5,12 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bellwether_domain::event::{ENGAGEMENT, PAGEVIEW, Revenue};
 use bellwether_domain::goal::{Goal, GoalKind, PathPattern};
-use bellwether_domain::history::Minute;
+use bellwether_domain::history::{Hour, Minute};
 use bellwether_domain::id::GoalId;
 use bellwether_domain::plausible::{PlausibleId, Row as EventRow};
 use bellwether_domain::reading::{Rows, Wanted};
@@ -20,6 +21,7 @@ use bellwether_domain::window::Counts;
 use clickhouse::Row;
 use serde::Deserialize;
 
+use super::hours::{hour_of, within};
 use super::minutes::beginning;
 use super::windows::Shape;
 use super::{ClickHouse, ClickHouseError, Window, named, shares};
@@ -114,6 +116,28 @@ impl PlausibleEvents {
     /// What happened on a site since a minute, minute by minute, in order, without completions.
     pub async fn minutes(&self, site: PlausibleId, from: u32) -> Result<Vec<Minute>, ClickHouseError> {
         self.clickhouse.minutes(&SHAPE, &site.0.to_string(), from).await
+    }
+
+    /// What happened on a site in these hours, in order.
+    pub async fn hours(&self, site: PlausibleId, goals: &[Goal], hours: Range<u32>) -> Result<Vec<Hour>, ClickHouseError> {
+        let mut all = self.clickhouse.hours_of(&SHAPE, &site.0.to_string(), &hours).await?;
+        for goals in goals.chunks(GOALS_AT_A_TIME) {
+            let completes = |goal: &Goal| format!("toUInt32(countIf({}))", self.completes(goal));
+            let columns = goals.iter().map(completes).collect::<Vec<_>>().join(", ");
+            let sql = format!(
+                "SELECT hour, toUInt32(number - 1), count
+                 FROM (SELECT {} AS hour, [{columns}] AS counts FROM events_v2 WHERE site_id = {} AND {} GROUP BY hour)
+                 ARRAY JOIN counts AS count, arrayEnumerate(counts) AS number WHERE count > 0 ORDER BY number",
+                hour_of("timestamp"),
+                site.0,
+                within("timestamp", &hours),
+            );
+            for (number, goal, count) in self.clickhouse.query::<(u32, u32, u32)>(&sql).await? {
+                let hour = all.entry(number).or_insert_with(|| Hour { hour: number, ..Hour::default() });
+                hour.completions.extend(goals.get(goal as usize).map(|goal| (goal.id, count)));
+            }
+        }
+        Ok(all.into_values().collect())
     }
 
     /// How often each of a site's goals was completed since a minute.

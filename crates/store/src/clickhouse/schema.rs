@@ -6,7 +6,8 @@ use super::{ClickHouse, ClickHouseError};
 use crate::Migration;
 
 /// Each version's statements.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/clickhouse/V1__begin.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../../migrations/clickhouse/V1__begin.sql"), include_str!("../../migrations/clickhouse/V2__hours.sql")];
 
 const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS schema_versions (version UInt32) ENGINE = MergeTree ORDER BY version";
 

@@ -49,6 +49,8 @@ const ROWS: &str = "
         (x'00000000000000000000000000000081', x'00000000000000000000000000000021', 'failed', 0, 9, zeroblob(16), 5, 4);
     INSERT INTO traffic VALUES (x'00000000000000000000000000000001', 29000000, 3, '0:12,3:1'), (x'00000000000000000000000000000001', 29000001, 0, '');
     INSERT INTO completions VALUES (x'00000000000000000000000000000001', 29000000, x'00000000000000000000000000000012', 2);
+    INSERT INTO traffic_hours VALUES (x'00000000000000000000000000000001', 483333, 3, 13);
+    INSERT INTO completion_hours VALUES (x'00000000000000000000000000000001', 483333, x'00000000000000000000000000000012', 2);
     INSERT INTO outcomes VALUES (x'00000000000000000000000000000021', 480000, 4294967296, 0);
     CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 25000) SELECT i FROM n;
     INSERT INTO events SELECT unhex(printf('%032x', i)), x'00000000000000000000000000000001', 'goal_completion',
@@ -65,8 +67,9 @@ const ROWS: &str = "
     INSERT INTO attempts SELECT unhex(printf('%032x', i)), 1, i, 12, '{}', iif(i % 5, 200, NULL), CAST(x'00' AS TEXT), NULL FROM n;
     INSERT INTO attempts VALUES (zeroblob(16), 2, 1, 4294967296, '{\"a\":\"b\"}', 503, NULL, 'the endpoint answered 503');";
 
-const TABLES: [&str; 21] = [
+const TABLES: [&str; 23] = [
     "attempts",
+    "completion_hours",
     "completions",
     "counts",
     "crossings",
@@ -84,6 +87,7 @@ const TABLES: [&str; 21] = [
     "sites",
     "told",
     "traffic",
+    "traffic_hours",
     "triggers",
     "users",
     "webhooks",

@@ -1,6 +1,6 @@
 //! Minutes of sites and hours of webhooks.
 
-use bellwether_domain::history::{Gaps, Minute};
+use bellwether_domain::history::{Gaps, Hour, Minute};
 use bellwether_domain::id::{GoalId, SiteId, WebhookId};
 use bellwether_store::HourOfOutcomes;
 
@@ -32,10 +32,34 @@ async fn minutes_are_added_up_and_those_that_are_old_deleted() {
     assert_eq!(completions, [(goals[0], 3), (goals[1], 5)].into());
     assert_eq!(rig.store.completions(site, 8).await.expect("completions"), [(goals[0], 1), (goals[1], 5)].into());
     assert!(rig.store.completions(other, 0).await.expect("completions").is_empty());
-    assert_eq!(rig.store.delete_traffic_before(8, 1).await.expect("deleted"), 2);
-    assert_eq!(rig.store.delete_traffic_before(8, 100).await.expect("deleted"), 1);
-    assert_eq!(rig.store.delete_traffic_before(8, 100).await.expect("deleted"), 0);
+    assert_eq!(rig.store.delete_traffic_before(8, 0, 1).await.expect("deleted"), 2);
+    assert_eq!(rig.store.delete_traffic_before(8, 0, 100).await.expect("deleted"), 1);
+    assert_eq!(rig.store.delete_traffic_before(8, 0, 100).await.expect("deleted"), 0);
     assert_eq!(rig.store.minutes(site, 0).await.expect("minutes").len(), 1);
+}
+
+#[tokio::test]
+async fn hours_of_sites_outlive_their_minutes() {
+    let rig = Rig::new().await;
+    let (site, other) = (SiteId::new(&rig.ambient), SiteId::new(&rig.ambient));
+    let mut goals = [GoalId::new(&rig.ambient), GoalId::new(&rig.ambient)];
+    goals.sort_unstable();
+    let parts = [
+        vec![(site, minute(59, &[(0, 3)], &[(goals[0], 2)])), (site, minute(60, &[(0, 1), (1, 2)], &[(goals[1], 4)]))],
+        vec![(site, minute(62, &[(2, 3), (3, 1)], &[(goals[0], 1)])), (other, minute(60, &[(0, 9)], &[]))],
+    ];
+    for part in parts {
+        rig.store.add_minutes(part).await.expect("kept");
+    }
+    let hours = |from, until| rig.store.hours(site, from..until);
+    let hour =
+        |hour, pageviews, visitors, completions: &[_]| Hour { hour, pageviews, visitors, completions: completions.to_vec() };
+    let (first, second) = (hour(0, 10, 3, &[(goals[0], 2)]), hour(1, 20, 4, &[(goals[0], 1), (goals[1], 4)]));
+    assert_eq!(hours(0, 9).await.expect("hours"), [first, second.clone()]);
+    while rig.store.delete_traffic_before(1_000, 1, 1).await.expect("deleted") > 0 {}
+    assert_eq!(hours(0, 9).await.expect("hours"), [second]);
+    assert!(rig.store.minutes(site, 0).await.expect("minutes").is_empty());
+    assert!(hours(2, 9).await.expect("hours").is_empty());
 }
 
 #[tokio::test]
@@ -48,5 +72,5 @@ async fn hours_are_added_up_and_those_that_are_old_deleted() {
     let outcomes = rig.store.outcomes(vec![one, none], 5).await.expect("hours");
     assert_eq!((&outcomes[&one], &outcomes[&none]), (&vec![hour(5, 2, 1), hour(6, 3, 1)], &vec![]));
     assert_eq!(rig.store.outcomes(vec![one], 6).await.expect("hours")[&one], [hour(6, 3, 1)]);
-    assert_eq!(rig.store.delete_traffic_before(6 * 60, 100).await.expect("deleted"), 1);
+    assert_eq!(rig.store.delete_traffic_before(6 * 60, 0, 100).await.expect("deleted"), 1);
 }
