@@ -11,10 +11,10 @@ use crate::event::Event;
 use crate::goal::Goal;
 use crate::history::{Recorder, minute_of};
 use crate::id::{GoalId, TriggerId, WebhookId};
-use crate::payload::{Data, GoalCompleted, VisitorsSpiked};
+use crate::payload::{Data, GoalCompleted, SpikeResolved, VisitorsSpiked};
 use crate::time::Second;
 use crate::traffic::{Session, Tops, Traffic, Visit};
-use crate::trigger::{Arming, CompletionCount, GoalCompletion, Rule, Trigger, VisitorSpike};
+use crate::trigger::{Alert, Change, CompletionCount, GoalCompletion, Rule, Timing, Trigger, VisitorSpike};
 use crate::visitor::VisitorId;
 use crate::watch::Watch;
 
@@ -74,7 +74,9 @@ pub struct Detector {
     /// What is not stored yet.
     history: Recorder,
     completions: HashMap<TriggerId, CompletionCount>,
-    armings: HashMap<TriggerId, Arming>,
+    alerts: HashMap<TriggerId, Alert>,
+    /// Whether an alert may change although nothing happens.
+    awaits_time: bool,
 }
 
 impl Rules {
@@ -100,6 +102,11 @@ impl Rules {
         &self.goals
     }
 
+    /// When it is told of a trigger's condition; none for one that has no condition.
+    pub fn timing(&self, id: TriggerId) -> Option<&Timing> {
+        self.spikes.iter().find(|(target, _)| target.trigger_id == id).map(|(_, spike)| &spike.timing)
+    }
+
     /// Whether anybody is told of completions.
     pub fn tells_of_completions(&self) -> bool {
         !self.completions.is_empty()
@@ -120,19 +127,18 @@ impl Rules {
 }
 
 impl Detector {
-    /// A detector for a site that is watched, and where nobody came, since the second `watched_from`. `fired` says when the site's triggers last fired
-    /// before this process began.
-    pub fn new(rules: &Rules, watched_from: Second, now: Second, fired: impl Fn(TriggerId) -> Option<Second>) -> Self {
+    /// A detector for a site that is watched, and where nobody came, since the second `watched_from`. `kept` says how the site's triggers
+    /// stood before this process began.
+    pub fn new(rules: &Rules, watched_from: Second, now: Second, kept: impl Fn(TriggerId) -> Option<Alert>) -> Self {
         let mut traffic = Traffic::new(watched_from, now);
         traffic.keep_windows(&window_lengths(rules));
-        let arming = |(target, _): &(Target, VisitorSpike)| {
-            fired(target.trigger_id).map(|fired_at| (target.trigger_id, Arming::after_restart(fired_at)))
-        };
+        let alert = |(target, _): &(Target, VisitorSpike)| Some((target.trigger_id, kept(target.trigger_id)?));
         Self {
             traffic,
             history: Recorder::default(),
             completions: HashMap::new(),
-            armings: rules.spikes.iter().filter_map(arming).collect(),
+            alerts: rules.spikes.iter().filter_map(alert).collect(),
+            awaits_time: true,
         }
     }
 
@@ -140,7 +146,7 @@ impl Detector {
     pub fn adapt(&mut self, rules: &Rules) {
         self.traffic.keep_windows(&window_lengths(rules));
         self.completions.retain(|id, _| rules.completions.iter().any(|(target, _)| target.trigger_id == *id));
-        self.armings.retain(|id, _| rules.spikes.iter().any(|(target, _)| target.trigger_id == *id));
+        self.alerts.retain(|id, _| rules.spikes.iter().any(|(target, _)| target.trigger_id == *id));
     }
 
     /// Takes an event in, at the time `now`, of the visitor behind `visit`.
@@ -172,8 +178,14 @@ impl Detector {
     /// Takes back what fired, where nobody could be told of it: the next event that reaches the same fires again.
     pub fn take_back(&mut self, rules: &Rules, firings: &[Firing]) {
         let fired = |target: &Target| firings.iter().any(|firing| firing.targets.contains(target));
-        for (target, _) in rules.spikes.iter().filter(|(target, _)| fired(target)) {
-            self.armings.remove(&target.trigger_id);
+        for firing in firings {
+            for (target, spike) in rules.spikes.iter().filter(|(target, _)| firing.targets.contains(target)) {
+                let before = match &firing.data {
+                    Data::VisitorSpikeResolved(resolved) => Alert::kept(resolved.fired_at.second(), true),
+                    _ => Alert::pending(self.traffic.now().saturating_sub(spike.timing.for_seconds)),
+                };
+                self.alerts.insert(target.trigger_id, before);
+            }
         }
         for (target, rule) in rules.completions.iter().filter(|(target, _)| fired(target)) {
             if let Some(count) = self.completions.get_mut(&target.trigger_id) {
@@ -216,7 +228,8 @@ impl Detector {
             count.zip(rule.window_seconds).is_some_and(|(count, window)| count.is_waiting(window, now))
         };
         let cools = |(target, spike): &(Target, VisitorSpike)| {
-            self.armings.get(&target.trigger_id).is_some_and(|arming| arming.is_cooling(spike.cooldown_seconds, now))
+            let cools = |alert: &Alert| alert.is_cooling(spike.timing.cooldown_seconds, now) || alert.awaits_time(&spike.timing);
+            self.alerts.get(&target.trigger_id).is_some_and(cools)
         };
         self.history.is_empty()
             && self.traffic.is_over(now)
@@ -229,21 +242,43 @@ impl Detector {
         self.traffic.quiet_from()
     }
 
+    /// What the time alone sets off that has passed until `now`.
+    pub fn tick(&mut self, rules: &Rules, now: Second) -> Vec<Firing> {
+        let now = self.traffic.advance(now);
+        let mut firings = Vec::new();
+        self.observe_spikes(rules, now, &mut firings);
+        firings
+    }
+
+    /// Whether time alone may set something off.
+    pub fn awaits_time(&self) -> bool {
+        self.awaits_time
+    }
+
     /// The condition is looked at before an event counts, since it may have become false while nothing came, and after.
     fn observe_spikes(&mut self, rules: &Rules, now: Second, firings: &mut Vec<Firing>) {
         let mut tops: Vec<(u32, Tops)> = Vec::new();
+        self.awaits_time = false;
         for (target, spike) in &rules.spikes {
-            let condition = spike.is_exceeded_by(&self.traffic.counts(spike.window_seconds));
-            let arming = self.armings.entry(target.trigger_id).or_default();
-            if arming.observe(condition, spike.cooldown_seconds, now) {
-                let known = tops.iter().position(|(window, _)| *window == spike.window_seconds);
-                let index = known.unwrap_or_else(|| {
-                    tops.push((spike.window_seconds, self.tops(spike.window_seconds)));
-                    tops.len() - 1
-                });
-                let spiked = VisitorsSpiked::new(spike, &self.traffic.counts(spike.window_seconds), tops[index].1.clone());
-                fire(firings, Data::VisitorSpike(spiked), *target);
-            }
+            let counts = self.traffic.counts(spike.window_seconds);
+            let alert = self.alerts.entry(target.trigger_id).or_default();
+            let change = alert.observe(spike.judge(&counts), &spike.timing, now);
+            self.awaits_time |= alert.awaits_time(&spike.timing);
+            let data = match change {
+                None => continue,
+                Some(Change::Resolves { fired_at }) => {
+                    Data::VisitorSpikeResolved(SpikeResolved::new(spike, &counts, fired_at, now))
+                }
+                Some(Change::Fires) => {
+                    let known = tops.iter().position(|(window, _)| *window == spike.window_seconds);
+                    let index = known.unwrap_or_else(|| {
+                        tops.push((spike.window_seconds, self.tops(spike.window_seconds)));
+                        tops.len() - 1
+                    });
+                    Data::VisitorSpike(VisitorsSpiked::new(spike, &counts, tops[index].1.clone()))
+                }
+            };
+            fire(firings, data, *target);
         }
     }
 
@@ -525,7 +560,7 @@ pub(crate) mod tests {
     fn a_restart_does_not_fire_again_within_the_cooldown() {
         let spike = json!([{"type": "visitor_spike", "unit": "visitors", "threshold": 1, "cooldown_seconds": 100}]);
         let mut site = site(&[], &[spike]);
-        site.detector = Detector::new(&site.rules, START, START, |_| Some(START - 50));
+        site.detector = Detector::new(&site.rules, START, START, |_| Some(Alert::kept(START - 50, false)));
         assert_eq!(site.fired([0, 49, 50, 51]), [50]);
     }
 

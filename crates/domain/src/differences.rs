@@ -146,8 +146,12 @@ impl PastVisitors {
         }
         let tolerated = window + interval.max(window / 4);
         let before = self.0.front().filter(|past| is_a_window_ago(past) && now.saturating_sub(past.0) <= tolerated);
-        let counts =
-            Counts { current: visitors, previous: before.map_or(0, |(_, visitors)| *visitors), watched_twice: before.is_some() };
+        let counts = Counts {
+            current: visitors,
+            previous: before.map_or(0, |(_, visitors)| *visitors),
+            watched_once: true,
+            watched_twice: before.is_some(),
+        };
         self.0.push_back((now, visitors));
         counts
     }
@@ -275,7 +279,7 @@ mod tests {
     fn visitors_a_window_ago() {
         let (mut past, seconds) = (PastVisitors::default(), Duration::from_secs);
         let mut note = |visitors, now| {
-            let Counts { current, previous, watched_twice } = past.note(visitors, seconds(now), seconds(60));
+            let Counts { current, previous, watched_twice, .. } = past.note(visitors, seconds(now), seconds(60));
             assert_eq!(current, visitors);
             watched_twice.then_some(previous)
         };

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::id::GoalId;
 use crate::time::Second;
 use crate::traffic::Visited;
-use crate::trigger::{Arming, Unit, VisitorSpike};
+use crate::trigger::{Alert, Change, Timing, Unit, VisitorSpike};
 use crate::window::Counts;
 
 /// The longest stretch whose distinct visitors can be told exactly, in minutes: visitors are sure to be remembered for so long.
@@ -226,15 +226,15 @@ pub fn is_exact(spike: &VisitorSpike) -> bool {
 pub fn preview(spike: &VisitorSpike, minutes: &[Minute], range: Range) -> Preview {
     let window = window_minutes(spike);
     let timeline = Timeline::of(minutes, range.from.saturating_sub(minutes_before(spike)), range.to);
-    let (mut preview, mut arming) = (Preview::default(), Arming::default());
+    let (mut preview, mut alert) = (Preview::default(), Alert::default());
     for minute in range.from.saturating_sub(minutes_tried_before(spike))..=range.to {
-        let watched_twice = (minute + 1).saturating_sub(range.watched_from) >= 2 * window;
+        let watched_for = (minute + 1).saturating_sub(range.watched_from);
         let current = timeline.distinct((minute + 1).saturating_sub(window), minute);
         let before = (minute + 1).saturating_sub(2 * window);
         let previous = timeline.distinct(before, minute.saturating_sub(window));
-        let counts = Counts { current, previous, watched_twice };
+        let counts = Counts { current, previous, watched_once: watched_for >= window, watched_twice: watched_for >= 2 * window };
         let now = (minute + 1).saturating_mul(MINUTE_SECONDS).saturating_sub(1);
-        let fires = arming.observe(spike.is_exceeded_by(&counts), spike.cooldown_seconds, now);
+        let fires = alert.observe(spike.judge(&counts), &spike.timing, now) == Some(Change::Fires);
         if minute < range.from {
             continue;
         }
@@ -246,7 +246,8 @@ pub fn preview(spike: &VisitorSpike, minutes: &[Minute], range: Range) -> Previe
 
 /// What fired before these keeps a trigger silent no longer, and whoever made its condition true has left its window.
 fn minutes_tried_before(spike: &VisitorSpike) -> u32 {
-    window_minutes(spike) + spike.cooldown_seconds.div_ceil(MINUTE_SECONDS)
+    let Timing { for_seconds, cooldown_seconds, .. } = spike.timing;
+    window_minutes(spike) + (cooldown_seconds + for_seconds).div_ceil(MINUTE_SECONDS)
 }
 
 fn window_minutes(spike: &VisitorSpike) -> u32 {

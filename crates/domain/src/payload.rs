@@ -9,7 +9,7 @@ use crate::event::Revenue;
 use crate::goal::{Goal, GoalKind};
 use crate::id::{EventId, GoalId, SiteId, WebhookId};
 use crate::site::Site;
-use crate::time::Timestamp;
+use crate::time::{Second, Timestamp};
 use crate::traffic::{Share, Tops};
 use crate::trigger::{EventType, Unit, VisitorSpike, change_percent};
 use crate::window::Counts;
@@ -41,6 +41,8 @@ pub enum Data {
     GoalCompletion(GoalCompleted),
     /// Visitors rushed in.
     VisitorSpike(VisitorsSpiked),
+    /// A rush of visitors is over.
+    VisitorSpikeResolved(SpikeResolved),
     /// Another webhook was switched off.
     WebhookDisabled(WebhookDisabled),
     /// Somebody tries the webhook out.
@@ -89,6 +91,27 @@ pub struct VisitorsSpiked {
     /// The pages of most visitors, three at most.
     #[serde(serialize_with = "pages")]
     pub top_pages: Vec<Share>,
+}
+
+/// A rush of visitors that was told of is over.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SpikeResolved {
+    /// Distinct visitors of the window.
+    pub current_visitors: u32,
+    /// Distinct visitors of the window before.
+    pub previous_visitors: u32,
+    /// How many percent more; null when there were none before.
+    pub change_percent: Option<f64>,
+    /// The trigger's threshold.
+    pub threshold: u32,
+    /// What the threshold counts.
+    pub unit: Unit,
+    /// The window's length.
+    pub window_seconds: u32,
+    /// When it was told of.
+    pub fired_at: Timestamp,
+    /// For how long it lasted from then on.
+    pub duration_seconds: u32,
 }
 
 /// Another webhook of the site was switched off because its endpoint fails.
@@ -152,12 +175,29 @@ impl VisitorsSpiked {
     }
 }
 
+impl SpikeResolved {
+    /// What was told of at `fired_at` is over at `now`, with these counts.
+    pub fn new(spike: &VisitorSpike, counts: &Counts, fired_at: Second, now: Second) -> Self {
+        Self {
+            current_visitors: counts.current,
+            previous_visitors: counts.previous,
+            change_percent: change_percent(counts.current, counts.previous),
+            threshold: spike.threshold,
+            unit: spike.unit,
+            window_seconds: spike.window_seconds,
+            fired_at: Timestamp::from_second(fired_at),
+            duration_seconds: now.saturating_sub(fired_at),
+        }
+    }
+}
+
 impl Data {
     /// The type of event.
     pub fn event_type(&self) -> EventType {
         match self {
             Self::GoalCompletion(_) => EventType::GoalCompletion,
             Self::VisitorSpike(_) => EventType::VisitorSpike,
+            Self::VisitorSpikeResolved(_) => EventType::VisitorSpikeResolved,
             Self::WebhookDisabled(_) => EventType::WebhookDisabled,
             Self::WebhookTest(_) => EventType::WebhookTest,
         }
@@ -241,6 +281,26 @@ mod tests {
             r#""props":{"plan":"pro"},"revenue":{"amount":"29.90","currency":"EUR"}}}"#,
         );
         assert_eq!(body(&data), expected);
+    }
+
+    #[test]
+    fn a_visitor_spike_that_is_over() {
+        let data = Data::VisitorSpikeResolved(SpikeResolved {
+            current_visitors: 9,
+            previous_visitors: 16,
+            change_percent: Some(-43.7),
+            threshold: 50,
+            unit: Unit::Percent,
+            window_seconds: 300,
+            fired_at: Timestamp::from_second(1_772_029_800),
+            duration_seconds: 420,
+        });
+        let expected = concat!(
+            r#""data":{"current_visitors":9,"previous_visitors":16,"change_percent":-43.7,"threshold":50,"unit":"percent","#,
+            r#""window_seconds":300,"fired_at":"2026-02-25T14:30:00.000Z","duration_seconds":420}}"#,
+        );
+        let body = body(&data);
+        assert!(body.contains(r#""event_type":"visitor_spike_resolved","#) && body.ends_with(expected), "{body}");
     }
 
     #[test]

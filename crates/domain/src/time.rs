@@ -45,6 +45,11 @@ impl Timestamp {
         u32::try_from(self.as_seconds().max(0)).unwrap_or(u32::MAX)
     }
 
+    /// The beginning of a second.
+    pub fn from_second(second: Second) -> Self {
+        Self(i64::from(second) * 1_000_000)
+    }
+
     /// How long after `earlier` this is; zero if it is not after it.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0 - earlier.0).unwrap_or(0))

@@ -487,7 +487,7 @@ mod tests {
         traffic.advance(START + 300);
         assert_eq!(traffic.counts(300).current, 0);
         traffic.record_visit(&visit(1, "/"));
-        assert_eq!(traffic.counts(300), Counts { current: 1, previous: 1, watched_twice: false });
+        assert_eq!(traffic.counts(300), Counts { current: 1, previous: 1, watched_once: true, watched_twice: false });
     }
 
     #[test]

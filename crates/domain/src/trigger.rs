@@ -68,8 +68,19 @@ pub struct VisitorSpike {
     pub window_seconds: u32,
     /// In percent: fewer visitors than this are no spike.
     pub min_visitors: u32,
-    /// For how many seconds it stays silent after it fired.
+    /// When it is told.
+    pub timing: Timing,
+}
+
+/// When it is told that a condition is true, and that it is not any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Timing {
+    /// For how many seconds the condition must have been true.
+    pub for_seconds: u32,
+    /// For how many seconds a trigger stays silent after it fired.
     pub cooldown_seconds: u32,
+    /// Whether it is told when the condition is not true any more.
+    pub notify_resolved: bool,
 }
 
 /// What a spike's threshold counts.
@@ -141,9 +152,10 @@ impl Rule {
             Self::GoalCompletion(GoalCompletion { goal_id, threshold, window_seconds }) => {
                 json!({"type": name, "goal_id": goal_id, "threshold": threshold, "window_seconds": window_seconds})
             }
-            Self::VisitorSpike(VisitorSpike { threshold, unit, window_seconds, min_visitors, cooldown_seconds }) => json!({
+            Self::VisitorSpike(VisitorSpike { threshold, unit, window_seconds, min_visitors, timing }) => json!({
                 "type": name, "threshold": threshold, "unit": unit, "window_seconds": window_seconds,
-                "min_visitors": min_visitors, "cooldown_seconds": cooldown_seconds,
+                "min_visitors": min_visitors, "for_seconds": timing.for_seconds, "cooldown_seconds": timing.cooldown_seconds,
+                "notify_resolved": timing.notify_resolved,
             }),
             Self::WebhookDisabled => json!({"type": name}),
         }
@@ -166,6 +178,8 @@ pub enum EventType {
     GoalCompletion,
     /// Visitors rushed in.
     VisitorSpike,
+    /// A rush of visitors that was told of is over.
+    VisitorSpikeResolved,
     /// Another webhook of the site was switched off because its endpoint fails.
     WebhookDisabled,
     /// Somebody tries a webhook out. No trigger fires it.
@@ -174,13 +188,15 @@ pub enum EventType {
 
 impl EventType {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::GoalCompletion, Self::VisitorSpike, Self::WebhookDisabled, Self::WebhookTest];
+    pub const ALL: [Self; 5] =
+        [Self::GoalCompletion, Self::VisitorSpike, Self::VisitorSpikeResolved, Self::WebhookDisabled, Self::WebhookTest];
 
     /// Its name in payloads, headers and the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::GoalCompletion => "goal_completion",
             Self::VisitorSpike => "visitor_spike",
+            Self::VisitorSpikeResolved => "visitor_spike_resolved",
             Self::WebhookDisabled => "webhook_disabled",
             Self::WebhookTest => "webhook_test",
         }
@@ -231,17 +247,32 @@ impl VisitorSpike {
             unit,
             window_seconds: fields.integer("window_seconds", 1..=MAX_WINDOW_SECONDS).unwrap_or(DEFAULT_WINDOW_SECONDS),
             min_visitors: fields.integer("min_visitors", 1..=MAX_THRESHOLD).unwrap_or(DEFAULT_MIN_VISITORS),
-            cooldown_seconds: fields.integer("cooldown_seconds", 0..=MAX_COOLDOWN_SECONDS).unwrap_or(DEFAULT_COOLDOWN_SECONDS),
+            timing: Timing::read(fields),
         })
     }
 
-    /// Whether the window's counts are a spike.
-    pub fn is_exceeded_by(&self, counts: &Counts) -> bool {
-        let Counts { current, previous, .. } = *counts;
-        match self.unit {
+    /// Whether the window's counts are a spike; none where not enough was watched to tell.
+    pub fn judge(&self, counts: &Counts) -> Option<bool> {
+        let Counts { current, previous, watched_once, watched_twice } = *counts;
+        let is_enough = match self.unit {
             Unit::Visitors => current >= self.threshold,
-            Unit::Percent if !counts.watched_twice || current < self.min_visitors => false,
-            Unit::Percent => u64::from(current) * 100 > u64::from(previous) * (100 + u64::from(self.threshold)),
+            Unit::Percent => current >= self.min_visitors,
+        };
+        match self.unit {
+            _ if !is_enough => watched_once.then_some(false),
+            Unit::Visitors => Some(true),
+            Unit::Percent if !watched_twice => None,
+            Unit::Percent => Some(u64::from(current) * 100 > u64::from(previous) * (100 + u64::from(self.threshold))),
+        }
+    }
+}
+
+impl Timing {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        Self {
+            for_seconds: fields.integer("for_seconds", 0..=MAX_WINDOW_SECONDS).unwrap_or(0),
+            cooldown_seconds: fields.integer("cooldown_seconds", 0..=MAX_COOLDOWN_SECONDS).unwrap_or(DEFAULT_COOLDOWN_SECONDS),
+            notify_resolved: fields.boolean("notify_resolved").unwrap_or(false),
         }
     }
 }
@@ -286,29 +317,45 @@ impl CompletionCount {
     }
 }
 
-/// Whether a trigger may fire again.
+/// How a trigger stands that has a condition.
 ///
-/// It fires once per crossing: after it fired, the condition must have been false and the cooldown must be over.
+/// It fires once per crossing: when its condition has been true for long enough. It fires again after the condition has been false and
+/// its cooldown is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Arming {
+pub struct Alert {
+    /// Since when its condition has been true, where it has not fired for that yet.
+    true_since: Option<Second>,
     fired_at: Option<Second>,
-    still_true: bool,
+    /// Whether its condition has been true since it fired.
+    is_firing: bool,
 }
 
-impl Arming {
-    /// As it is after a restart: it fired at `fired_at`, and what it waits for was forgotten.
-    pub fn after_restart(fired_at: Second) -> Self {
-        Self::kept(fired_at, false)
+/// What becomes of an alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It fires.
+    Fires,
+    /// What it fired for is over.
+    Resolves {
+        /// When it fired.
+        fired_at: Second,
+    },
+}
+
+impl Alert {
+    /// As it was kept: it fired at `fired_at`, and the condition has been true since or not.
+    pub fn kept(fired_at: Second, is_firing: bool) -> Self {
+        Self { true_since: None, fired_at: Some(fired_at), is_firing }
     }
 
-    /// As it was kept: it fired at `fired_at`, and the condition has been true since or not.
-    pub fn kept(fired_at: Second, still_true: bool) -> Self {
-        Self { fired_at: Some(fired_at), still_true }
+    /// Its condition has been true since `true_since`, and it has not fired.
+    pub fn pending(true_since: Second) -> Self {
+        Self { true_since: Some(true_since), ..Self::default() }
     }
 
     /// Whether the condition has been true since it fired.
-    pub fn is_still_true(&self) -> bool {
-        self.still_true
+    pub fn is_firing(&self) -> bool {
+        self.is_firing
     }
 
     /// Whether it fired too short a time before `now` to fire again.
@@ -316,15 +363,29 @@ impl Arming {
         self.fired_at.is_some_and(|fired_at| now.saturating_sub(fired_at) < cooldown_seconds)
     }
 
-    /// Takes note of the condition at `now`; true when it fires.
-    pub fn observe(&mut self, condition: bool, cooldown_seconds: u32, now: Second) -> bool {
-        let fires = condition && !self.still_true && !self.is_cooling(cooldown_seconds, now);
-        if fires {
-            *self = Self { fired_at: Some(now), still_true: true };
-        } else if !condition {
-            self.still_true = false;
+    /// Whether it may change although nothing happens: the condition has to be true for longer, or it is to be told when it ends.
+    pub fn awaits_time(&self, timing: &Timing) -> bool {
+        self.true_since.is_some() || (self.is_firing && timing.notify_resolved)
+    }
+
+    /// Takes note of the condition at `now`; none where it is not known, and all stays as it is.
+    pub fn observe(&mut self, condition: Option<bool>, timing: &Timing, now: Second) -> Option<Change> {
+        match condition? {
+            true if self.is_firing => None,
+            true => {
+                let since = *self.true_since.get_or_insert(now);
+                let fires = now.saturating_sub(since) >= timing.for_seconds && !self.is_cooling(timing.cooldown_seconds, now);
+                fires.then(|| {
+                    *self = Self::kept(now, true);
+                    Change::Fires
+                })
+            }
+            false => {
+                self.true_since = None;
+                let was_firing = std::mem::replace(&mut self.is_firing, false);
+                self.fired_at.filter(|_| was_firing && timing.notify_resolved).map(|fired_at| Change::Resolves { fired_at })
+            }
         }
-        fires
     }
 }
 
@@ -344,7 +405,8 @@ mod tests {
         let spike = Rule::read(&json!("visitor_spike"), Some(&json!(80))).expect("a rule");
         assert_eq!(
             spike.to_json(),
-            json!({"type": "visitor_spike", "threshold": 80, "unit": "percent", "window_seconds": 300, "min_visitors": 10, "cooldown_seconds": 3600})
+            json!({"type": "visitor_spike", "threshold": 80, "unit": "percent", "window_seconds": 300, "min_visitors": 10,
+                   "for_seconds": 0, "cooldown_seconds": 3600, "notify_resolved": false})
         );
         let goal = Rule::read(&json!({"type": "goal_completion"}), None).expect("a rule");
         assert_eq!(goal.to_json(), json!({"type": "goal_completion", "goal_id": null, "threshold": 1, "window_seconds": null}));
@@ -365,6 +427,9 @@ mod tests {
             (json!({"type": "visitor_spike", "threshold": 1.5}), "threshold"),
             (json!({"type": "visitor_spike", "window_seconds": 86_401}), "window_seconds"),
             (json!({"type": "visitor_spike", "unit": "people"}), "unit"),
+            (json!({"type": "visitor_spike", "for_seconds": 86_401}), "for_seconds"),
+            (json!({"type": "visitor_spike", "notify_resolved": 1}), "notify_resolved"),
+            (json!({"type": "goal_completion", "for_seconds": 1}), "for_seconds"),
             (json!({"type": "goal_completion", "goal_id": "5"}), "goal_id"),
             (json!({"type": "goal_completion", "window_seconds": 60}), "window_seconds"),
             (json!({"type": "goal_completion", "min_visitors": 60}), "min_visitors"),
@@ -385,19 +450,21 @@ mod tests {
         let percent = spike(json!({"type": "visitor_spike", "threshold": 50, "min_visitors": 10}));
         let visitors = spike(json!({"type": "visitor_spike", "threshold": 50, "unit": "visitors"}));
         let cases = [
-            (&percent, 15, 10, true, false),
-            (&percent, 16, 10, true, true),
-            (&percent, 16, 10, false, false),
-            (&percent, 9, 1, true, false),
-            (&percent, 10, 0, true, true),
-            (&percent, 9, 0, true, false),
-            (&visitors, 49, 0, false, false),
-            (&visitors, 50, 0, false, true),
-            (&visitors, 50, 500, false, true),
+            (&percent, 15, 10, 2, Some(false)),
+            (&percent, 16, 10, 2, Some(true)),
+            (&percent, 16, 10, 1, None),
+            (&percent, 9, 1, 2, Some(false)),
+            (&percent, 9, 1, 1, Some(false)),
+            (&percent, 9, 1, 0, None),
+            (&percent, 10, 0, 2, Some(true)),
+            (&visitors, 49, 0, 1, Some(false)),
+            (&visitors, 49, 0, 0, None),
+            (&visitors, 50, 0, 0, Some(true)),
+            (&visitors, 50, 500, 0, Some(true)),
         ];
-        for (spike, current, previous, watched_twice, expected) in cases {
-            let counts = Counts { current, previous, watched_twice };
-            assert_eq!(spike.is_exceeded_by(&counts), expected, "{spike:?} {counts:?}");
+        for (spike, current, previous, watched, expected) in cases {
+            let counts = Counts { current, previous, watched_once: watched >= 1, watched_twice: watched >= 2 };
+            assert_eq!(spike.judge(&counts), expected, "{spike:?} {counts:?}");
         }
     }
 
@@ -417,23 +484,49 @@ mod tests {
     }
 
     #[test]
-    fn arming() {
-        let mut arming = Arming::default();
+    fn an_alert_fires_once_for_each_crossing() {
+        let (mut alert, timing) = (Alert::default(), Timing { for_seconds: 0, cooldown_seconds: 10, notify_resolved: false });
         let steps = [
-            (0, false, false),
-            (1, true, true),
-            (2, true, false),
-            (3, false, false),
-            (4, true, false),  // cooling
-            (12, true, true),  // armed again while it was true
-            (30, true, false), // has not been false
-            (31, false, false),
-            (32, true, true),
+            (0, Some(false), false),
+            (1, Some(true), true),
+            (2, Some(true), false),
+            (3, Some(false), false),
+            (4, Some(true), false),  // cooling
+            (12, Some(true), true),  // may fire again while it was true
+            (30, Some(true), false), // has not been false
+            (31, None, false),
+            (32, Some(true), false), // nobody knows whether it has
+            (33, Some(false), false),
+            (34, Some(true), true),
         ];
         for (now, condition, fires) in steps {
-            assert_eq!(arming.observe(condition, 10, now), fires, "at {now}");
+            assert_eq!(alert.observe(condition, &timing, now).is_some(), fires, "at {now}");
         }
-        let mut restarted = Arming::after_restart(100);
-        assert!(!restarted.observe(true, 10, 105) && restarted.observe(true, 10, 110));
+        let mut restarted = Alert::kept(100, false);
+        assert!(restarted.observe(Some(true), &timing, 105).is_none());
+        assert_eq!(restarted.observe(Some(true), &timing, 110), Some(Change::Fires));
+    }
+
+    #[test]
+    fn an_alert_waits_until_its_condition_has_been_true_for_long_and_tells_when_it_is_over() {
+        let (mut alert, timing) = (Alert::default(), Timing { for_seconds: 10, cooldown_seconds: 0, notify_resolved: true });
+        let steps = [
+            (0, Some(true), None, true),
+            (9, Some(true), None, true),
+            (9, Some(false), None, false),
+            (20, Some(true), None, true),
+            (25, None, None, true),
+            (30, Some(true), Some(Change::Fires), true),
+            (40, Some(true), None, true),
+            (41, None, None, true),
+            (42, Some(false), Some(Change::Resolves { fired_at: 30 }), false),
+            (43, Some(false), None, false),
+        ];
+        for (now, condition, change, awaits_time) in steps {
+            assert_eq!((alert.observe(condition, &timing, now), alert.awaits_time(&timing)), (change, awaits_time), "at {now}");
+        }
+        let mut restarted = Alert::kept(100, true);
+        assert!(restarted.observe(None, &timing, 105).is_none() && restarted.awaits_time(&timing));
+        assert_eq!(restarted.observe(Some(false), &timing, 110), Some(Change::Resolves { fired_at: 100 }));
     }
 }

@@ -1,6 +1,6 @@
 //! What several events of a site together set off, where they are counted in shared storage: it is looked at from time to time.
 //!
-//! A [`Watch`] is what a site's triggers ask for, [`Armings`] is whether they may fire again. Neither knows where the counts come from.
+//! A [`Watch`] is what a site's triggers ask for, [`Alerts`] is how those on visitors stand. Neither knows where the counts come from.
 //! What happens within the memory of one process is the business of the [`detector`](crate::detector).
 
 use std::collections::HashMap;
@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use crate::detector::Firing;
 use crate::detector::{Target, fire};
 use crate::id::{GoalId, TriggerId};
-use crate::payload::{Data, VisitorsSpiked};
+use crate::payload::{Data, SpikeResolved, VisitorsSpiked};
 use crate::time::{Second, Timestamp};
 use crate::traffic::Tops;
-use crate::trigger::{Arming, CompletionCount, GoalCompletion, VisitorSpike};
+use crate::trigger::{Alert, Change, CompletionCount, GoalCompletion, VisitorSpike};
 use crate::window::Counts;
 
 /// A window is counted so many times while it passes, but once a second at most.
@@ -24,11 +24,11 @@ pub struct Watch {
     pub(crate) spikes: Vec<(Target, VisitorSpike)>,
 }
 
-/// Whether triggers on visitors may fire again.
+/// How triggers on visitors stand.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Armings(HashMap<TriggerId, Arming>);
+pub struct Alerts(HashMap<TriggerId, Alert>);
 
-/// A trigger on visitors that fires.
+/// A trigger on visitors that fires, or what it fired for is over.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Crossing {
     /// Whose it is.
@@ -37,6 +37,8 @@ pub struct Crossing {
     pub spike: VisitorSpike,
     /// What it saw.
     pub counts: Counts,
+    /// What becomes of it.
+    pub change: Change,
 }
 
 impl Watch {
@@ -58,12 +60,12 @@ impl Watch {
         lengths
     }
 
-    /// The triggers that fire at `now` with the counts of the windows that were counted.
-    pub fn cross(&self, counts: impl Fn(u32) -> Option<Counts>, armings: &mut Armings, now: Second) -> Vec<Crossing> {
+    /// The triggers that change at `now` with the counts of the windows that were counted.
+    pub fn cross(&self, counts: impl Fn(u32) -> Option<Counts>, alerts: &mut Alerts, now: Second) -> Vec<Crossing> {
         let crossing = |(target, spike): &(Target, VisitorSpike)| {
             let counts = counts(spike.window_seconds)?;
-            let fires = armings.observe(target.trigger_id, spike, spike.is_exceeded_by(&counts), now);
-            fires.then_some(Crossing { target: *target, spike: *spike, counts })
+            let change = alerts.observe(target.trigger_id, spike, spike.judge(&counts), now)?;
+            Some(Crossing { target: *target, spike: *spike, counts, change })
         };
         self.spikes.iter().filter_map(crossing).collect()
     }
@@ -85,22 +87,21 @@ impl Watch {
     }
 }
 
-impl Armings {
+impl Alerts {
     /// As they were kept: when each trigger fired, and whether its condition has been true since.
-    pub fn kept(armings: impl IntoIterator<Item = (TriggerId, Timestamp, bool)>) -> Self {
-        let arming = |(id, fired_at, still_true): (TriggerId, Timestamp, bool)| (id, Arming::kept(fired_at.second(), still_true));
-        Self(armings.into_iter().map(arming).collect())
+    pub fn kept(alerts: impl IntoIterator<Item = (TriggerId, Timestamp, bool)>) -> Self {
+        let alert = |(id, fired_at, is_firing): (TriggerId, Timestamp, bool)| (id, Alert::kept(fired_at.second(), is_firing));
+        Self(alerts.into_iter().map(alert).collect())
     }
 
     /// Whether a trigger's condition has been true since it fired.
-    pub fn is_still_true(&self, id: TriggerId) -> bool {
-        self.0.get(&id).is_some_and(Arming::is_still_true)
+    pub fn is_firing(&self, id: TriggerId) -> bool {
+        self.0.get(&id).is_some_and(Alert::is_firing)
     }
 
     /// Those whose condition was true when they were looked at before and is not any more.
     pub fn lowered_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = TriggerId> + 'a {
-        let was_true = |id: &TriggerId| before.0.get(id).is_some_and(Arming::is_still_true);
-        self.0.iter().filter(move |(id, arming)| was_true(id) && !arming.is_still_true()).map(|(id, _)| *id)
+        self.0.iter().filter(|(id, alert)| before.is_firing(**id) && !alert.is_firing()).map(|(id, _)| *id)
     }
 
     /// Forgets all others.
@@ -108,20 +109,32 @@ impl Armings {
         self.0.retain(|id, _| is_kept(*id));
     }
 
-    fn observe(&mut self, id: TriggerId, spike: &VisitorSpike, condition: bool, now: Second) -> bool {
+    fn observe(&mut self, id: TriggerId, spike: &VisitorSpike, condition: Option<bool>, now: Second) -> Option<Change> {
         match self.0.get_mut(&id) {
-            Some(arming) => arming.observe(condition, spike.cooldown_seconds, now),
+            Some(alert) => alert.observe(condition, &spike.timing, now),
             // What never fired and does not now has nothing to remember.
-            None => condition && self.0.entry(id).or_default().observe(condition, spike.cooldown_seconds, now),
+            None if condition == Some(true) => self.0.entry(id).or_default().observe(condition, &spike.timing, now),
+            None => None,
         }
     }
 }
 
-/// What is told of crossings at the same moment, with the sources and pages of their windows: those that say the same are one.
-pub fn firings(crossings: &[Crossing], tops: impl Fn(u32) -> Tops) -> Vec<Firing> {
+impl Crossing {
+    /// Whether it fires.
+    pub fn fires(&self) -> bool {
+        self.change == Change::Fires
+    }
+}
+
+/// What is told of crossings at the moment `now`, with the sources and pages of their windows: those that say the same are one.
+pub fn firings(crossings: &[Crossing], tops: impl Fn(u32) -> Tops, now: Second) -> Vec<Firing> {
     let mut firings = Vec::new();
-    for Crossing { target, spike, counts } in crossings {
-        fire(&mut firings, Data::VisitorSpike(VisitorsSpiked::new(spike, counts, tops(spike.window_seconds))), *target);
+    for Crossing { target, spike, counts, change } in crossings {
+        let data = match change {
+            Change::Fires => Data::VisitorSpike(VisitorsSpiked::new(spike, counts, tops(spike.window_seconds))),
+            Change::Resolves { fired_at } => Data::VisitorSpikeResolved(SpikeResolved::new(spike, counts, *fired_at, now)),
+        };
+        fire(&mut firings, data, *target);
     }
     firings
 }
@@ -168,12 +181,14 @@ mod tests {
     #[test]
     fn a_trigger_fires_once_for_each_crossing() {
         let watch = Watch { spikes: vec![spike(1, 300), spike(2, 600)], completions: Vec::new() };
-        let mut armings = Armings::default();
+        let mut alerts = Alerts::default();
         let mut look = |now, visitors: u32| {
-            let before = armings.clone();
-            let counts = |length| (length == 300).then_some(Counts { current: visitors, previous: 1, watched_twice: true });
-            let crossed = watch.cross(counts, &mut armings, now).len();
-            (crossed, armings.lowered_since(&before).count())
+            let before = alerts.clone();
+            let counts = |length| {
+                (length == 300).then_some(Counts { current: visitors, previous: 1, watched_once: true, watched_twice: true })
+            };
+            let crossed = watch.cross(counts, &mut alerts, now).len();
+            (crossed, alerts.lowered_since(&before).count())
         };
         let looks = [(100, 9), (101, 10), (102, 11), (130, 9), (140, 10), (161, 9), (162, 10), (163, 10)];
         let expected = [(0, 0), (1, 0), (0, 0), (0, 1), (0, 0), (0, 0), (1, 0), (0, 0)];
@@ -185,22 +200,25 @@ mod tests {
         let watch = Watch { spikes: vec![spike(1, 300)], completions: Vec::new() };
         let fires = |still_true, now| {
             let fired_at = Timestamp::from_micros(100_000_000);
-            let mut armings = Armings::kept([(TriggerId::from_bytes([1; 16]), fired_at, still_true)]);
-            let counts = |_| Some(Counts { current: 10, previous: 0, watched_twice: true });
-            !watch.cross(counts, &mut armings, now).is_empty()
+            let mut alerts = Alerts::kept([(TriggerId::from_bytes([1; 16]), fired_at, still_true)]);
+            let counts = |_| Some(Counts { current: 10, previous: 0, watched_once: true, watched_twice: true });
+            !watch.cross(counts, &mut alerts, now).is_empty()
         };
         assert_eq!([fires(true, 500), fires(false, 159), fires(false, 160)], [false, false, true]);
     }
 
     #[test]
     fn crossings_that_say_the_same_are_one_firing() {
-        let counts = Counts { current: 12, previous: 3, watched_twice: true };
-        let crossing = |number, length| {
+        let counts = Counts { current: 12, previous: 3, watched_once: true, watched_twice: true };
+        let crossing = |number, length, change| {
             let (target, spike) = spike(number, length);
-            Crossing { target, spike, counts }
+            Crossing { target, spike, counts, change }
         };
-        let firings = firings(&[crossing(1, 300), crossing(2, 300), crossing(3, 600)], |_| Tops::default());
-        assert_eq!(firings.iter().map(|firing| firing.targets.len()).collect::<Vec<_>>(), [2, 1]);
+        let (fires, over) = (Change::Fires, Change::Resolves { fired_at: 40 });
+        let crossings = [crossing(1, 300, fires), crossing(2, 300, fires), crossing(3, 600, fires), crossing(4, 300, over)];
+        let firings = firings(&crossings, |_| Tops::default(), 100);
+        let told: Vec<_> = firings.iter().map(|firing| (firing.data.event_type().name(), firing.targets.len())).collect();
+        assert_eq!(told, [("visitor_spike", 2), ("visitor_spike", 1), ("visitor_spike_resolved", 1)]);
     }
 
     #[test]

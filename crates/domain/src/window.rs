@@ -18,7 +18,9 @@ pub struct Counts {
     pub current: u32,
     /// In the window that ended when the current one began.
     pub previous: u32,
-    /// Whether both windows have been watched from their beginning.
+    /// Whether the window that ends now has been watched from its beginning.
+    pub watched_once: bool,
+    /// Whether both have.
     pub watched_twice: bool,
 }
 
@@ -93,8 +95,14 @@ impl Window {
 
     /// The counts at `now`, to which the window must have advanced.
     pub fn counts(&self, now: Second) -> Counts {
-        let watched_twice = age(self.watched_from, now) + 1 >= 2 * u64::from(self.length_seconds) && now >= self.watched_from;
-        Counts { current: self.current, previous: self.previous, watched_twice }
+        let watched_for = if now >= self.watched_from { age(self.watched_from, now) + 1 } else { 0 };
+        let length = u64::from(self.length_seconds);
+        Counts {
+            current: self.current,
+            previous: self.previous,
+            watched_once: watched_for >= length,
+            watched_twice: watched_for >= 2 * length,
+        }
     }
 
     /// Where the entry of a run stands that ended at `last_seen` and goes on now.
@@ -164,6 +172,7 @@ mod tests {
                 oracle.0.push((now, visitor));
                 let counts = window.counts(now);
                 prop_assert_eq!((counts.current as usize, counts.previous as usize), oracle.counts(length, now), "at {}", now);
+                prop_assert_eq!(counts.watched_once, now + 1 - start >= length);
                 prop_assert_eq!(counts.watched_twice, now + 1 - start >= 2 * length);
                 prop_assert!(window.ends.len() <= 2 * length as usize);
             }

@@ -7,14 +7,14 @@ use std::time::Duration;
 use bellwether_domain::bot;
 use bellwether_domain::detector::{Detection, Detector, Firing, Target};
 use bellwether_domain::event::Event;
-use bellwether_domain::id::{DeliveryId, EventId};
+use bellwether_domain::id::{DeliveryId, EventId, SiteId};
 use bellwether_domain::payload::{Data, Payload};
 use bellwether_domain::site::Site;
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::traffic::{SESSION_TIMEOUT_SECONDS, Visit};
 use bellwether_domain::visitor::{Salts, Traits};
 use bellwether_store::clickhouse::{ClickHouse, CountedEvent};
-use bellwether_store::{NewDelivery, NewEvent, StoreError};
+use bellwether_store::{Crossed, NewDelivery, NewEvent, StoreError};
 use tracing::{error, info};
 
 use crate::counter::{CountError, session};
@@ -22,6 +22,7 @@ use crate::registry::{ActiveSite, ActiveWebhook};
 use crate::workers::Workers;
 use crate::{Engine, Inner};
 
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// How long it may take to find out about a session that began elsewhere.
 const SESSION_TIME_LIMIT: Duration = Duration::from_secs(1);
@@ -170,6 +171,27 @@ impl Engine {
         });
     }
 
+    /// Lets time pass where it alone may set something off: what is true has been so for long enough, or is over.
+    pub(crate) fn start_ticking(&self, workers: &Workers) {
+        if !self.inner.settings.counts_here() {
+            return;
+        }
+        let (engine, shutdown) = (self.clone(), workers.shutdown().clone());
+        workers.spawn("time", async move {
+            while shutdown.run_until_cancelled(tokio::time::sleep(TICK_INTERVAL)).await.is_some() {
+                // It was said why; what could not be kept fires again.
+                let _ = engine.tick().await;
+            }
+        });
+    }
+
+    /// Tells of what time alone has set off, as the engine does by itself once a second.
+    pub async fn tick(&self) -> Result<(), StoreError> {
+        let now = self.inner.ambient.now();
+        let sites = self.inner.registry.tick(now.second());
+        if sites.is_empty() { Ok(()) } else { self.inner.commit(Fired { sites, now }).await }
+    }
+
     /// Changes the salts when a day begins, whether or not events come, and frees memory that idle sites held.
     pub async fn keep_up(&self) {
         let inner = &*self.inner;
@@ -251,12 +273,20 @@ impl Inner {
 
     async fn commit(&self, fired: Fired) -> Result<(), StoreError> {
         let of_site = |(site, firings): &(Arc<ActiveSite>, Vec<Firing>)| {
-            firings.iter().map(|firing| self.event(site, firing, EventId::new(&self.ambient), fired.now)).collect::<Vec<_>>()
+            let event = |firing| NewEvent {
+                crossed: crossed(site, firing, fired.now),
+                ..self.event(site, firing, EventId::new(&self.ambient), fired.now)
+            };
+            firings.iter().map(event).collect::<Vec<_>>()
         };
         let events: Vec<NewEvent> = fired.sites.iter().flat_map(of_site).collect();
+        let sites: Vec<SiteId> = fired.sites.iter().map(|(site, _)| site.site.id).collect();
         let keep_or_take_back = move |result: &Result<(), StoreError>| if result.is_ok() { fired.keep() } else { drop(fired) };
         let kept = self.dispatcher.commit(events, keep_or_take_back).await;
-        kept.inspect_err(|error| error!(%error, "events that fired could not be kept, and were refused"))
+        kept.inspect_err(|error| {
+            error!(%error, "events that fired could not be kept, and were refused");
+            self.registry.await_time(&sites);
+        })
     }
 
     /// What a firing is to the outbox.
@@ -265,12 +295,8 @@ impl Inner {
             let webhook = site.webhook(target.webhook_id)?;
             Some(NewDelivery { trigger_id: Some(target.trigger_id), ..self.delivery(webhook) })
         };
-        let cooling = match &firing.data {
-            Data::VisitorSpike(_) => firing.targets.iter().map(|target| target.trigger_id).collect(),
-            _ => Vec::new(),
-        };
         let deliveries = firing.told().filter_map(delivery).collect();
-        let event = NewEvent { cooling, ..new_event(&site.site, id, now, &firing.data, deliveries) };
+        let event = new_event(&site.site, id, now, &firing.data, deliveries);
         if let Data::VisitorSpike(spike) = &firing.data {
             info!(site = %site.site.domain, event = %event.id, visitors = spike.current_visitors, "visitor spike");
         }
@@ -295,6 +321,19 @@ impl Inner {
     }
 }
 
+/// How the triggers of a firing stand after it. That one is still firing is remembered where it matters: when that is told once more.
+fn crossed(site: &ActiveSite, firing: &Firing, now: Timestamp) -> Vec<Crossed> {
+    let (fired_at, fires) = match &firing.data {
+        Data::VisitorSpike(_) => (now, true),
+        Data::VisitorSpikeResolved(resolved) => (resolved.fired_at, false),
+        _ => return Vec::new(),
+    };
+    let tells_of_end = |target: &Target| site.rules.timing(target.trigger_id).is_some_and(|timing| timing.notify_resolved);
+    let crossed =
+        |target: &Target| Crossed { trigger_id: target.trigger_id, fired_at, still_true: fires && tells_of_end(target) };
+    firing.targets.iter().map(crossed).collect()
+}
+
 fn new_event(site: &Site, id: EventId, now: Timestamp, data: &Data, deliveries: Vec<NewDelivery>) -> NewEvent {
     NewEvent {
         id,
@@ -303,6 +342,6 @@ fn new_event(site: &Site, id: EventId, now: Timestamp, data: &Data, deliveries: 
         payload: Payload::of(id, site, now, data).to_body().into(),
         created_at: now,
         deliveries,
-        cooling: Vec::new(),
+        crossed: Vec::new(),
     }
 }

@@ -259,6 +259,7 @@ impl Engine {
     fn start_workers(&self, given_up: mpsc::Receiver<GivenUp>, workers: &Workers) {
         self.start_following(workers);
         self.start_upkeep(workers);
+        self.start_ticking(workers);
         if self.roles().dispatch {
             self.start_switching_off(given_up, workers);
             self.start_replays(workers);

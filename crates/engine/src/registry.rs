@@ -14,9 +14,10 @@ use bellwether_domain::id::{SiteId, TriggerId, WebhookId};
 use bellwether_domain::signature::Secret;
 use bellwether_domain::site::Site;
 use bellwether_domain::time::{Second, Timestamp};
+use bellwether_domain::trigger::Alert;
 use bellwether_domain::watch::Watch;
 use bellwether_domain::webhook::Webhook;
-use bellwether_store::Store;
+use bellwether_store::{Crossed, Store};
 use foldhash::fast::RandomState;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use papaya::HashMap as ConcurrentMap;
@@ -93,8 +94,10 @@ pub(crate) struct Registry {
     by_domain: Map<Arc<str>, Arc<ActiveSite>>,
     by_id: Map<SiteId, Arc<ActiveSite>>,
     webhooks: Map<WebhookId, Arc<ActiveWebhook>>,
-    /// When triggers fired before this process began.
-    crossings: HashMap<TriggerId, Second>,
+    /// How triggers with a condition stood when this process began.
+    alerts: HashMap<TriggerId, Alert>,
+    /// The sites on which time alone may set something off.
+    awaiting_time: Map<SiteId, ()>,
     /// Since when webhooks had been failing when this process began.
     failing: Vec<(WebhookId, Timestamp)>,
 }
@@ -149,14 +152,19 @@ impl ActiveSite {
 
     /// Lets `work` see what has happened on the site; none when this entry is not the newest any more. Short: it holds a lock.
     pub(crate) fn with_detector<T>(&self, registry: &Registry, now: Second, work: impl FnOnce(&mut Detector) -> T) -> Option<T> {
-        let fired = |id: TriggerId| registry.crossings.get(&id).copied();
+        let kept = |id: TriggerId| registry.alerts.get(&id).copied();
         let mut seen = self.live.lock();
         if !seen.goes_by(self) {
             return None;
         }
         let Seen { quiet_from, detector, .. } = &mut *seen;
-        let new = || Box::new(Detector::new(&self.rules, now.min(*quiet_from), now, fired));
-        Some(work(detector.get_or_insert_with(new)))
+        let new = || Box::new(Detector::new(&self.rules, now.min(*quiet_from), now, kept));
+        let detector = detector.get_or_insert_with(new);
+        let result = work(detector);
+        if detector.awaits_time() {
+            registry.awaiting_time.pin().get_or_insert(self.site.id, ());
+        }
+        Some(result)
     }
 
     /// Takes back what fired, see [`Detector::take_back`].
@@ -219,10 +227,10 @@ impl Seen {
 impl Registry {
     /// Everything that is configured, from the store. The sites are watched from `now` on.
     pub(crate) async fn load(store: &Store, sealer: &Sealer, counting: Counting, now: Timestamp) -> Result<Self, StartError> {
-        let crossings = store.crossings().await?;
         // A clock that was ahead once must not silence a trigger until then.
-        let crossings = crossings.into_iter().filter(|(_, fired_at)| *fired_at <= now);
-        let crossings = crossings.map(|(id, fired_at)| (id, fired_at.second())).collect();
+        let crossed = store.crossed().await?.into_iter().filter(|crossed| crossed.fired_at <= now);
+        let alert = |crossed: Crossed| (crossed.trigger_id, Alert::kept(crossed.fired_at.second(), crossed.still_true));
+        let alerts: HashMap<_, _> = crossed.map(alert).collect();
         let mut goals: HashMap<SiteId, Vec<Goal>> = HashMap::new();
         for (site_id, goal) in store.goals().await? {
             goals.entry(site_id).or_default().push(goal);
@@ -238,8 +246,15 @@ impl Registry {
                 webhooks.entry(webhook.webhook.site_id).or_default().push(Arc::new(webhook));
             }
         }
-        let registry =
-            Self { counting, by_domain: Map::default(), by_id: Map::default(), webhooks: Map::default(), crossings, failing };
+        let registry = Self {
+            counting,
+            by_domain: Map::default(),
+            by_id: Map::default(),
+            webhooks: Map::default(),
+            alerts,
+            awaiting_time: Map::default(),
+            failing,
+        };
         for site in store.sites().await? {
             let goals = goals.remove(&site.id).unwrap_or_default();
             let webhooks = webhooks.remove(&site.id).unwrap_or_default();
@@ -257,6 +272,9 @@ impl Registry {
         };
         let revision = before.as_ref().map_or(0, |before| before.revision + 1);
         let active = Arc::new(ActiveSite::new(parts, self.counting, revision, live));
+        if self.counting == Counting::Here && before.is_none() && self.is_left_firing(&active) {
+            self.await_time(&[active.site.id]);
+        }
         for webhook in &active.webhooks {
             self.webhooks.pin().insert(webhook.webhook.id, webhook.clone());
         }
@@ -273,6 +291,35 @@ impl Registry {
             self.remove_domain(before);
         }
         active.live.lock().goes_by(active);
+    }
+
+    /// Whether a trigger of the site had fired when this process began, and was to tell when that is over.
+    fn is_left_firing(&self, site: &ActiveSite) -> bool {
+        let triggers = site.webhooks.iter().flat_map(|webhook| &webhook.webhook.triggers);
+        triggers.filter_map(|trigger| self.alerts.get(&trigger.id)).any(Alert::is_firing)
+    }
+
+    /// On these sites time alone may set something off.
+    pub(crate) fn await_time(&self, ids: &[SiteId]) {
+        ids.iter().for_each(|id| _ = self.awaiting_time.pin().insert(*id, ()));
+    }
+
+    /// Lets the time pass to `now` where it alone may set something off. Returns what that is.
+    pub(crate) fn tick(&self, now: Second) -> Vec<(Arc<ActiveSite>, Vec<Firing>)> {
+        let ids: Vec<SiteId> = self.awaiting_time.pin().keys().copied().collect();
+        ids.into_iter().filter_map(|id| self.tick_site(id, now)).collect()
+    }
+
+    fn tick_site(&self, id: SiteId, now: Second) -> Option<(Arc<ActiveSite>, Vec<Firing>)> {
+        // Before it is looked at: whoever finds in the meantime that it awaits time puts it back.
+        self.awaiting_time.pin().remove(&id);
+        let site = self.by_id(id)?;
+        let firings = site.with_detector(self, now, |detector| detector.tick(&site.rules, now));
+        if firings.is_none() {
+            // It was changed between the two lines, and comes next time.
+            self.await_time(&[id]);
+        }
+        firings.filter(|firings| !firings.is_empty()).map(|firings| (site, firings))
     }
 
     /// Takes a site out, with its webhooks.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bellwether_domain::id::{OwnerId, TriggerId};
 use bellwether_domain::time::Timestamp;
-use bellwether_domain::watch::{Armings, Crossing};
+use bellwether_domain::watch::{Alerts, Crossing};
 use bellwether_meters::meters;
 use bellwether_store::{Crossed, Learned, NewEvent, StoreError, Tick};
 use tokio::time::Instant;
@@ -78,7 +78,7 @@ impl Memory {
 #[derive(Clone)]
 pub(crate) struct Seen {
     tick: Tick,
-    pub(crate) armings: Armings,
+    pub(crate) alerts: Alerts,
     fired_at: HashMap<TriggerId, Timestamp>,
     /// Where among those triggers on several completions that may have enough the next look begins.
     turn_of_filled: usize,
@@ -112,7 +112,7 @@ impl Seen {
         let webhooks = sites.iter().flat_map(|site| &site.webhooks);
         let there: HashSet<_> = webhooks.flat_map(|webhook| &webhook.webhook.triggers).map(|trigger| trigger.id).collect();
         self.fired_at.retain(|id, _| there.contains(id));
-        self.armings.retain(|id| there.contains(&id));
+        self.alerts.retain(|id| there.contains(&id));
     }
 }
 
@@ -236,7 +236,7 @@ impl Engine {
             tick: Tick { number: tick.number + 1, holder: Some(holder), looked_at, ..tick },
             turn_of_filled: 0,
             fired_at: crossed.iter().map(|one| (one.trigger_id, one.fired_at)).collect(),
-            armings: Armings::kept(crossed.into_iter().map(|one| (one.trigger_id, one.fired_at, one.still_true))),
+            alerts: Alerts::kept(crossed.into_iter().map(|one| (one.trigger_id, one.fired_at, one.still_true))),
         };
         Ok(Turn::Ours(Box::new(seen), memory))
     }
@@ -282,12 +282,13 @@ impl Engine {
     pub(crate) async fn keep_poll(
         &self,
         seen: &mut Seen,
-        (armings, crossings): (Armings, &[Crossing]),
+        (alerts, crossings): (Alerts, &[Crossing]),
         (events, learned): (Vec<NewEvent>, Option<Learned>),
         now: Timestamp,
     ) -> Result<(), LookError> {
-        let mut next = Seen { armings, ..seen.clone() }.next(&self.inner.registry, now);
-        next.fired_at.extend(crossings.iter().map(|crossing| (crossing.target.trigger_id, now)));
+        let mut next = Seen { alerts, ..seen.clone() }.next(&self.inner.registry, now);
+        next.fired_at
+            .extend(crossings.iter().filter(|crossing| crossing.fires()).map(|crossing| (crossing.target.trigger_id, now)));
         let crossed = changes(seen, &next);
         self.inner.dispatcher.commit_tick(next.tick, crossed, events, learned).await?;
         *seen = next;
@@ -303,8 +304,8 @@ fn is_due(before: Timestamp, now: Timestamp) -> bool {
 /// What has changed of triggers from one look to the next.
 fn changes(before: &Seen, after: &Seen) -> Vec<Crossed> {
     let fired = after.fired_at.iter().filter(|(id, at)| before.fired_at.get(id) != Some(at));
-    let fired = fired.map(|(id, at)| Crossed { trigger_id: *id, fired_at: *at, still_true: after.armings.is_still_true(*id) });
-    let lowered = after.armings.lowered_since(&before.armings).filter_map(|id| {
+    let fired = fired.map(|(id, at)| Crossed { trigger_id: *id, fired_at: *at, still_true: after.alerts.is_firing(*id) });
+    let lowered = after.alerts.lowered_since(&before.alerts).filter_map(|id| {
         let fired_at = *after.fired_at.get(&id)?;
         Some(Crossed { trigger_id: id, fired_at, still_true: false })
     });

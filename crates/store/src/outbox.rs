@@ -16,6 +16,7 @@ use bellwether_domain::trigger::EventType;
 use crate::leases::must_live;
 use crate::partitions::{OPEN, open, payload};
 use crate::sql::{Connection, Dialect, Row, Value, values};
+use crate::ticks::{Crossed, keep_crossed};
 use crate::{Store, StoreError};
 
 /// Something that fired, with its deliveries.
@@ -33,8 +34,8 @@ pub struct NewEvent {
     pub created_at: Timestamp,
     /// One for each webhook.
     pub deliveries: Vec<NewDelivery>,
-    /// Triggers whose cooldown begins.
-    pub cooling: Vec<TriggerId>,
+    /// How triggers with a condition stand now, where it is this that changed them.
+    pub crossed: Vec<Crossed>,
 }
 
 /// One webhook to be told.
@@ -258,15 +259,6 @@ impl Store {
         };
         self.write(bring).await
     }
-
-    /// When triggers with a cooldown last fired; one statement.
-    pub async fn crossings(&self) -> Result<Vec<(TriggerId, Timestamp)>, StoreError> {
-        let all = move |connection: &Connection| {
-            let sql = "SELECT trigger_id, fired_at_us FROM crossings";
-            connection.query(sql, &[], |row| Ok((row.get(0)?, row.get(1)?)))
-        };
-        self.read(all).await
-    }
 }
 
 const INSERT_EVENT: &str = "INSERT INTO events (id, site_id, type, payload, created_at_us, delivery_count)";
@@ -297,9 +289,6 @@ fn copy_delivery(dialect: Dialect) -> String {
     )
 }
 
-const INSERT_CROSSING: &str = "INSERT INTO crossings (trigger_id, fired_at_us) VALUES ($1, $2)
-    ON CONFLICT (trigger_id) DO UPDATE SET fired_at_us = excluded.fired_at_us";
-
 pub(crate) fn insert_events<'e>(
     connection: &Connection,
     events: impl Iterator<Item = &'e NewEvent> + Clone,
@@ -323,8 +312,7 @@ pub(crate) fn insert_events<'e>(
         }),
     )?;
     carry_payloads(connection, deliveries)?;
-    let cooling = events.flat_map(|event| event.cooling.iter().map(|trigger_id| values![*trigger_id, event.created_at]));
-    connection.execute_each(INSERT_CROSSING, cooling).map(|_| ())
+    keep_crossed(connection, events.flat_map(|event| &event.crossed))
 }
 
 /// What may outlive its event, because what happened was found out on a later day, has the payload itself.

@@ -27,7 +27,7 @@ pub struct Tick {
     pub watched_from: Timestamp,
 }
 
-/// A trigger on what is counted.
+/// How a trigger with a condition stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Crossed {
     /// The trigger.
@@ -92,10 +92,7 @@ impl Store {
             let sql = "UPDATE ticks SET number = $1, looked_at_us = $2, watched_from_us = $3 WHERE number = $4";
             let values = values![tick.number, tick.looked_at, tick.watched_from, tick.number.saturating_sub(1)];
             must_be_one(connection.execute(sql, &values)?)?;
-            let sql = "INSERT INTO crossings (trigger_id, fired_at_us, still_true) VALUES ($1, $2, $3)
-                       ON CONFLICT (trigger_id) DO UPDATE SET fired_at_us = excluded.fired_at_us, still_true = excluded.still_true";
-            let crossed = found.crossed.iter().map(|one| values![one.trigger_id, one.fired_at, one.still_true]);
-            connection.execute_each(sql, crossed)?;
+            keep_crossed(connection, &found.crossed)?;
             let read = match &found.learned {
                 Some(Learned::Read(read)) => read,
                 learned => {
@@ -112,6 +109,17 @@ impl Store {
         };
         self.write(keep).await
     }
+}
+
+/// Keeps how triggers stand.
+pub(crate) fn keep_crossed<'c>(
+    connection: &Connection,
+    crossed: impl IntoIterator<Item = &'c Crossed>,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO crossings (trigger_id, fired_at_us, still_true) VALUES ($1, $2, $3)
+               ON CONFLICT (trigger_id) DO UPDATE SET fired_at_us = excluded.fired_at_us, still_true = excluded.still_true";
+    let crossed = crossed.into_iter().map(|one| values![one.trigger_id, one.fired_at, one.still_true]);
+    connection.execute_each(sql, crossed).map(|_| ())
 }
 
 fn read_tick(row: &Row<'_>) -> Result<Tick, StoreError> {

@@ -93,7 +93,9 @@ async fn a_webhook_is_made_with_everything_and_shows_its_secret_once() {
             "unit": "visitors",
             "window_seconds": 60,
             "min_visitors": 10,
+            "for_seconds": 0,
             "cooldown_seconds": 0,
+            "notify_resolved": false,
             "id": "[id 6]"
           }
         ],
@@ -222,7 +224,9 @@ async fn triggers_are_added_and_removed() {
         "unit": "percent",
         "window_seconds": 300,
         "min_visitors": 10,
+        "for_seconds": 0,
         "cooldown_seconds": 3600,
+        "notify_resolved": false,
         "id": "[id 1]"
       }
     }

@@ -19,7 +19,7 @@ use bellwether_domain::polling::{Plan, Question, REQUESTS_PER_HOUR, Reply, Sched
 use bellwether_domain::site::Site;
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::traffic::{CURRENT_VISITORS_WINDOW_SECONDS, Tops};
-use bellwether_domain::watch::{self, Armings, Crossing};
+use bellwether_domain::watch::{self, Alerts, Crossing};
 use bellwether_meters::label::QuestionOutcome;
 use bellwether_meters::meters;
 use bellwether_store::{KeptPolls, Learned, NewEvent, Polled, PolledVisitors, Store, StoreError};
@@ -134,7 +134,7 @@ struct Finding {
     polled: Polled,
     events: Vec<NewEvent>,
     /// Of visitors: what triggers have seen by now, and those that fire.
-    crossed: Option<(Armings, Vec<Crossing>)>,
+    crossed: Option<(Alerts, Vec<Crossing>)>,
 }
 
 impl Engine {
@@ -163,9 +163,9 @@ impl Engine {
             None => Finding::default(),
         };
         polling.signed_at = running;
-        let (armings, crossings) = finding.crossed.unwrap_or_else(|| (seen.armings.clone(), Vec::new()));
+        let (alerts, crossings) = finding.crossed.unwrap_or_else(|| (seen.alerts.clone(), Vec::new()));
         let learned = Some(Learned::Polled(finding.polled));
-        self.keep_poll(seen, (armings, &crossings), (finding.events, learned), self.inner.ambient.now()).await
+        self.keep_poll(seen, (alerts, &crossings), (finding.events, learned), self.inner.ambient.now()).await
     }
 
     /// Asks a question, and finds out what follows from the answer.
@@ -199,15 +199,15 @@ impl Engine {
         let (now, running) = (self.inner.ambient.now(), self.inner.ambient.clock.running());
         let interval = polling.schedule.plan().often;
         let counts = polling.visitors.entry(site.site.id).or_default().note(visitors, running, interval);
-        let mut armings = seen.armings.clone();
+        let mut alerts = seen.alerts.clone();
         let of_window = |length| (length == CURRENT_VISITORS_WINDOW_SECONDS).then_some(counts);
-        let crossings = site.watch.cross(of_window, &mut armings, now.second());
-        let firings = watch::firings(&crossings, |_| Tops::default());
+        let crossings = site.watch.cross(of_window, &mut alerts, now.second());
+        let firings = watch::firings(&crossings, |_| Tops::default(), now.second());
         let polled = PolledVisitors { site_id: site.site.id, visitors, polled_at: now };
         Finding {
             polled: Polled { visitors: Some(polled), ..Polled::default() },
             events: firings.iter().map(|firing| self.crossing(site, firing, now)).collect(),
-            crossed: Some((armings, crossings)),
+            crossed: Some((alerts, crossings)),
         }
     }
 

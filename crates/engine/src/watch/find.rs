@@ -85,13 +85,14 @@ impl Engine {
             let counts = |length_seconds| {
                 let counts = counts.get(&Window { site: site.site.id, length_seconds })?;
                 let watched_from = next.tick.watched_from.max(site.site.created_at).second();
-                let watched_twice = now.second() >= watched_from.saturating_add(2 * length_seconds);
-                Some(Counts { watched_twice, ..*counts })
+                let was_watched = |times| now.second() >= watched_from.saturating_add(times * length_seconds);
+                Some(Counts { watched_once: was_watched(1), watched_twice: was_watched(2), ..*counts })
             };
-            let crossings = site.watch.cross(counts, &mut next.armings, now.second());
+            let crossings = site.watch.cross(counts, &mut next.alerts, now.second());
             if !crossings.is_empty() {
                 crossed_sites += 1;
-                next.fired_at.extend(crossings.iter().map(|crossing| (crossing.target.trigger_id, now)));
+                let fired = crossings.iter().filter(|crossing| crossing.fires());
+                next.fired_at.extend(fired.map(|crossing| (crossing.target.trigger_id, now)));
                 events.extend(self.spikes(counter, site, &crossings, now).await?);
             }
         }
@@ -106,14 +107,14 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Vec<NewEvent>, CountError> {
         let mut tops: HashMap<u32, Tops> = HashMap::new();
-        for length_seconds in crossings.iter().map(|crossing| crossing.spike.window_seconds) {
+        for length_seconds in crossings.iter().filter(|crossing| crossing.fires()).map(|crossing| crossing.spike.window_seconds) {
             if let std::collections::hash_map::Entry::Vacant(missing) = tops.entry(length_seconds) {
                 missing.insert(
                     counter.tops(&self.inner.registry, Window { site: site.site.id, length_seconds }, now.second()).await?,
                 );
             }
         }
-        let firings = firings(crossings, |length| tops.get(&length).cloned().unwrap_or_default());
+        let firings = firings(crossings, |length| tops.get(&length).cloned().unwrap_or_default(), now.second());
         Ok(firings.iter().map(|firing| self.crossing(site, firing, now)).collect())
     }
 

@@ -46,6 +46,14 @@ async fn look(rigs: &[&Rig]) {
     }
 }
 
+/// Lets time pass for all, while they look so often that nobody misses anything.
+async fn pass_looking(rigs: &[&Rig], time: u64) {
+    for left in (0..time).step_by(50) {
+        pass(rigs, (time - left).min(50));
+        look(rigs).await;
+    }
+}
+
 async fn visits(rig: &Rig, visitors: std::ops::Range<u8>, event: Value) {
     let visits = visitors.map(|visitor| rig.visit(visitor, event.clone()));
     try_join_all(visits).await.expect("events that are taken");
@@ -82,11 +90,10 @@ async fn visitors_who_come_to_several_processes_are_counted_together() {
     assert_eq!(spiked["top_pages"][0], json!({"page": "/a", "visitors": 3}));
 
     // As long as it is true it says nothing, and once it was not it does again.
-    pass(&both, 200);
+    pass_looking(&both, 200).await;
     visits(&one, 1..6, pageview()).await;
     look(&both).await;
-    pass(&both, 299);
-    look(&both).await;
+    pass_looking(&both, 299).await;
     assert!(receiver.so_far().is_empty());
     pass(&both, 2);
     look(&both).await;
@@ -291,8 +298,7 @@ async fn nothing_fires_twice_whoever_looks() {
     assert_eq!(receiver.so_far().len(), 1);
 
     // Somebody takes over in the middle of a look, and both have seen the same.
-    pass(&both, 400);
-    look(&both).await;
+    pass_looking(&both, 400).await;
     visits(&one, 0..3, pageview()).await;
     pass(&both, 1);
     one.disturb("UPDATE ticks SET number = number + 1, holder = NULL").await;
@@ -304,8 +310,7 @@ async fn nothing_fires_twice_whoever_looks() {
     assert_eq!(receiver.so_far().len(), 1);
 
     // The one that looks stops in good order; the other goes on at once with what it left.
-    pass(&both, 400);
-    look(&both).await;
+    pass_looking(&both, 400).await;
     one.workers.stop().await.expect("a clean stop");
     visits(&other, 0..3, pageview()).await;
     pass(&both, 1);
@@ -349,6 +354,31 @@ async fn everybody_sees_for_how_long_nobody_has_looked() {
     look(&both).await;
     other.engine.measure().await;
     assert_eq!(Read::now().of("bellwether_look_age_seconds"), 0.0);
+}
+
+/// Whoever looks, and whoever looked before.
+#[tokio::test]
+async fn what_is_over_is_told_by_whoever_looks() {
+    let (mut receiver, (_clickhouse, one)) = (Receiver::start().await, counting().await);
+    let trigger = json!({"type": "visitor_spike", "unit": "visitors", "threshold": 3, "window_seconds": 60, "cooldown_seconds": 0,
+                         "for_seconds": 5, "notify_resolved": true});
+    let webhook = one.webhook(json!({"url": receiver.url(), "triggers": [trigger]})).await.webhook.id;
+    let other = beside(&one, 1).await;
+    heard(&other, |other| other.site().webhook(webhook).is_some()).await;
+    let both = [&one, &other];
+    pass_looking(&both, 120).await;
+    visits(&other, 1..4, pageview()).await;
+    let mut told = Vec::new();
+    for second in 1..=70 {
+        pass(&both, 1);
+        look(if second <= 30 { &both } else { &both[1..] }).await;
+        let types = data(&mut receiver);
+        told.extend(types.iter().map(|data| (second, data["current_visitors"].clone(), data["duration_seconds"].clone())));
+        if second == 30 {
+            one.workers.stop().await.expect("a clean stop");
+        }
+    }
+    assert_eq!(told, [(6, json!(3), json!(null)), (60, json!(0), json!(54))]);
 }
 
 #[tokio::test]

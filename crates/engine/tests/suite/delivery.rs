@@ -412,7 +412,7 @@ fn backlog(rig: &Rig, webhook_id: WebhookId, events: usize) -> Arc<[NewEvent]> {
             owner: None,
             test: false,
         }],
-        cooling: Vec::new(),
+        crossed: Vec::new(),
     };
     (0..events).map(event).collect()
 }

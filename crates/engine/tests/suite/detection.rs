@@ -86,6 +86,87 @@ async fn a_threshold_counts_completions_in_its_window_and_then_anew() {
     assert_eq!(fired, [(4, json!(3)), (7, json!(3))]);
 }
 
+/// The types of the events so far, and of each how many visitors there were.
+fn told(receiver: &mut Receiver) -> Vec<(String, u64)> {
+    let told = |request: Received| {
+        let body = serde_json::from_slice::<Value>(&request.body).expect("JSON");
+        let visitors = body["data"]["current_visitors"].as_u64().expect("a number");
+        (body["event_type"].as_str().expect("a type").to_owned(), visitors)
+    };
+    receiver.so_far().into_iter().map(told).collect()
+}
+
+/// Lets so many seconds pass, one after the other, as the engine does by itself.
+async fn pass(rig: &Rig, time: u64) {
+    for _ in 0..time {
+        rig.clock.advance(seconds(1));
+        rig.engine.tick().await.expect("a tick");
+    }
+    rig.engine.dispatch_due().await.expect("a tick");
+    rig.engine.drained().await;
+}
+
+fn event(name: &str, visitors: u64) -> (String, u64) {
+    (name.to_owned(), visitors)
+}
+
+#[tokio::test]
+async fn a_condition_must_last_and_its_end_is_told_although_nothing_happens() {
+    let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
+    let trigger = json!({"type": "visitor_spike", "unit": "visitors", "threshold": 3, "window_seconds": 60, "cooldown_seconds": 0,
+                         "for_seconds": 30, "notify_resolved": true});
+    rig.webhook(json!({"url": receiver.url(), "triggers": [trigger]})).await;
+    pass(&rig, 60).await;
+    for visitor in [1, 2, 3] {
+        take(&rig, visitor, pageview()).await;
+    }
+    pass(&rig, 29).await;
+    assert_eq!(told(&mut receiver), []);
+    pass(&rig, 1).await;
+    assert_eq!(told(&mut receiver), [event("visitor_spike", 3)]);
+    pass(&rig, 29).await;
+    assert_eq!(told(&mut receiver), []);
+    pass(&rig, 1).await;
+    let body: Value = serde_json::from_slice(&receiver.so_far().remove(0).body).expect("JSON");
+    assert_eq!((&body["event_type"], &body["data"]["duration_seconds"]), (&json!("visitor_spike_resolved"), &json!(30)));
+    assert_eq!((&body["data"]["current_visitors"], &body["data"]["previous_visitors"]), (&json!(0), &json!(3)));
+
+    // One that does not last is not told of.
+    for visitor in [1, 2, 3] {
+        take(&rig, visitor, pageview()).await;
+        pass(&rig, 19).await;
+    }
+    pass(&rig, 200).await;
+    assert_eq!(told(&mut receiver), []);
+}
+
+#[tokio::test]
+async fn what_is_over_is_told_after_a_restart_too_once_that_is_known() {
+    let (mut receiver, mut rig) = (Receiver::start().await, Rig::start().await);
+    let trigger = json!({"type": "visitor_spike", "unit": "visitors", "threshold": 2, "window_seconds": 60, "cooldown_seconds": 0,
+                         "notify_resolved": true});
+    rig.webhook(json!({"url": receiver.url(), "triggers": [trigger]})).await;
+    pass(&rig, 60).await;
+    for visitor in [1, 2] {
+        take(&rig, visitor, pageview()).await;
+    }
+    assert_eq!(told(&mut receiver), [event("visitor_spike", 2)]);
+    rig.restart().await;
+    for visitor in [1, 2] {
+        take(&rig, visitor, pageview()).await;
+    }
+    pass(&rig, 59).await;
+    assert_eq!(told(&mut receiver), [], "it goes on, and was told of before");
+    rig.restart().await;
+    pass(&rig, 58).await;
+    assert_eq!(told(&mut receiver), [], "nobody knows who came before");
+    pass(&rig, 2).await;
+    assert_eq!(told(&mut receiver), [event("visitor_spike_resolved", 0)]);
+    rig.restart().await;
+    pass(&rig, 120).await;
+    assert_eq!(told(&mut receiver), []);
+}
+
 #[tokio::test]
 async fn a_spike_in_visitors_fires_once_per_crossing() {
     let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);

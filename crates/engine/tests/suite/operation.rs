@@ -232,5 +232,5 @@ fn unowned(rig: &Rig, webhook_id: WebhookId) -> NewEvent {
     };
     let event_type = EventType::GoalCompletion;
     let deliveries = vec![delivery];
-    NewEvent { id, site_id: rig.site_id, event_type, payload: "{}".into(), created_at, deliveries, cooling: Vec::new() }
+    NewEvent { id, site_id: rig.site_id, event_type, payload: "{}".into(), created_at, deliveries, crossed: Vec::new() }
 }

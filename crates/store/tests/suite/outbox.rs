@@ -7,7 +7,7 @@ use bellwether_domain::delivery::Status;
 use bellwether_domain::id::{DeliveryId, OwnerId, TriggerId, WebhookId};
 use bellwether_domain::roles::Roles;
 use bellwether_domain::trigger::EventType;
-use bellwether_store::{Backlog, NewDelivery, Process, Settlement, StoreError};
+use bellwether_store::{Backlog, Crossed, NewDelivery, Process, Settlement, StoreError};
 
 use super::rig::{EVERYTHING, FIRST_PAGE, Rig};
 
@@ -276,13 +276,13 @@ async fn events_are_kept_all_or_none() {
     let rig = Rig::new().await;
     let webhook = webhook(&rig);
     let (good, mut twice) = (rig.event(&[webhook]), rig.event(&[webhook]));
-    twice.cooling.push(TriggerId::new(&rig.ambient));
+    twice.crossed.push(Crossed { trigger_id: TriggerId::new(&rig.ambient), fired_at: rig.now(), still_true: true });
     let id = twice.deliveries[0].id;
     twice.deliveries.push(NewDelivery { id, webhook_id: webhook, trigger_id: None, url: "".into(), owner: None, test: false });
     let added = rig.store.add_events([good, twice].into()).await;
     assert!(matches!(added, Err(StoreError::Exists)), "{added:?}");
     assert!(rig.claim(rig.owner().await, 100).await.is_empty());
-    assert!(rig.store.crossings().await.expect("the crossings").is_empty());
+    assert!(rig.store.crossed().await.expect("the crossings").is_empty());
 }
 
 #[tokio::test]
@@ -297,14 +297,16 @@ async fn a_trigger_that_fires_is_remembered_with_its_latest_time() {
     let rig = Rig::new().await;
     let (one, other) = (TriggerId::new(&rig.ambient), TriggerId::new(&rig.ambient));
     let begun_at = rig.now();
-    for cooling in [vec![one, other], vec![one]] {
-        let event = bellwether_store::NewEvent { cooling, event_type: EventType::VisitorSpike, ..rig.event(&[]) };
+    let crossed = |trigger_id, fired_at, still_true| Crossed { trigger_id, fired_at, still_true };
+    for triggers in [vec![(one, true), (other, true)], vec![(one, false)]] {
+        let crossed = triggers.iter().map(|(id, still_true)| crossed(*id, rig.now(), *still_true)).collect();
+        let event = bellwether_store::NewEvent { crossed, event_type: EventType::VisitorSpike, ..rig.event(&[]) };
         rig.store.add_events([event].into()).await.expect("an event that is kept");
         rig.clock.advance(Duration::from_secs(60));
     }
-    let mut crossings = rig.store.crossings().await.expect("the crossings");
-    crossings.sort_by_key(|(_, fired_at)| *fired_at);
-    assert_eq!(crossings, [(other, begun_at), (one, begun_at + Duration::from_secs(60))]);
+    let mut crossings = rig.store.crossed().await.expect("the crossings");
+    crossings.sort_by_key(|crossed| crossed.fired_at);
+    assert_eq!(crossings, [crossed(other, begun_at, true), crossed(one, begun_at + Duration::from_secs(60), false)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -136,7 +136,7 @@ impl Rig {
             payload: r#"{"event": "ä"}"#.into(),
             created_at: self.now(),
             deliveries: webhook_ids.iter().map(delivery).collect(),
-            cooling: Vec::new(),
+            crossed: Vec::new(),
         }
     }
 

@@ -16,9 +16,12 @@ pub(super) const TYPES: [EventType; 3] = [EventType::GoalCompletion, EventType::
 
 const PREFIX: &str = "triggers-";
 /// A row's fields that hold whole numbers.
-const NUMBERS: [&str; 4] = ["threshold", "window_seconds", "min_visitors", "cooldown_seconds"];
+const NUMBERS: [&str; 5] = ["threshold", "window_seconds", "min_visitors", "for_seconds", "cooldown_seconds"];
+/// Those that are true or false.
+const FLAGS: [&str; 1] = ["notify_resolved"];
 const GOAL_FIELDS: [&str; 3] = ["goal_id", "threshold", "window_seconds"];
-const SPIKE_FIELDS: [&str; 5] = ["threshold", "unit", "window_seconds", "min_visitors", "cooldown_seconds"];
+const SPIKE_FIELDS: [&str; 7] =
+    ["threshold", "unit", "window_seconds", "min_visitors", "for_seconds", "cooldown_seconds", "notify_resolved"];
 
 /// A trigger as a part of the form.
 pub(super) struct Row {
@@ -144,13 +147,14 @@ fn rule_of(form: &Form, number: usize, kind: &EventType) -> Value {
     let names = match kind {
         EventType::GoalCompletion => &GOAL_FIELDS[..],
         EventType::VisitorSpike => &SPIKE_FIELDS[..],
-        EventType::WebhookDisabled | EventType::WebhookTest => &[],
+        EventType::VisitorSpikeResolved | EventType::WebhookDisabled | EventType::WebhookTest => &[],
     };
     let mut rule = Map::from_iter([("type".to_owned(), Value::from(kind.name()))]);
     for name in names {
         let key = key(number, name);
         let value = match form.value(&key) {
             "" => Value::Null,
+            flag @ ("true" | "false") if FLAGS.contains(name) => Value::from(flag == "true"),
             text if !NUMBERS.contains(name) => Value::from(text),
             _ => form.number(&key),
         };
@@ -187,15 +191,19 @@ fn fields(form: &Form, number: usize, kind: EventType, goals: &[Goal]) -> Vec<Fi
         EventType::VisitorSpike => {
             let units = [("percent", "percent above the window before"), ("visitors", "visitors in the window")];
             let units = units.map(|(value, label)| (value.to_owned(), label.to_owned())).into();
+            let told = [("false", "nothing is sent"), ("true", "that is sent too")];
+            let told = told.map(|(value, label)| (value.to_owned(), label.to_owned()));
             vec![
                 field("threshold", "Threshold", "From 1 to 10,000."),
                 choice(field("unit", "Unit", ""), units),
                 field("window_seconds", "Window in seconds", "300 is five minutes."),
                 field("min_visitors", "Minimum visitors", "Fewer are no spike, however few came before."),
+                field("for_seconds", "Must last, in seconds", "0 fires at once."),
                 field("cooldown_seconds", "Cooldown in seconds", "After it fired, it does not fire again for so long."),
+                choice(field("notify_resolved", "When it is over", ""), told.into()),
             ]
         }
-        EventType::WebhookDisabled | EventType::WebhookTest => Vec::new(),
+        EventType::VisitorSpikeResolved | EventType::WebhookDisabled | EventType::WebhookTest => Vec::new(),
     }
 }
 
@@ -237,7 +245,7 @@ mod tests {
             json!([
                 {"type": "goal_completion", "goal_id": null, "threshold": 1},
                 {"type": "visitor_spike", "threshold": 80, "unit": "percent", "window_seconds": 300, "min_visitors": 10,
-                 "cooldown_seconds": 3_600},
+                 "for_seconds": 0, "cooldown_seconds": 3_600, "notify_resolved": false},
                 {"type": "webhook_disabled"},
             ])
         );

@@ -2,13 +2,14 @@
 
 use bellwether_domain::goal::Goal;
 use bellwether_domain::id::GoalId;
-use bellwether_domain::trigger::{EventType, GoalCompletion, Rule, Unit, VisitorSpike};
+use bellwether_domain::trigger::{EventType, GoalCompletion, Rule, Timing, Unit, VisitorSpike};
 
 /// What people call a type of event.
 pub(super) fn event_type(event_type: EventType) -> &'static str {
     match event_type {
         EventType::GoalCompletion => "Goal completion",
         EventType::VisitorSpike => "Visitor spike",
+        EventType::VisitorSpikeResolved => "Visitor spike over",
         EventType::WebhookDisabled => "Webhook switched off",
         EventType::WebhookTest => "Test",
     }
@@ -48,7 +49,7 @@ pub(super) fn sentence(rule: &Rule, goals: &[Goal]) -> String {
 }
 
 fn spike_sentence(spike: &VisitorSpike) -> String {
-    let VisitorSpike { threshold, unit, window_seconds, min_visitors, cooldown_seconds } = *spike;
+    let VisitorSpike { threshold, unit, window_seconds, min_visitors, timing } = *spike;
     let window = span(window_seconds);
     let condition = match unit {
         Unit::Percent => format!(
@@ -57,11 +58,19 @@ fn spike_sentence(spike: &VisitorSpike) -> String {
         ),
         Unit::Visitors => format!("there are at least {} within {window}", visitors(threshold)),
     };
-    let pause = match cooldown_seconds {
-        0 => "Then not again until that is over.".to_owned(),
-        seconds => format!("Then not again until that is over, and not within {}.", span(seconds)),
-    };
-    format!("Fires when {condition}. {pause}")
+    format!("Fires when {condition}{}", timing_sentences(&timing))
+}
+
+/// The rest of a sentence that ends with a condition, and what comes then.
+fn timing_sentences(timing: &Timing) -> String {
+    let Timing { for_seconds, cooldown_seconds, notify_resolved } = *timing;
+    let held = if for_seconds > 0 { format!(", for {}", span(for_seconds)) } else { String::new() };
+    let told = if notify_resolved { "Tells when that is over" } else { "Then not again until that is over" };
+    match cooldown_seconds {
+        0 => format!("{held}. {told}."),
+        seconds if notify_resolved => format!("{held}. {told}. Then not again within {}.", span(seconds)),
+        seconds => format!("{held}. {told}, and not within {}.", span(seconds)),
+    }
 }
 
 /// So many visitors.
@@ -119,6 +128,12 @@ mod tests {
                 json!({"type": "visitor_spike", "unit": "visitors", "threshold": 1, "window_seconds": 90, "cooldown_seconds": 0}),
                 "1 visitor",
                 "Fires when there are at least 1 visitor within 90 seconds. Then not again until that is over.",
+            ),
+            (
+                json!({"type": "visitor_spike", "unit": "visitors", "threshold": 9, "for_seconds": 120, "notify_resolved": true}),
+                "9 visitors",
+                "Fires when there are at least 9 visitors within 5 minutes, for 2 minutes. Tells when that is over. Then not again \
+                 within 1 hour.",
             ),
             (
                 json!("webhook_disabled"),

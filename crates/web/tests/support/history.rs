@@ -61,7 +61,7 @@ impl Server {
                 owner: Some(OwnerId::from_bytes(OWNER)),
                 test: false,
             }],
-            cooling: Vec::new(),
+            crossed: Vec::new(),
         };
         store.add_events([event].into()).await.expect("an event");
         for settlement in settlements(past, delivery_id, webhook_id, now) {
