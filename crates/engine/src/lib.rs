@@ -26,6 +26,7 @@ mod salts;
 mod seal;
 pub mod send;
 mod tally;
+mod together;
 mod token;
 pub mod trace;
 mod watch;
@@ -36,6 +37,7 @@ use std::time::Duration;
 
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::breaker::Breaker;
+use bellwether_domain::counting::CountedIn;
 use bellwether_domain::endpoint::EndpointPolicy;
 use bellwether_domain::id::{OwnerId, WebhookId};
 use bellwether_domain::lease::{OBLIVION, Witness};
@@ -162,6 +164,14 @@ pub enum StartError {
         "other processes take events for this database, and there are triggers on visitors or on several completions, for which all events have to be counted together: set BELLWETHER_CLICKHOUSE_URL, let one process alone have the role ingest, or delete these triggers"
     )]
     Spread,
+    /// The others count elsewhere.
+    #[error("{}", together::apart(*here, *there))]
+    Apart {
+        /// Where this process would count.
+        here: CountedIn,
+        /// Where they do.
+        there: CountedIn,
+    },
     /// Plausible's hosted service does not answer.
     #[error("Plausible's hosted service does not say how many visitors {domain} has: {reason}")]
     Hosted {
@@ -194,7 +204,7 @@ impl Settings {
 }
 
 impl Engine {
-    /// Loads the configuration and starts the workers. The process must have the database for itself.
+    /// Loads the configuration and starts the workers. A file must be this process's alone.
     pub async fn start(
         store: Store,
         ambient: Ambient,
@@ -217,17 +227,14 @@ impl Engine {
             sender,
             outcomes: outcomes.clone(),
             roles: settings.roles,
+            counted_in: settings.counted_in(),
             hints: hints.clone(),
             tracer: settings.tracer.clone(),
         };
         let (dispatcher, given_up) = Dispatcher::start(parts, workers).await?;
-        let counts_here = settings.counts_here() && settings.roles.ingest && registry.counts_events();
-        if counts_here && dispatcher.hears_others_that_ingest().await? {
-            return Err(StartError::Spread);
-        }
         let own = settings.counter.as_ref().and_then(Counter::own).cloned();
         let inner = Inner {
-            door: Door::new(&ambient, store.has_users().await?),
+            door: Door::open(&store, &ambient, &settings.secret_key).await?,
             tally: own.map(|clickhouse| Tally::start(clickhouse, ambient.clone(), workers)),
             lookout: tokio::sync::Mutex::new(Lookout::new(OwnerId::new(&ambient))),
             hosted,
@@ -251,6 +258,11 @@ impl Engine {
             changing: SiteLocks::new(),
         };
         let engine = Self { inner: Arc::new(inner) };
+        if let Err(refused) = engine.must_count_with_others().await {
+            // What has begun ends in good order, so that nobody waits for the signs of a life that is over.
+            let _ = workers.stop().await;
+            return Err(refused);
+        }
         engine.make_partitions().await;
         engine.start_workers(given_up, workers);
         Ok(engine)
