@@ -283,15 +283,20 @@ impl Engine {
         self.watch_store(workers);
     }
 
-    /// Whether an engine could start: everything configured is readable, and the settings fit it. Returns the number of sites.
+    /// Whether an engine could start on what is kept: everything configured is readable. Returns the number of sites.
     pub async fn check(store: &Store, ambient: &Ambient, settings: &Settings) -> Result<usize, StartError> {
         let registry = Registry::load(store, &settings.sealer(), settings.counting(), ambient.now()).await?;
+        Ok(registry.sites().len())
+    }
+
+    /// Whether an engine could start with these settings, whatever is kept.
+    pub async fn check_settings(ambient: &Ambient, settings: &Settings) -> Result<(), StartError> {
         let resolver = Arc::new(SystemResolver::new()?);
         Sender::new(settings, resolver.clone())?;
-        if let Some(hosted) = &settings.hosted {
-            Service::new(hosted, settings, resolver)?.check(ambient.now()).await?;
+        match &settings.hosted {
+            Some(hosted) => Service::new(hosted, settings, resolver)?.check(ambient.now()).await,
+            None => Ok(()),
         }
-        Ok(registry.sites().len())
     }
 
     /// A database that nothing can be written to any more ends the process, which can begin anew.

@@ -88,7 +88,7 @@ pub(crate) struct Answer {
 #[derive(Debug, thiserror::Error)]
 pub enum SenderError {
     /// The file of extra certificates cannot be read.
-    #[error("BELLWETHER_CA_FILE holds no readable PEM certificates: {0}")]
+    #[error("holds no readable PEM certificates: {0}")]
     ExtraRoots(String),
     /// TLS cannot be set up.
     #[error("TLS cannot be set up: {0}")]

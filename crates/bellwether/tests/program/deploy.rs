@@ -167,7 +167,7 @@ fn the_compose_file_is_sound() {
     assert_eq!(caddyfile.matches('{').count(), caddyfile.matches('}').count());
     // What a page shows once is in the memory of one server. Those who send events get nothing that they would be known by.
     let proxies: Vec<_> = caddyfile.split("reverse_proxy ").skip(1).map(|rest| rest.split('}').next().expect("an end")).collect();
-    let policies: Vec<_> = proxies.iter().map(|proxy| (proxy.starts_with("@events"), proxy.contains("client_ip_hash"))).collect();
+    let policies: Vec<_> = proxies.iter().map(|proxy| (proxy.starts_with("@events"), proxy.contains("ip_hash"))).collect();
     assert_eq!(policies, [(true, false), (false, true)]);
     assert!(proxies.iter().all(|proxy| proxy.contains("import server")));
     assert!(!caddyfile.contains("lb_policy cookie"));
