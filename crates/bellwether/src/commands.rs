@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use bellwether_domain::account::check_password;
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::id::UserId;
+use bellwether_engine::send::no_answer;
 use bellwether_engine::{Resealed, hash_password, hears_processes, make_partitions, new_key, reseal};
 use bellwether_store::{Migration, NewUser, Store, StoreError};
 use hyper_util::client::legacy::Client;
@@ -98,7 +99,7 @@ pub(crate) async fn health(config: &Config) -> Ended {
 
 async fn ask_health(server: SocketAddr) -> Result<(StatusCode, String), Error> {
     let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
-    let answer = client.get(format!("http://{server}/healthz").parse()?).await?;
+    let answer = client.get(format!("http://{server}/healthz").parse()?).await.map_err(|error| no_answer(&error))?;
     let status = answer.status();
     let said = to_bytes(Body::new(answer.into_body()), MAX_HEALTH_BYTES).await?;
     Ok((status, String::from_utf8_lossy(&said).into_owned()))

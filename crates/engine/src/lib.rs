@@ -264,6 +264,7 @@ impl Engine {
             return Err(refused);
         }
         engine.make_partitions().await;
+        engine.mirror_at_first().await;
         engine.start_workers(given_up, workers);
         Ok(engine)
     }

@@ -36,6 +36,7 @@ use crate::Settings;
 use crate::registry::ActiveWebhook;
 use connect::{Guard, TimeLimit};
 
+pub use explain::no_answer;
 pub use proxy::{NotAProxy, Proxy};
 pub(crate) use resolver::resolve;
 pub use resolver::{Resolve, SystemResolver};
