@@ -9,7 +9,8 @@ use axum::http::StatusCode;
 use bellwether_domain::account::check_password;
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::id::UserId;
-use bellwether_engine::{Engine, Resealed, Settings, hash_password, hears_processes, make_partitions, new_key, reseal};
+use bellwether_engine::send::no_answer;
+use bellwether_engine::{Resealed, hash_password, hears_processes, make_partitions, new_key, reseal};
 use bellwether_store::{Migration, NewUser, Store, StoreError};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
@@ -18,7 +19,7 @@ use tokio::time::timeout;
 use crate::Ended;
 use crate::cli::{KeyCreate, Role, UserCreate};
 use crate::config::Config;
-use crate::secret_key::{self, SecretKeyError, SecretKeys, create_data_dir};
+use crate::secret_key::{self, SecretKeyError, create_data_dir};
 use crate::server::{at, lock, must_exist, not_started, open, open_counter, retention, settings};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -84,22 +85,6 @@ pub(crate) async fn create_user(config: &Config, ambient: &Ambient, create: User
     Ok(())
 }
 
-/// `bellwether check`.
-pub(crate) async fn check(config: &Config, ambient: &Ambient) -> Ended {
-    must_exist(&config.database)?;
-    let store = open(&config.database, Migration::Require).await?;
-    store.must_be_whole().await.map_err(|error| at(&config.database, &error))?;
-    // Without a key and without anything encrypted, any will do.
-    let any = || Ok(SecretKeys { current: [0; 32], former: Vec::new() });
-    let settings = settings(config, &store, any).await?;
-    let settings = Settings { counter: open_counter(config, Migration::Require).await?, ..settings };
-    let sites = Engine::check(&store, ambient, &settings).await.map_err(|error| not_started(&config.database, error))?;
-    store.check().await.map_err(|error| at(&config.database, &error))?;
-    store.close().await;
-    writeln!(io::stdout(), "{}: {sites} sites, nothing is wrong", config.database)?;
-    Ok(())
-}
-
 /// `bellwether health`.
 pub(crate) async fn health(config: &Config) -> Ended {
     let server = reached_at(config.listen);
@@ -114,7 +99,7 @@ pub(crate) async fn health(config: &Config) -> Ended {
 
 async fn ask_health(server: SocketAddr) -> Result<(StatusCode, String), Error> {
     let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
-    let answer = client.get(format!("http://{server}/healthz").parse()?).await?;
+    let answer = client.get(format!("http://{server}/healthz").parse()?).await.map_err(|error| no_answer(&error))?;
     let status = answer.status();
     let said = to_bytes(Body::new(answer.into_body()), MAX_HEALTH_BYTES).await?;
     Ok((status, String::from_utf8_lossy(&said).into_owned()))
@@ -140,7 +125,7 @@ pub(crate) async fn rotate_encryption(config: &Config, ambient: &Ambient) -> End
         return Err(format!("{}: servers run on this database; stop them first", config.database).into());
     }
     let current = async || settings(config, &store, || Err(SecretKeyError::missing(config))).await;
-    let not_resealed = |error| not_started(&config.database, error);
+    let not_resealed = |error| not_started(config, &config.database, error);
     let generated = match config.secret_key {
         Some(_) => None,
         None => {
@@ -157,12 +142,12 @@ pub(crate) async fn rotate_encryption(config: &Config, ambient: &Ambient) -> End
     match generated {
         Some(keys) => Ok(secret_key::drop_former(config, keys, &*ambient.random)?),
         None if !settings.former_secret_keys.is_empty() => {
-            let hint = "BELLWETHER_SECRET_KEY: nothing needs the keys behind the first any more";
+            let hint = format!("{}: nothing needs the keys behind the first any more", config.name("secret_key"));
             Ok(writeln!(io::stderr(), "{hint}")?)
         }
         None if webhooks == 0 => {
-            let hint = "BELLWETHER_SECRET_KEY: to replace the key, set it to the new key, a comma, and the one before; then run this again";
-            Ok(writeln!(io::stderr(), "{hint}")?)
+            let hint = "to replace the key, set it to the new key, a comma, and the one before; then run this again";
+            Ok(writeln!(io::stderr(), "{}: {hint}", config.name("secret_key"))?)
         }
         None => Ok(()),
     }
@@ -176,7 +161,7 @@ async fn open_whole(config: &Config) -> Result<Store, Error> {
 }
 
 async fn open_or_make(config: &Config) -> Result<Store, Error> {
-    create_data_dir(&config.data_dir)?;
+    create_data_dir(config)?;
     open(&config.database, Migration::Run).await
 }
 

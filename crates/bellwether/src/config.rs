@@ -1,10 +1,12 @@
 //! The settings, from a TOML file, the environment and flags; the later wins.
 //!
 //! [`SETTINGS`] lists them for the help, [`Config::load`] reads each as what it is, and what is wrong with one is said in a
-//! line that names it as the user did. What a value may be is in [`values`]. Nothing here looks whether what a setting points at is there: `check` does.
+//! line that names it as the user did, here and wherever it turns out later. What a value may be is in [`values`]. Nothing here looks
+//! whether what a setting points at is there: `check` does.
 
 mod values;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
@@ -83,6 +85,8 @@ pub(crate) struct Config {
     pub(crate) trace_ratio: f64,
     /// For how long it serves on when it is told to stop, and says that it is not ready.
     pub(crate) shutdown_delay_seconds: u32,
+    /// What the user called each setting that is set, by its key.
+    pub(crate) names: BTreeMap<&'static str, String>,
 }
 
 /// Where an existing Plausible keeps what it knows.
@@ -171,7 +175,18 @@ impl Config {
             otlp_url: settings.read("otlp_url", collector)?,
             trace_ratio: settings.read("trace_ratio", share)?.unwrap_or(1.0),
             shutdown_delay_seconds: settings.read("shutdown_delay_seconds", within(SHUTDOWN_DELAY_SECONDS))?.unwrap_or(0),
+            names: SETTINGS.iter().filter_map(|setting| Some((setting.key, settings.name_given(setting.key)?))).collect(),
         })
+    }
+
+    /// What the user called a setting; where it is not set, what it is called in the environment.
+    pub(crate) fn name(&self, key: &str) -> String {
+        self.names.get(key).cloned().unwrap_or_else(|| Origin::Environment.name(key))
+    }
+
+    /// Says of a setting, which could be read, what else is wrong with it.
+    pub(crate) fn wrong(&self, key: &str, problem: impl Into<String>) -> ConfigError {
+        ConfigError::Setting { name: self.name(key), problem: problem.into() }
     }
 }
 
@@ -179,17 +194,16 @@ impl PlausibleUrls {
     /// Both or none.
     fn read(settings: &Settings) -> Result<Option<Self>, ConfigError> {
         const KEYS: [&str; 2] = ["source.plausible.clickhouse_url", "source.plausible.postgres_url"];
-        let wrong = |key: &str, problem: String| Err(ConfigError::Setting { name: Origin::Environment.name(key), problem });
         let urls = (settings.read(KEYS[0], clickhouse)?, settings.read(KEYS[1], server)?);
         match urls {
             (Some(_), Some(_)) if settings.read("clickhouse_url", clickhouse)?.is_some() => {
                 let problem = "must not be set where the source is a Plausible: its events are counted where it keeps them";
-                wrong("clickhouse_url", problem.to_owned())
+                Err(ConfigError::Setting { name: settings.name("clickhouse_url"), problem: problem.to_owned() })
             }
             (Some(clickhouse), Some(postgres)) => Ok(Some(Self { clickhouse, postgres: Box::new(postgres) })),
             (None, None) => Ok(None),
-            (Some(_), None) => wrong(KEYS[1], format!("must be set where {} is", Origin::Environment.name(KEYS[0]))),
-            (None, Some(_)) => wrong(KEYS[0], format!("must be set where {} is", Origin::Environment.name(KEYS[1]))),
+            (Some(_), None) => Err(settings.lacks(KEYS[1], KEYS[0])),
+            (None, Some(_)) => Err(settings.lacks(KEYS[0], KEYS[1])),
         }
     }
 }
@@ -197,20 +211,18 @@ impl PlausibleUrls {
 /// The service, where there is a key for it.
 fn hosted(settings: &Settings) -> Result<Option<HostedSettings>, ConfigError> {
     const KEYS: [&str; 3] = ["source.plausible_api.base_url", "source.plausible_api.api_key", "source.plausible_api.sites"];
-    let wrong = |key: &str, problem: String| Err(ConfigError::Setting { name: Origin::Environment.name(key), problem });
-    let needs = |key: &str, other: &str| wrong(key, format!("must be set where {} is", Origin::Environment.name(other)));
     let origin = settings.read(KEYS[0], origin)?;
     let (api_key, sites) = match (settings.read(KEYS[1], api_key)?, settings.read(KEYS[2], domains)?) {
         (Some(api_key), Some(sites)) => (api_key, sites),
-        (Some(_), None) => return needs(KEYS[2], KEYS[1]),
-        (None, Some(_)) => return needs(KEYS[1], KEYS[2]),
-        (None, None) if origin.is_some() => return needs(KEYS[1], KEYS[0]),
+        (Some(_), None) => return Err(settings.lacks(KEYS[2], KEYS[1])),
+        (None, Some(_)) => return Err(settings.lacks(KEYS[1], KEYS[2])),
+        (None, None) if origin.is_some() => return Err(settings.lacks(KEYS[1], KEYS[0])),
         (None, None) => return Ok(None),
     };
     for other in ["clickhouse_url", "source.plausible.clickhouse_url"] {
         if settings.read(other, clickhouse)?.is_some() {
-            let problem = format!("must not be set where {} is: there is one source", Origin::Environment.name(KEYS[1]));
-            return wrong(other, problem);
+            let problem = format!("must not be set where {} is: there is one source", settings.name(KEYS[1]));
+            return Err(ConfigError::Setting { name: settings.name(other), problem });
         }
     }
     Ok(Some(HostedSettings { origin: origin.unwrap_or_else(|| HOSTED_ORIGIN.to_owned()), api_key, sites }))
@@ -343,9 +355,28 @@ impl Settings {
         let Ok(value) = self.0.find_value(&flat(key)) else {
             return Ok(None);
         };
-        let name =
-            || self.0.get_metadata(value.tag()).map_or(key.to_owned(), |layer| layer.interpolate(self.0.profile(), &[key]));
-        parse(&value).map(Some).map_err(|problem| ConfigError::Setting { name: name(), problem })
+        parse(&value).map(Some).map_err(|problem| ConfigError::Setting { name: self.name(key), problem })
+    }
+
+    /// What the user called a setting; where it is not set, what it is called in the environment.
+    fn name(&self, key: &str) -> String {
+        self.name_given(key).unwrap_or_else(|| Origin::Environment.name(key))
+    }
+
+    fn name_given(&self, key: &str) -> Option<String> {
+        self.named_as(key, key)
+    }
+
+    /// What `key` is called where the user has set `other`, if that is set.
+    fn named_as(&self, other: &str, key: &str) -> Option<String> {
+        let layer = self.0.get_metadata(self.0.find_value(&flat(other)).ok()?.tag())?;
+        Some(layer.interpolate(self.0.profile(), &[key]))
+    }
+
+    /// That `key` is not set, although `other` is.
+    fn lacks(&self, key: &str, other: &str) -> ConfigError {
+        let name = self.named_as(other, key).unwrap_or_else(|| self.name(key));
+        ConfigError::Setting { name, problem: format!("must be set where {} is", self.name(other)) }
     }
 }
 
@@ -504,8 +535,10 @@ mod tests {
             otlp_url: None,
             trace_ratio: 1.0,
             shutdown_delay_seconds: 0,
+            names: BTreeMap::new(),
         };
         assert_eq!(config, expected);
+        assert_eq!(config.name("source.plausible.postgres_url"), "BELLWETHER_SOURCE_PLAUSIBLE_POSTGRES_URL");
     }
 
     #[test]
@@ -520,6 +553,8 @@ mod tests {
              metrics_token = 'a-token-of-the-file'\notlp_url = 'http://me:hunter2@otlp.example.com'\n\
              trace_ratio = 0.25\nshutdown_delay_seconds = 300\n"
         );
+        let loaded = load(&toml, &[], Flags::default()).expect("settings");
+        assert_eq!(loaded.names.len() + 5, SETTINGS.len());
         let expected = Config {
             listen: SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 80)),
             base_url: Url::parse("https://stats.example.com/").ok(),
@@ -542,8 +577,9 @@ mod tests {
             otlp_url: Collector::parse("http://me:hunter2@otlp.example.com").ok(),
             trace_ratio: 0.25,
             shutdown_delay_seconds: 300,
+            names: loaded.names.clone(),
         };
-        assert_eq!(load(&toml, &[], Flags::default()), Ok(expected.clone()));
+        assert_eq!(loaded, expected);
         let shown = format!("{expected:?}");
         assert!(
             !shown.contains("AQEB") && !shown.contains("me:pw") && !shown.contains("a-token") && !shown.contains("hunter2"),
@@ -742,6 +778,19 @@ mod tests {
                 "[source.plausible]\npostgres_url = 'x'",
                 "source.plausible.postgres_url in bellwether.toml: must be a URL like postgres://user:password@host:5432/name",
             ),
+            (
+                "[source.plausible]\npostgres_url = 'postgres://elsewhere/x'",
+                "source.plausible.clickhouse_url in bellwether.toml: must be set where source.plausible.postgres_url in bellwether.toml is",
+            ),
+            (
+                "clickhouse_url = 'http://a/b'\n[source.plausible_api]\napi_key = 'k'\nsites = ['a.com']",
+                "clickhouse_url in bellwether.toml: must not be set where source.plausible_api.api_key in bellwether.toml is: there is one source",
+            ),
+            ("trace_ratio = 2", r#"trace_ratio in bellwether.toml: "2" is not a number from 0 to 1"#),
+            ("trace_ratio = 1.5", r#"trace_ratio in bellwether.toml: "1.5" is not a number from 0 to 1"#),
+            ("trace_ratio = nan", r#"trace_ratio in bellwether.toml: "NaN" is not a number from 0 to 1"#),
+            ("trace_ratio = true", r#"trace_ratio in bellwether.toml: "true" is not a number from 0 to 1"#),
+            ("trace_ratio = [1]", "trace_ratio in bellwether.toml: must be a number from 0 to 1"),
             ("data_dir = 'a'\ndata_dir = 'b'", "line 2 of bellwether.toml: duplicate key `data_dir` in document root"),
         ];
         for (toml, error) in cases {
@@ -752,6 +801,25 @@ mod tests {
             error.starts_with("line 2 of bellwether.toml: ") && !error.contains('\n') && !error.contains("hunter2"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn shares_in_the_file_may_be_whole() {
+        for (toml, expected) in [("0", 0.0), ("1", 1.0), ("1.0", 1.0), ("'0.5'", 0.5)] {
+            let config = load(&format!("trace_ratio = {toml}"), &[], Flags::default()).expect(toml);
+            assert_eq!(config.trace_ratio, expected, "{toml}");
+        }
+    }
+
+    #[test]
+    fn a_setting_is_called_what_the_user_called_it() {
+        let flags = Flags { roles: Some("web".to_owned()), ..Flags::default() };
+        let env = [("BELLWETHER_LISTEN", "127.0.0.1:1")];
+        let config = load("roles = ['web']\nca_file = 'x'\nlisten = '127.0.0.1:2'", &env, flags).expect("settings");
+        let names = ["roles", "ca_file", "listen", "proxy_url"].map(|key| config.name(key));
+        assert_eq!(names[0], "--roles");
+        assert!(names[1].starts_with("ca_file in ") && names[1].ends_with("bellwether.toml"), "{names:?}");
+        assert_eq!(names[2..], ["BELLWETHER_LISTEN", "BELLWETHER_PROXY_URL"]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use bellwether_store::{Database, Import, ImportError, Migration, ProcessLock, Se
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Ended;
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::secret_key::{SecretKeyError, SecretKeys};
 use crate::server::{at, must_have_key, not_started, open, retention, settings};
 
@@ -28,7 +28,7 @@ const BAR: &str = "{wide_bar} {pos} of {len} rows, {per_sec}, {eta} left  {msg}"
 pub(crate) async fn sqlite(config: &Config, ambient: &Ambient, file: PathBuf) -> Ended {
     let Database::Server(server) = &config.database else {
         let problem = "must be the PostgreSQL database to import into, like postgres://user:password@host:5432/name";
-        return Err(ConfigError::Setting { name: "BELLWETHER_DATABASE_URL".to_owned(), problem: problem.to_owned() }.into());
+        return Err(config.wrong("database_url", problem).into());
     };
     must_have_key(config)?;
     let source = Database::File(file.clone());
@@ -63,7 +63,7 @@ async fn must_be_readable(config: &Config, source: &Database, ambient: &Ambient)
              generated is in secret.key beside the file"
         )
         .into()),
-        Err(error) => Err(not_started(source, error)),
+        Err(error) => Err(not_started(config, source, error)),
     }
 }
 

@@ -1,12 +1,13 @@
 //! Bellwether's command line, and the one place where everything is put together.
 //!
 //! [`cli`] says what can be asked for, [`config`] what is set. [`server`] puts the parts together and runs them; [`demo`] does so
-//! with made-up traffic. [`commands`] are the short ones, [`import`] moves a SQLite file to PostgreSQL. [`telemetry`] writes log lines,
+//! with made-up traffic. [`commands`] are the short ones, [`check`] says what is wrong, [`import`] moves a SQLite file to PostgreSQL. [`telemetry`] writes log lines,
 //! [`otlp`] exports traces, [`secret_key`] finds the key that encrypts
 //! secrets, [`ambient`] is the system's clock and randomness. [`receive`] is a receiver for development, and [`verify`] what every
 //! receiver should do.
 
 mod ambient;
+mod check;
 mod cli;
 mod commands;
 mod config;
@@ -20,6 +21,7 @@ mod telemetry;
 mod verify;
 
 use std::error::Error;
+use std::fmt;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -33,8 +35,32 @@ use crate::telemetry::TelemetryError;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What a command ends with; an error is one line.
+/// What a command ends with; an error is one line, but for [`Wrong`].
 type Ended = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// Everything that is wrong, a line for each.
+#[derive(Debug, Default)]
+struct Wrong(Vec<String>);
+
+impl Wrong {
+    /// Takes note of an error, and goes on without what there would be.
+    fn note<T>(&mut self, result: Result<T, impl Into<Box<dyn Error + Send + Sync>>>) -> Option<T> {
+        result.map_err(|error| self.0.push(error.into().to_string())).ok()
+    }
+
+    /// `value`, where nothing is wrong.
+    fn or<T>(self, value: T) -> Result<T, Self> {
+        if self.0.is_empty() { Ok(value) } else { Err(self) }
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl Error for Wrong {}
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -45,7 +71,9 @@ async fn main() -> ExitCode {
     match run(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "bellwether: {error}");
+            for line in error.to_string().lines() {
+                let _ = writeln!(io::stderr(), "bellwether: {line}");
+            }
             let is_setting = error.is::<ConfigError>() || error.is::<TelemetryError>();
             if is_setting { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
@@ -85,7 +113,7 @@ async fn run(cli: Cli) -> Ended {
         Command::Key(KeyCommand::Create(create)) => commands::create_key(&load(flags)?, &ambient, create).await,
         Command::Key(KeyCommand::RotateEncryption) => commands::rotate_encryption(&load(flags)?, &ambient).await,
         Command::Import(ImportCommand::Sqlite { file }) => import::sqlite(&load(flags)?, &ambient, file).await,
-        Command::Check => commands::check(&load(flags)?, &ambient).await,
+        Command::Check => check::check(&load(flags)?, &ambient).await,
         Command::Health => commands::health(&load(flags)?).await,
     }
 }

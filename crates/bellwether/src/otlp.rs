@@ -60,7 +60,7 @@ pub(crate) enum ExportError {
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
     /// The exporter refuses its settings.
-    #[error("BELLWETHER_OTLP_URL: {0}")]
+    #[error("{0}")]
     Settings(#[from] ExporterBuildError),
 }
 

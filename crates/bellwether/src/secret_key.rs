@@ -30,8 +30,10 @@ pub(crate) struct SecretKeys {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SecretKeyError {
     /// Something cannot be done with a file or directory.
-    #[error("BELLWETHER_DATA_DIR: cannot {action} {}: {source}", path.display())]
+    #[error("{setting}: cannot {action} {}: {source}", path.display())]
     Io {
+        /// What the user calls the data directory.
+        setting: String,
         /// What cannot be done.
         action: &'static str,
         /// The file or directory.
@@ -41,19 +43,23 @@ pub(crate) enum SecretKeyError {
     },
     /// There is no key file, but there is what was encrypted with it.
     #[error(
-        "BELLWETHER_DATA_DIR: there is no {}, which the secrets of webhooks are encrypted with: restore it, or set BELLWETHER_SECRET_KEY",
+        "{setting}: there is no {}, which the secrets of webhooks are encrypted with: restore it, or set BELLWETHER_SECRET_KEY",
         path.display()
     )]
     Missing {
+        /// What the user calls the data directory.
+        setting: String,
         /// The file.
         path: PathBuf,
     },
     /// The key file holds something else.
     #[error(
-        "BELLWETHER_DATA_DIR: {} holds no key (the base64 of 32 bytes, one a line): restore it, or set BELLWETHER_SECRET_KEY; it is left as it is",
+        "{setting}: {} holds no key (the base64 of 32 bytes, one a line): restore it, or set BELLWETHER_SECRET_KEY; it is left as it is",
         path.display()
     )]
     NotAKey {
+        /// What the user calls the data directory.
+        setting: String,
         /// The file.
         path: PathBuf,
     },
@@ -68,7 +74,7 @@ pub(crate) struct NotASecretKey;
 pub(crate) fn load(config: &Config) -> Result<Option<SecretKeys>, SecretKeyError> {
     match &config.secret_key {
         Some(keys) => Ok(Some(keys.clone())),
-        None => read(&config.data_dir.join(FILE)),
+        None => read(config, &config.data_dir.join(FILE)),
     }
 }
 
@@ -76,7 +82,7 @@ pub(crate) fn load(config: &Config) -> Result<Option<SecretKeys>, SecretKeyError
 /// added and what is still needed after it is found again.
 pub(crate) fn add(config: &Config, random: &dyn Random) -> Result<SecretKeys, SecretKeyError> {
     let path = config.data_dir.join(FILE);
-    let keys = read(&path)?.ok_or_else(|| SecretKeyError::missing(config))?;
+    let keys = read(config, &path)?.ok_or_else(|| SecretKeyError::missing(config))?;
     if !keys.former.is_empty() {
         return Ok(keys);
     }
@@ -96,27 +102,28 @@ pub(crate) fn drop_former(config: &Config, keys: SecretKeys, random: &dyn Random
 /// whole of it.
 pub(crate) fn create(config: &Config, random: &dyn Random) -> Result<SecretKeys, SecretKeyError> {
     let (data_dir, path) = (&config.data_dir, config.data_dir.join(FILE));
-    create_data_dir(data_dir)?;
+    create_data_dir(config)?;
     let mut current = [0; 32];
     random.fill(&mut current);
     let draft = draft_path(data_dir, random);
     let keys = SecretKeys { current, former: Vec::new() };
-    let linked = write_draft(&draft, &keys).map_err(failed("write", &draft)).and_then(|()| link(&draft, &path));
-    let removed = fs::remove_file(&draft).map_err(failed("remove", &draft));
+    let linked = write_draft(&draft, &keys).map_err(failed(config, "write", &draft)).and_then(|()| link(config, &draft, &path));
+    let removed = fs::remove_file(&draft).map_err(failed(config, "remove", &draft));
     linked.and(removed)?;
-    sync(data_dir)?;
-    read(&path)?.ok_or_else(|| failed("read", &path)(ErrorKind::NotFound.into()))
+    sync(config)?;
+    read(config, &path)?.ok_or_else(|| failed(config, "read", &path)(ErrorKind::NotFound.into()))
 }
 
 /// Makes the data directory, for its owner only, where it does not exist yet.
-pub(crate) fn create_data_dir(path: &Path) -> Result<(), SecretKeyError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create the directory", path))
+pub(crate) fn create_data_dir(config: &Config) -> Result<(), SecretKeyError> {
+    let path = &config.data_dir;
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed(config, "create the directory", path))
 }
 
 impl SecretKeyError {
     /// There is no key, but there is what was encrypted with it.
     pub(crate) fn missing(config: &Config) -> Self {
-        Self::Missing { path: config.data_dir.join(FILE) }
+        Self::Missing { setting: config.name("data_dir"), path: config.data_dir.join(FILE) }
     }
 }
 
@@ -146,20 +153,23 @@ impl fmt::Debug for SecretKeys {
     }
 }
 
-fn read(path: &Path) -> Result<Option<SecretKeys>, SecretKeyError> {
+fn read(config: &Config, path: &Path) -> Result<Option<SecretKeys>, SecretKeyError> {
     match fs::read(path) {
-        Ok(text) => SecretKeys::parse(&text).map(Some).map_err(|_| SecretKeyError::NotAKey { path: path.to_owned() }),
+        Ok(text) => SecretKeys::parse(&text).map(Some).map_err(|_| {
+            let (setting, path) = (config.name("data_dir"), path.to_owned());
+            SecretKeyError::NotAKey { setting, path }
+        }),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed("read", path)(error)),
+        Err(error) => Err(failed(config, "read", path)(error)),
     }
 }
 
 /// Replaces the key file: whoever reads it, whenever, finds the old one or the new one whole.
 fn replace(config: &Config, keys: &SecretKeys, random: &dyn Random) -> Result<(), SecretKeyError> {
     let (draft, path) = (draft_path(&config.data_dir, random), config.data_dir.join(FILE));
-    write_draft(&draft, keys).map_err(failed("write", &draft))?;
-    fs::rename(&draft, &path).map_err(failed("replace", &path))?;
-    sync(&config.data_dir)
+    write_draft(&draft, keys).map_err(failed(config, "write", &draft))?;
+    fs::rename(&draft, &path).map_err(failed(config, "replace", &path))?;
+    sync(config)
 }
 
 fn draft_path(data_dir: &Path, random: &dyn Random) -> PathBuf {
@@ -174,20 +184,21 @@ fn write_draft(draft: &Path, keys: &SecretKeys) -> io::Result<()> {
     file.sync_all()
 }
 
-fn sync(data_dir: &Path) -> Result<(), SecretKeyError> {
-    File::open(data_dir).and_then(|directory| directory.sync_all()).map_err(failed("sync", data_dir))
+fn sync(config: &Config) -> Result<(), SecretKeyError> {
+    let data_dir = &config.data_dir;
+    File::open(data_dir).and_then(|directory| directory.sync_all()).map_err(failed(config, "sync", data_dir))
 }
 
-fn link(draft: &Path, path: &Path) -> Result<(), SecretKeyError> {
+fn link(config: &Config, draft: &Path, path: &Path) -> Result<(), SecretKeyError> {
     match fs::hard_link(draft, path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed("link the new key to", path)(error)),
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed(config, "link the new key to", path)(error)),
         _ => Ok(()),
     }
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SecretKeyError {
-    let path = path.to_owned();
-    move |source| SecretKeyError::Io { action, path, source }
+fn failed(config: &Config, action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SecretKeyError {
+    let (setting, path) = (config.name("data_dir"), path.to_owned());
+    move |source| SecretKeyError::Io { setting, action, path, source }
 }
 
 #[cfg(test)]

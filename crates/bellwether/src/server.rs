@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::endpoint::EndpointPolicy;
 use bellwether_domain::roles::Roles;
-use bellwether_engine::send::SystemResolver;
+use bellwether_engine::send::{SenderError, SystemResolver};
 use bellwether_engine::{Counter, Engine, Plausible, PlausibleError, Settings, StartError, Tracer, Workers};
 use bellwether_meters::meters;
 use bellwether_store::clickhouse::{ClickHouse, ClickHouseUrl};
@@ -22,11 +23,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use url::Url;
 
-use crate::Ended;
 use crate::config::{Config, ConfigError, PlausibleUrls, base_url_of};
-use crate::otlp::Exporting;
+use crate::otlp::{ExportError, Exporting};
 use crate::secret_key::{self, SecretKeyError, SecretKeys, create_data_dir};
 use crate::telemetry;
+use crate::{Ended, Wrong};
 
 /// Of the connections that come in, those that go out, and the database.
 const ENOUGH_FILES: u64 = 20_000;
@@ -94,7 +95,7 @@ impl Server {
         must_have_key(config)?;
         must_do_everything(config)?;
         let lock = lock(config)?;
-        let unheard = |error| format!("BELLWETHER_LISTEN: cannot listen on {}: {error}", config.listen);
+        let unheard = |error| format!("{}: cannot listen on {}: {error}", config.name("listen"), config.listen);
         let listener = TcpListener::bind(config.listen).await.map_err(unheard)?;
         let address = listener.local_addr().map_err(unheard)?;
         let store = open(database, migration).await?;
@@ -105,14 +106,15 @@ impl Server {
             Some(collector) => {
                 let (tracer, spans) = Tracer::new(config.trace_ratio);
                 settings.tracer = Some(tracer);
-                Some(Exporting::start(collector, spans)?)
+                Some(Exporting::start(collector, spans).map_err(|error| not_exported(config, error))?)
             }
             None => None,
         };
         let resolver = Arc::new(SystemResolver::new().map_err(|error| format!("names cannot be resolved: {error}"))?);
         let workers = Workers::default();
-        let engine =
-            Engine::start(store, ambient, settings, resolver, &workers).await.map_err(|error| not_started(database, error))?;
+        let engine = Engine::start(store, ambient, settings, resolver, &workers)
+            .await
+            .map_err(|error| not_started(config, database, error))?;
         let web_shutdown = CancellationToken::new();
         let base_url = config.base_url.clone().unwrap_or_else(|| base_url_of(address));
         let setup_code = match engine.roles().web {
@@ -181,7 +183,7 @@ impl Signals {
 
 /// Keeps a database file for this process alone.
 pub(crate) fn lock(config: &Config) -> Result<Option<ProcessLock>, Error> {
-    create_data_dir(&config.data_dir)?;
+    create_data_dir(config)?;
     let Database::File(path) = &config.database else {
         return Ok(None);
     };
@@ -201,24 +203,32 @@ pub(crate) async fn open(database: &Database, migration: Migration) -> Result<St
     Store::open(database, migration).await.map_err(|error| at(database, &error).into())
 }
 
+fn not_exported(config: &Config, error: ExportError) -> Error {
+    match error {
+        ExportError::Settings(error) => config.wrong("otlp_url", error.to_string()).into(),
+        error => error.into(),
+    }
+}
+
 /// Where events are counted, if that is not the memory of a process; ready for use.
 pub(crate) async fn open_counter(config: &Config, migration: Migration) -> Result<Option<Counter>, Error> {
     if let Some(PlausibleUrls { clickhouse, postgres }) = &config.plausible {
         let opened = Plausible::open(clickhouse, (**postgres).clone()).await;
-        return Ok(Some(Counter::Plausible(opened.map_err(|error| not_a_plausible(clickhouse, postgres, &error))?)));
+        let wrong = |errors: Vec<_>| errors.iter().map(|error| not_a_plausible(config, (clickhouse, postgres), error)).collect();
+        return Ok(Some(Counter::Plausible(opened.map_err(|errors| Wrong(wrong(errors)))?)));
     }
     let Some(url) = &config.clickhouse else {
         return Ok(None);
     };
     let clickhouse = ClickHouse::new(url);
-    clickhouse.open(migration).await.map_err(|error| format!("BELLWETHER_CLICKHOUSE_URL: {url}: {error}"))?;
+    clickhouse.open(migration).await.map_err(|error| format!("{}: {url}: {error}", config.name("clickhouse_url")))?;
     Ok(Some(Counter::Own(clickhouse)))
 }
 
-fn not_a_plausible(clickhouse: &ClickHouseUrl, postgres: &PostgresServer, error: &PlausibleError) -> String {
+fn not_a_plausible(config: &Config, (events, tables): (&ClickHouseUrl, &PostgresServer), error: &PlausibleError) -> String {
     match error {
-        PlausibleError::Events(error) => format!("BELLWETHER_SOURCE_PLAUSIBLE_CLICKHOUSE_URL: {clickhouse}: {error}"),
-        PlausibleError::Tables(error) => format!("BELLWETHER_SOURCE_PLAUSIBLE_POSTGRES_URL: {postgres}: {error}"),
+        PlausibleError::Events(error) => format!("{}: {events}: {error}", config.name("source.plausible.clickhouse_url")),
+        PlausibleError::Tables(error) => format!("{}: {tables}: {error}", config.name("source.plausible.postgres_url")),
     }
 }
 
@@ -241,16 +251,16 @@ pub(crate) fn must_have_key(config: &Config) -> Result<(), ConfigError> {
     }
     let problem =
         "must be set where the database is PostgreSQL, to the same for all processes; `openssl rand -base64 32` makes one";
-    Err(ConfigError::Setting { name: "BELLWETHER_SECRET_KEY".to_owned(), problem: problem.to_owned() })
+    Err(config.wrong("secret_key", problem))
 }
 
 /// Nobody else could do the rest.
-fn must_do_everything(config: &Config) -> Result<(), ConfigError> {
+pub(crate) fn must_do_everything(config: &Config) -> Result<(), ConfigError> {
     if config.roles == Roles::ALL || config.database.is_shared() {
         return Ok(());
     }
     let problem = "must be all of web, ingest, dispatch and detect where the database is SQLite, which one process serves alone";
-    Err(ConfigError::Setting { name: "BELLWETHER_ROLES".to_owned(), problem: problem.to_owned() })
+    Err(config.wrong("roles", problem))
 }
 
 /// An error of the database, with where that is.
@@ -258,9 +268,11 @@ pub(crate) fn at(database: &Database, error: &StoreError) -> String {
     format!("{database}: {error}")
 }
 
-pub(crate) fn not_started(database: &Database, error: StartError) -> Error {
+/// An error of an engine on `database`, which may be another than that of the settings.
+pub(crate) fn not_started(config: &Config, database: &Database, error: StartError) -> Error {
     match error {
         StartError::Store(error) => at(database, &error).into(),
+        StartError::Sender(error @ SenderError::ExtraRoots(_)) => config.wrong("ca_file", error.to_string()).into(),
         error => error.into(),
     }
 }
@@ -277,14 +289,18 @@ pub(crate) async fn settings(
         None if store.all_webhooks().await.map_err(|error| at(&config.database, &error))?.is_empty() => new_keys()?,
         None => return Err(SecretKeyError::missing(config).into()),
     };
-    let extra_roots_pem = match &config.ca_file {
-        Some(path) => Some(std::fs::read(path).map_err(|error| {
-            let (name, problem) = ("BELLWETHER_CA_FILE".to_owned(), format!("{}: {error}", path.display()));
-            ConfigError::Setting { name, problem }
-        })?),
-        None => None,
-    };
-    Ok(Settings {
+    Ok(settings_with(config, keys, extra_roots(config)?))
+}
+
+/// What `ca_file` holds.
+pub(crate) fn extra_roots(config: &Config) -> Result<Option<Vec<u8>>, ConfigError> {
+    let read =
+        |path: &PathBuf| std::fs::read(path).map_err(|error| config.wrong("ca_file", format!("{}: {error}", path.display())));
+    config.ca_file.as_ref().map(read).transpose()
+}
+
+pub(crate) fn settings_with(config: &Config, keys: SecretKeys, extra_roots_pem: Option<Vec<u8>>) -> Settings {
+    Settings {
         policy: EndpointPolicy { allow_http: config.allow_http, allow_networks: config.allow_networks.clone() },
         extra_roots_pem,
         max_webhooks_per_site: config.max_webhooks_per_site as usize,
@@ -296,7 +312,7 @@ pub(crate) async fn settings(
         roles: config.roles,
         tracer: None,
         hosted: config.hosted.clone(),
-    })
+    }
 }
 
 pub(crate) fn retention(config: &Config) -> Duration {

@@ -16,6 +16,7 @@ pub mod ambient;
 pub mod bot;
 pub mod breaker;
 pub mod client;
+pub mod counting;
 pub mod delivery;
 pub mod detector;
 pub mod differences;

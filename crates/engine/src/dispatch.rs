@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use bellwether_domain::ambient::{Ambient, Moment};
 use bellwether_domain::breaker::{Breaker, Change, GIVEN_UP_AFTER};
+use bellwether_domain::counting::CountedIn;
 use bellwether_domain::delivery::Status;
 use bellwether_domain::id::{DeliveryId, OwnerId, WebhookId};
 use bellwether_domain::roles::Roles;
@@ -27,7 +28,8 @@ use bellwether_domain::trace::{SpanId, traceparent};
 use bellwether_meters::label::Label as _;
 use bellwether_meters::meters;
 use bellwether_store::{
-    AttemptRecord, Crossed, DueDelivery, Found, Hints, Learned, NewDelivery, NewEvent, Settlement, Store, StoreError, Tick,
+    AttemptRecord, Crossed, DueDelivery, Found, Hints, Learned, NewDelivery, NewEvent, Process, Settlement, Store, StoreError,
+    Tick,
 };
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until};
@@ -99,6 +101,7 @@ pub(crate) struct Parts {
     pub(crate) sender: Sender,
     pub(crate) outcomes: Arc<Outcomes>,
     pub(crate) roles: Roles,
+    pub(crate) counted_in: CountedIn,
     pub(crate) hints: Arc<Hints>,
     pub(crate) tracer: Option<Tracer>,
 }
@@ -125,8 +128,8 @@ pub(crate) struct Held {
 
 impl Dispatcher {
     pub(crate) async fn start(parts: Parts, workers: &Workers) -> Result<(Arc<Self>, mpsc::Receiver<GivenUp>), StoreError> {
-        let Parts { store, ambient, registry, sender, outcomes, roles, hints, tracer } = parts;
-        let life = Life::begin(store.clone(), ambient.clone(), roles).await?;
+        let Parts { store, ambient, registry, sender, outcomes, roles, counted_in, hints, tracer } = parts;
+        let life = Life::begin(store.clone(), ambient.clone(), (roles, counted_in)).await?;
         let wake = Arc::new(Notify::new());
         let (places, changes) = (Places::new(), Arc::new(Changes::new()));
         let settler = Settler::start(
@@ -343,9 +346,9 @@ impl Dispatcher {
         self.life.is_spread()
     }
 
-    /// Whether other processes take events; it takes a little to find out.
-    pub(crate) async fn hears_others_that_ingest(&self) -> Result<bool, StoreError> {
-        self.life.hears_others_that_ingest().await
+    /// Another process that lives, of those that this concerns; where there may be one it takes a little to find out.
+    pub(crate) async fn hears_other(&self, concerns: impl Fn(&Process) -> bool) -> Result<Option<Process>, StoreError> {
+        self.life.hears_other(concerns).await
     }
 
     /// For how long this process has given no sign of life.

@@ -26,6 +26,7 @@ mod salts;
 mod seal;
 pub mod send;
 mod tally;
+mod together;
 mod token;
 pub mod trace;
 mod watch;
@@ -36,6 +37,7 @@ use std::time::Duration;
 
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::breaker::Breaker;
+use bellwether_domain::counting::CountedIn;
 use bellwether_domain::endpoint::EndpointPolicy;
 use bellwether_domain::id::{OwnerId, WebhookId};
 use bellwether_domain::lease::{OBLIVION, Witness};
@@ -162,6 +164,14 @@ pub enum StartError {
         "other processes take events for this database, and there are triggers on visitors or on several completions, for which all events have to be counted together: set BELLWETHER_CLICKHOUSE_URL, let one process alone have the role ingest, or delete these triggers"
     )]
     Spread,
+    /// The others count elsewhere.
+    #[error("{}", together::apart(*here, *there))]
+    Apart {
+        /// Where this process would count.
+        here: CountedIn,
+        /// Where they do.
+        there: CountedIn,
+    },
     /// Plausible's hosted service does not answer.
     #[error("Plausible's hosted service does not say how many visitors {domain} has: {reason}")]
     Hosted {
@@ -194,7 +204,7 @@ impl Settings {
 }
 
 impl Engine {
-    /// Loads the configuration and starts the workers. The process must have the database for itself.
+    /// Loads the configuration and starts the workers. A file must be this process's alone.
     pub async fn start(
         store: Store,
         ambient: Ambient,
@@ -217,17 +227,14 @@ impl Engine {
             sender,
             outcomes: outcomes.clone(),
             roles: settings.roles,
+            counted_in: settings.counted_in(),
             hints: hints.clone(),
             tracer: settings.tracer.clone(),
         };
         let (dispatcher, given_up) = Dispatcher::start(parts, workers).await?;
-        let counts_here = settings.counts_here() && settings.roles.ingest && registry.counts_events();
-        if counts_here && dispatcher.hears_others_that_ingest().await? {
-            return Err(StartError::Spread);
-        }
         let own = settings.counter.as_ref().and_then(Counter::own).cloned();
         let inner = Inner {
-            door: Door::new(&ambient, store.has_users().await?),
+            door: Door::open(&store, &ambient, &settings.secret_key).await?,
             tally: own.map(|clickhouse| Tally::start(clickhouse, ambient.clone(), workers)),
             lookout: tokio::sync::Mutex::new(Lookout::new(OwnerId::new(&ambient))),
             hosted,
@@ -251,7 +258,13 @@ impl Engine {
             changing: SiteLocks::new(),
         };
         let engine = Self { inner: Arc::new(inner) };
+        if let Err(refused) = engine.must_count_with_others().await {
+            // What has begun ends in good order, so that nobody waits for the signs of a life that is over.
+            let _ = workers.stop().await;
+            return Err(refused);
+        }
         engine.make_partitions().await;
+        engine.mirror_at_first().await;
         engine.start_workers(given_up, workers);
         Ok(engine)
     }
@@ -272,15 +285,20 @@ impl Engine {
         self.watch_store(workers);
     }
 
-    /// Whether an engine could start: everything configured is readable, and the settings fit it. Returns the number of sites.
+    /// Whether an engine could start on what is kept: everything configured is readable. Returns the number of sites.
     pub async fn check(store: &Store, ambient: &Ambient, settings: &Settings) -> Result<usize, StartError> {
         let registry = Registry::load(store, &settings.sealer(), settings.counting(), ambient.now()).await?;
+        Ok(registry.sites().len())
+    }
+
+    /// Whether an engine could start with these settings, whatever is kept.
+    pub async fn check_settings(ambient: &Ambient, settings: &Settings) -> Result<(), StartError> {
         let resolver = Arc::new(SystemResolver::new()?);
         Sender::new(settings, resolver.clone())?;
-        if let Some(hosted) = &settings.hosted {
-            Service::new(hosted, settings, resolver)?.check(ambient.now()).await?;
+        match &settings.hosted {
+            Some(hosted) => Service::new(hosted, settings, resolver)?.check(ambient.now()).await,
+            None => Ok(()),
         }
-        Ok(registry.sites().len())
     }
 
     /// A database that nothing can be written to any more ends the process, which can begin anew.

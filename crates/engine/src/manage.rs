@@ -232,7 +232,8 @@ impl Engine {
             };
             let secret = change.secret.unwrap_or_else(|| Secret::generate(ambient));
             let new = ActiveWebhook::new(webhook.clone(), secret.clone());
-            let added = engine.inner.store.add_webhook(engine.sealed(&new), engine.inner.settings.max_webhooks_per_site).await;
+            let (most, for_one) = (engine.inner.settings.max_webhooks_per_site, engine.must_be_counted_by_one(None, &webhook));
+            let added = engine.inner.store.add_webhook(engine.sealed(&new), most, for_one).await;
             added.map_err(|error| match error {
                 StoreError::TooMany(most) => Invalid::field("webhooks", format!("must be at most {most} a site")).into(),
                 error => exists(error, "the same trigger stands twice"),
@@ -417,7 +418,9 @@ impl Engine {
         let is_other = before.url != changed.webhook.url || before.headers != changed.webhook.headers;
         let begins_anew = is_other || !changed.is_on() || !before.enabled;
         let deliveries: Vec<_> = told.iter().flat_map(|event| &event.deliveries).map(|delivery| delivery.webhook_id).collect();
-        let updated = self.inner.store.update_webhook(self.sealed(&changed), before.updated_at, told.into_iter().collect()).await;
+        let for_one = self.must_be_counted_by_one(Some(before), &changed.webhook);
+        let (sealed, told) = (self.sealed(&changed), told.into_iter().collect());
+        let updated = self.inner.store.update_webhook(sealed, before.updated_at, told, for_one).await;
         updated.map_err(|error| outdated(error, "the webhook has this trigger already"))?;
         let (mut parts, webhook) = (active.parts(), changed.webhook.clone());
         let changed = Arc::new(changed);
@@ -477,7 +480,7 @@ impl Engine {
         Ok(invalid.or(rules.into_iter().map(trigger).collect())?)
     }
 
-    /// Whether what is counted in memory may be in that of several processes.
+    /// Whether what is counted in memory may be in that of several processes, as far as is known: the store looks again.
     fn is_spread(&self) -> bool {
         self.inner.settings.counts_here() && self.inner.dispatcher.is_spread()
     }
@@ -555,6 +558,7 @@ fn outdated(error: StoreError, sentence: &'static str) -> ManageError {
 
 fn exists(error: StoreError, sentence: &'static str) -> ManageError {
     match error {
+        StoreError::Spread => Invalid::field("triggers", SPREAD).into(),
         StoreError::Exists => ManageError::Conflict(sentence),
         error => not_found(error),
     }

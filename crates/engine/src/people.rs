@@ -8,12 +8,12 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bellwether_domain::account::{check_password, parse_email};
+use bellwether_domain::account::{check_password, parse_email, setup_code};
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::fields::Invalid;
 use bellwether_domain::guess::{Guess, Guesses};
 use bellwether_domain::id::{InvitationId, SessionId, SiteId, UserId};
-use bellwether_store::{Invitation, NewUser, Role, Session, SignedIn, StoreError, User};
+use bellwether_store::{Invitation, NewUser, Role, Session, SignedIn, Store, StoreError, User};
 use subtle::ConstantTimeEq as _;
 use tracing::{error, info, warn};
 
@@ -71,11 +71,12 @@ pub struct Credentials<'a> {
 }
 
 impl Door {
-    /// With a new setup code, when there is nobody yet.
-    pub(crate) fn new(ambient: &Ambient, has_users: bool) -> Self {
-        let code = (!has_users).then(|| token::new(ambient)[..20].to_owned());
+    /// With the setup code, when there is nobody yet. It is the same in all processes of a database: whichever of them printed it,
+    /// whichever is asked knows it.
+    pub(crate) async fn open(store: &Store, ambient: &Ambient, key: &[u8; 32]) -> std::result::Result<Self, StoreError> {
+        let code = store.keep_setup_nonce(ambient.bytes()).await?.map(|nonce| setup_code(key, &nonce));
         let guesses = Mutex::new(Guesses::new(ambient.bytes()));
-        Self { guesses, hashing: Hashing::new(), setup_code: Mutex::new(code) }
+        Ok(Self { guesses, hashing: Hashing::new(), setup_code: Mutex::new(code) })
     }
 
     fn guesses(&self) -> MutexGuard<'_, Guesses> {

@@ -33,10 +33,16 @@ pub enum PlausibleError {
 }
 
 impl Plausible {
-    /// Finds out what its tables look like in this version of it.
-    pub async fn open(clickhouse: &ClickHouseUrl, postgres: Server) -> Result<Self, PlausibleError> {
-        let events = PlausibleEvents::open(ClickHouse::new(clickhouse)).await?;
-        let tables = PlausibleTables::open(postgres).await?;
+    /// Finds out what its tables look like in this version of it. Errors: what is wrong with either database.
+    pub async fn open(clickhouse: &ClickHouseUrl, postgres: Server) -> Result<Self, Vec<PlausibleError>> {
+        let opened = tokio::join!(PlausibleEvents::open(ClickHouse::new(clickhouse)), PlausibleTables::open(postgres));
+        let (events, tables) = match opened {
+            (Ok(events), Ok(tables)) => (events, tables),
+            (events, tables) => {
+                let wrong = [events.err().map(PlausibleError::from), tables.err().map(PlausibleError::from)];
+                return Err(wrong.into_iter().flatten().collect());
+            }
+        };
         let lacks: Vec<_> = events.lacks().into_iter().chain(tables.lacks()).collect();
         if !lacks.is_empty() {
             info!(columns = lacks.join(" "), "this version of Plausible lacks some columns: what they say is left out");

@@ -36,6 +36,7 @@ use crate::Settings;
 use crate::registry::ActiveWebhook;
 use connect::{Guard, TimeLimit};
 
+pub use explain::no_answer;
 pub use proxy::{NotAProxy, Proxy};
 pub(crate) use resolver::resolve;
 pub use resolver::{Resolve, SystemResolver};
@@ -88,7 +89,7 @@ pub(crate) struct Answer {
 #[derive(Debug, thiserror::Error)]
 pub enum SenderError {
     /// The file of extra certificates cannot be read.
-    #[error("BELLWETHER_CA_FILE holds no readable PEM certificates: {0}")]
+    #[error("holds no readable PEM certificates: {0}")]
     ExtraRoots(String),
     /// TLS cannot be set up.
     #[error("TLS cannot be set up: {0}")]

@@ -241,6 +241,13 @@ impl Engine {
         Ok(Turn::Ours(Box::new(seen), memory))
     }
 
+    /// Begins to look, if nobody does. Whether it is this process that looks.
+    pub(crate) async fn begins_to_look(&self) -> Result<bool, StoreError> {
+        let mut lookout = self.inner.lookout.lock().await;
+        self.take_turn(&mut lookout).await?;
+        Ok(matches!(lookout.turn, Turn::Ours(..)))
+    }
+
     /// Whether it is this process that looks, as far as it knows.
     pub(crate) async fn looks(&self) -> bool {
         matches!(self.inner.lookout.lock().await.turn, Turn::Ours(..))

@@ -17,6 +17,9 @@ pub enum StoreError {
     /// A limit on how many there may be is reached.
     #[error("there are {0} already, which is the most there may be")]
     TooMany(usize),
+    /// Something has to be counted by one process, and several take events.
+    #[error("several processes take events")]
+    Spread,
     /// Another process holds the file.
     #[error("the database is locked by another process")]
     Locked,

@@ -5,10 +5,12 @@
 
 use std::collections::BTreeSet;
 
+use bellwether_domain::counting::CountedIn;
 use bellwether_domain::id::{DeliveryId, OwnerId, WebhookId};
 use bellwether_domain::roles::Roles;
 
 use crate::partitions::open;
+use crate::revisions::wait_for_changes;
 use crate::sql::{Connection, Dialect, Row, values};
 use crate::{Store, StoreError};
 
@@ -21,15 +23,19 @@ pub struct Process {
     pub sign: u64,
     /// What it does.
     pub roles: Roles,
+    /// Where it counts, unless an earlier version began it.
+    pub counted_in: Option<CountedIn>,
 }
 
 impl Store {
-    /// Makes a process known, before it owns anything; one transaction. Errors: `HalfImported`.
-    pub async fn add_owner(&self, owner: OwnerId, roles: Roles) -> Result<(), StoreError> {
+    /// Makes a process known, before it owns anything; one transaction. A change of what is configured is committed before, or finds
+    /// the process. Errors: `HalfImported`.
+    pub async fn add_owner(&self, owner: OwnerId, roles: Roles, counted_in: CountedIn) -> Result<(), StoreError> {
         let add = move |connection: &Connection| {
             must_be_whole(connection)?;
-            let sql = "INSERT INTO owners (id, sign, roles) VALUES ($1, 0, $2)";
-            connection.execute(sql, &values![owner, &roles.to_string()]).map(|_| ())
+            wait_for_changes(connection)?;
+            let sql = "INSERT INTO owners (id, sign, roles, counted_in) VALUES ($1, 0, $2, $3)";
+            connection.execute(sql, &values![owner, &roles.to_string(), &counted_in.to_string()]).map(|_| ())
         };
         self.write(add).await
     }
@@ -133,14 +139,29 @@ pub(crate) fn must_be_whole(connection: &Connection) -> Result<(), StoreError> {
     if is_half_done { Err(StoreError::HalfImported) } else { Ok(()) }
 }
 
+/// Nothing that has to be counted by one process may be configured where several take events. To be asked after the change was
+/// numbered: until then a process may become known. Errors: `Spread`.
+pub(crate) fn must_not_be_spread(connection: &Connection) -> Result<(), StoreError> {
+    if connection.dialect() == Dialect::Sqlite {
+        return Ok(());
+    }
+    let roles = connection.query("SELECT roles FROM owners WHERE NOT dead", &[], |row| read_roles(row, 0))?;
+    if roles.iter().filter(|roles| roles.ingest).count() > 1 { Err(StoreError::Spread) } else { Ok(()) }
+}
+
 fn select_others(connection: &Connection, owner: OwnerId) -> Result<Vec<Process>, StoreError> {
-    let sql = "SELECT id, sign, roles FROM owners WHERE id <> $1 AND NOT dead ORDER BY id";
+    let sql = "SELECT id, sign, roles, counted_in FROM owners WHERE id <> $1 AND NOT dead ORDER BY id";
     connection.query(sql, &values![owner], read_process)
 }
 
 fn read_process(row: &Row<'_>) -> Result<Process, StoreError> {
-    let roles = row.get::<String>(2)?.parse().map_err(|_| StoreError::Unreadable("the roles of a process".to_owned()))?;
-    Ok(Process { id: row.get(0)?, sign: row.get(1)?, roles })
+    let counted_in = row.get::<Option<String>>(3)?.map(|place| place.parse()).transpose();
+    let counted_in = counted_in.map_err(|_| StoreError::Unreadable("where a process counts".to_owned()))?;
+    Ok(Process { id: row.get(0)?, sign: row.get(1)?, roles: read_roles(row, 2)?, counted_in })
+}
+
+fn read_roles(row: &Row<'_>, column: usize) -> Result<Roles, StoreError> {
+    row.get::<String>(column)?.parse().map_err(|_| StoreError::Unreadable("the roles of a process".to_owned()))
 }
 
 /// Nothing becomes the work of somebody who is dead: nobody would free it. Whoever has the database alone cannot be taken for dead.

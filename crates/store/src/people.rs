@@ -92,13 +92,28 @@ impl Store {
         self.write(move |connection| insert_user(connection, &new)).await
     }
 
-    /// Keeps the first person; one transaction. Errors: `Exists` when there is one already.
+    /// Keeps the first person, who has proved to know the code that was made of what [`Store::keep_setup_nonce`] keeps; one transaction.
+    /// Errors: `Exists` when there is one already.
     pub async fn add_first_user(&self, new: NewUser) -> Result<(), StoreError> {
-        let add = move |connection: &Connection| match any_user(connection)? {
-            true => Err(StoreError::Exists),
-            false => insert_user(connection, &new),
+        let add = move |connection: &Connection| {
+            // Only one of those who come at a time finds it there.
+            let is_first = connection.execute("DELETE FROM setup", &[])? > 0 && !any_user(connection)?;
+            if is_first { insert_user(connection, &new) } else { Err(StoreError::Exists) }
         };
         self.write(add).await
+    }
+
+    /// Keeps what the code of the first account is made of, unless something is kept already, and returns what is; none when there is
+    /// somebody; one transaction.
+    pub async fn keep_setup_nonce(&self, nonce: [u8; 16]) -> Result<Option<[u8; 16]>, StoreError> {
+        let keep = move |connection: &Connection| {
+            if any_user(connection)? {
+                return Ok(None);
+            }
+            connection.execute("INSERT INTO setup (id, nonce) VALUES (1, $1) ON CONFLICT (id) DO NOTHING", &values![&nonce])?;
+            connection.query_optional("SELECT nonce FROM setup", &[], |row| row.get(0))
+        };
+        self.write(keep).await
     }
 
     /// Whether there is anybody; one statement.
@@ -307,7 +322,7 @@ fn insert_user(connection: &Connection, new: &NewUser) -> Result<(), StoreError>
     let insert = "INSERT INTO users (id, email, password_hash, owner, created_at_us) VALUES ($1, $2, $3, $4, $5)";
     let (id, created_at) = (new.id, new.created_at);
     connection.execute(insert, &values![id, &new.email, &new.password_hash, new.owner, created_at])?;
-    Ok(())
+    connection.execute("DELETE FROM setup", &[]).map(|_| ())
 }
 
 /// What a person may do with a site.

@@ -100,6 +100,16 @@ pub(crate) fn note_change(connection: &Connection, site_id: SiteId) -> Result<()
     hint(connection, SITES)
 }
 
+/// Waits until changes that have their number already are committed; others wait until this transaction has ended.
+pub(crate) fn wait_for_changes(connection: &Connection) -> Result<(), StoreError> {
+    match connection.dialect() {
+        Dialect::Sqlite => Ok(()),
+        Dialect::Postgres => {
+            connection.query_one("SELECT number FROM revisions FOR UPDATE", &[], |row| row.get::<u64>(0)).map(|_| ())
+        }
+    }
+}
+
 fn hint(connection: &Connection, channel: &str) -> Result<(), StoreError> {
     match connection.dialect() {
         Dialect::Sqlite => Ok(()),

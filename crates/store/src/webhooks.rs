@@ -8,6 +8,7 @@ use bellwether_domain::trigger::{Rule, Trigger};
 use bellwether_domain::webhook::Webhook;
 use serde_json::Value;
 
+use crate::leases::must_not_be_spread;
 use crate::outbox::{NewEvent, insert_events};
 use crate::revisions::note_change;
 use crate::sites::changed_one;
@@ -65,8 +66,9 @@ impl Store {
     }
 
     /// Keeps a new webhook with its triggers; one transaction. Errors: `TooMany` where the site has `most` already, `Exists` for
-    /// the same trigger twice, `Gone` without its site or a trigger's goal.
-    pub async fn add_webhook(&self, new: SealedWebhook, most: usize) -> Result<(), StoreError> {
+    /// the same trigger twice, `Gone` without its site or a trigger's goal, `Spread` where it is `for_one` process that takes events,
+    /// and there are several.
+    pub async fn add_webhook(&self, new: SealedWebhook, most: usize, for_one: bool) -> Result<(), StoreError> {
         let add = move |connection: &Connection| {
             let SealedWebhook { webhook, sealed, .. } = &new;
             let schedule = schedule_text(webhook);
@@ -99,14 +101,21 @@ impl Store {
                 ],
             )?;
             insert_triggers(connection, webhook.id, &webhook.triggers)?;
-            note_change(connection, webhook.site_id)
+            note_change(connection, webhook.site_id)?;
+            if for_one { must_not_be_spread(connection) } else { Ok(()) }
         };
         self.write(add).await
     }
 
     /// Changes a webhook that was changed last at `before`, replaces its triggers, and keeps the events that others are told of it;
-    /// one transaction. Errors: `Exists`, `Gone`, as for a new one, and `Gone` where it was changed since.
-    pub async fn update_webhook(&self, changed: SealedWebhook, before: Timestamp, told: Vec<NewEvent>) -> Result<(), StoreError> {
+    /// one transaction. Errors: `Exists`, `Gone` and `Spread`, as for a new one, and `Gone` where it was changed since.
+    pub async fn update_webhook(
+        &self,
+        changed: SealedWebhook,
+        before: Timestamp,
+        told: Vec<NewEvent>,
+        for_one: bool,
+    ) -> Result<(), StoreError> {
         let update = move |connection: &Connection| {
             let sql = "UPDATE webhooks SET name = $1, url = $2, enabled = $3, disabled_reason = $4, retry_schedule = $5,
                        updated_at_us = $6, rate_limit_per_second = $7
@@ -131,7 +140,8 @@ impl Store {
             connection.execute("DELETE FROM triggers WHERE webhook_id = $1", &values![webhook.id])?;
             insert_triggers(connection, webhook.id, &webhook.triggers)?;
             insert_events(connection, told.iter())?;
-            note_change(connection, webhook.site_id)
+            note_change(connection, webhook.site_id)?;
+            if for_one { must_not_be_spread(connection) } else { Ok(()) }
         };
         self.write(update).await
     }

@@ -66,7 +66,10 @@ impl FromRequestParts<App> for MayReadMetrics {
         {
             return Ok(Self);
         }
-        let Known(caller) = Known::from_request_parts(parts, app).await?;
+        let Known(caller) = Known::from_request_parts(parts, app).await.map_err(|problem| match problem {
+            Problem::Unauthorized => Problem::UnauthorizedToMetrics,
+            problem => problem,
+        })?;
         if caller.sees_everything() { Ok(Self) } else { Err(Problem::Forbidden) }
     }
 }

@@ -18,6 +18,8 @@ pub(crate) enum Problem {
     BadRequest(&'static str),
     /// Nobody, or somebody with bad credentials.
     Unauthorized,
+    /// Nobody who may read the metrics.
+    UnauthorizedToMetrics,
     /// Somebody who may look but not change.
     Forbidden,
     /// Nothing here, or nothing for this caller.
@@ -68,7 +70,7 @@ impl Problem {
     fn status(&self) -> (StatusCode, &'static str) {
         match self {
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "Bad request"),
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized"),
+            Self::Unauthorized | Self::UnauthorizedToMetrics => (StatusCode::UNAUTHORIZED, "Unauthorized"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "Forbidden"),
             Self::NotFound | Self::Elsewhere(_) => (StatusCode::NOT_FOUND, "Not found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
@@ -86,6 +88,10 @@ impl Problem {
         match self {
             Self::BadRequest(sentence) | Self::Conflict(sentence) => (*sentence).to_owned(),
             Self::Unauthorized => "a valid API key is needed: Authorization: Bearer <key>".to_owned(),
+            Self::UnauthorizedToMetrics => {
+                "the token of metrics_token, or a valid API key for all sites, is needed: Authorization: Bearer <token>"
+                    .to_owned()
+            }
             Self::Forbidden => "you may not do that".to_owned(),
             Self::NotFound => "there is nothing here".to_owned(),
             Self::Elsewhere(role) => format!("this process does not do that: ask one that has the role {role}"),
@@ -119,7 +125,7 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match self {
-            Self::Unauthorized => {
+            Self::Unauthorized | Self::UnauthorizedToMetrics => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Self::Unavailable(_) | Self::Uncounted(_) | Self::Crowded(_) | Self::Unwell(_) => {

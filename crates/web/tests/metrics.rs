@@ -24,7 +24,8 @@ async fn the_token_reads_them_and_nothing_else() {
     read(&server, &token).await;
     read(&server, &format!("Bearer {}", server.key(None, Role::Viewer).await)).await;
     for wrong in [&token[..token.len() - 1], &format!("{token}s"), "Bearer", "Basic x"] {
-        server.call_as(Some(wrong), "GET", "/metrics", "").await.problem(401);
+        let problem = server.call_as(Some(wrong), "GET", "/metrics", "").await.problem(401);
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("metrics_token")), "{problem}");
     }
     server.call_as(Some(&token), "GET", "/api/sites", "").await.problem(401);
 }

@@ -12,7 +12,7 @@ use bellwether_engine::{ApiKey, MAX_HOSTED_SITES, domain_of};
 use bellwether_store::clickhouse::{ClickHouseUrl, InvalidClickHouseUrl};
 use bellwether_store::{Database, InvalidUrl, Server};
 use bellwether_web::MetricsToken;
-use figment::value::Value;
+use figment::value::{Num, Value};
 use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
@@ -199,14 +199,15 @@ pub(super) fn collector(value: &Value) -> Result<Collector, String> {
 }
 
 pub(super) fn share(value: &Value) -> Result<f64, String> {
-    let (number, shown) = match value {
-        Value::Num(_, number) => (number.to_f64(), format!("{:?}", number.to_f64())),
-        value => {
-            let word = word(value)?;
-            (word.parse().ok(), format!("{word:?}"))
-        }
+    const WHAT: &str = "a number from 0 to 1";
+    let word = match value {
+        Value::Num(_, Num::F32(number)) => number.to_string(),
+        Value::Num(_, Num::F64(number)) => number.to_string(),
+        Value::Array(..) | Value::Dict(..) | Value::Empty(..) => return Err(format!("must be {WHAT}")),
+        value => word(value)?,
     };
-    number.filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| format!("{shown} is not a number from 0 to 1"))
+    let share: f64 = parsed(&word, WHAT)?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err(format!("{word:?} is not {WHAT}")) }
 }
 
 pub(super) fn secret_key(value: &Value) -> Result<SecretKeys, String> {

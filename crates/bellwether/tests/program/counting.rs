@@ -94,6 +94,20 @@ async fn visitors_are_counted_over_all_servers_whichever_of_them_is_killed() {
 }
 
 #[tokio::test]
+async fn a_server_that_would_count_by_itself_is_told_so_in_one_line() {
+    let site = Site::new().await;
+    let (_home, server) = site.serve().await;
+    let alone = Home::on(&site.database.url());
+    let refused = Output::of(alone.command(&["serve"])).await;
+    let told = "other servers on this database count in ClickHouse, and this one would count in the memory of each: set BELLWETHER_CLICKHOUSE_URL as they have it";
+    assert_eq!((refused.code, refused.refusal()), (Some(1), told));
+    let sender = alone.start(alone.command(&["serve", "--roles", "dispatch"])).await;
+    sender.stop().await;
+    server.stop().await;
+    alone.serve().await.stop().await;
+}
+
+#[tokio::test]
 async fn a_clickhouse_that_cannot_be_used_is_said() {
     let (site, home) = (Site::new().await, Home::new());
     let with = |url: &str| {

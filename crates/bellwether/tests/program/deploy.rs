@@ -5,9 +5,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use bellwether_meters::{Described, meters};
+use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::support::Home;
@@ -160,11 +162,34 @@ fn the_compose_file_is_sound() {
         let proxy = &services["proxy"]["networks"]["front"]["ipv4_address"];
         assert_eq!(&server["environment"]["BELLWETHER_TRUSTED_PROXIES"], proxy);
     }
+    // Nobody is given the address that is trusted, and whoever reads the metrics finds a way in.
+    let front = &compose["networks"]["front"];
+    let given: IpNet = front["ipam"]["config"][0]["ip_range"].as_str().and_then(|range| range.parse().ok()).expect("a network");
+    let trusted = services["proxy"]["networks"]["front"]["ipv4_address"].as_str().and_then(|address| address.parse().ok());
+    let trusted: IpAddr = trusted.expect("an address");
+    assert!(!given.contains(&trusted), "{given}");
+    let network = front["name"].as_str().expect("a name");
+    assert!(read("docs/operation.md").contains(&format!("networks: [{network}]")));
+    let scraped = yaml("deploy/prometheus/scrape.yml");
+    let targets = &scraped["scrape_configs"][0]["static_configs"][0]["targets"];
+    assert_eq!(targets, &serde_json::json!(["bellwether-1:8090", "bellwether-2:8090"]));
+    let images = [("clickhouse", "clickhouse/clickhouse-server:"), ("postgres", "postgres:")];
+    for (service, image) in images {
+        let version = services[service]["image"].as_str().and_then(|name| name.strip_prefix(image)).expect("a version");
+        let version = version.trim_end_matches("-alpine");
+        assert!(read("docs/operation.md").contains(&format!(" {version}")), "{image}{version} is not on the page");
+    }
     let caddyfile = read("deploy/compose/Caddyfile");
     for server in ["bellwether-1:8090", "bellwether-2:8090"] {
         assert!(caddyfile.contains(server), "{server}");
     }
     assert_eq!(caddyfile.matches('{').count(), caddyfile.matches('}').count());
+    // What a page shows once is in the memory of one server. Those who send events get nothing that they would be known by.
+    let proxies: Vec<_> = caddyfile.split("reverse_proxy ").skip(1).map(|rest| rest.split('}').next().expect("an end")).collect();
+    let policies: Vec<_> = proxies.iter().map(|proxy| (proxy.starts_with("@events"), proxy.contains("ip_hash"))).collect();
+    assert_eq!(policies, [(true, false), (false, true)]);
+    assert!(proxies.iter().all(|proxy| proxy.contains("import server")));
+    assert!(!caddyfile.contains("lb_policy cookie"));
 }
 
 #[test]

@@ -158,5 +158,9 @@ async fn the_program_asks_a_server_whether_it_lives() {
     server.stop().await;
     let gone = ask(&address).await;
     assert_eq!(gone.code, Some(1));
-    assert!(gone.stderr.contains(&address), "{gone:?}");
+    assert_eq!(gone.refusal(), format!("http://{address}/healthz: nothing listens there"));
+    let receiver = Receiver::start().await;
+    receiver.behave(503);
+    let unwell = ask(&receiver.address().to_string()).await;
+    assert!(unwell.code == Some(1) && unwell.refusal().contains("/healthz: 503"), "{unwell:?}");
 }

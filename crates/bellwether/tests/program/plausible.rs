@@ -41,7 +41,7 @@ async fn an_existing_plausible_is_watched_from_its_settings_to_a_delivery() {
     let server = home.start(serve(&home, &install)).await;
     let client = home.client(&server).await;
     let site = format!("/sites/{SITE}");
-    appears(&client, &site).await;
+    assert!(client.finds(&site).await, "it is there from the start");
     assert_eq!(client.get(&format!("{site}/goals")).await["goals"][0]["display_name"], "Bought");
     let webhook = json!({"url": receiver.url(), "triggers": ["goal_completion"]});
     let webhook = client.create(&format!("{site}/webhooks"), webhook).await["webhook"].clone();

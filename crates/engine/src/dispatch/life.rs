@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bellwether_domain::ambient::{Ambient, Moment};
+use bellwether_domain::counting::CountedIn;
 use bellwether_domain::id::OwnerId;
 use bellwether_domain::lease::{LEASE, Lease, RENEWAL, Witness};
 use bellwether_domain::roles::Roles;
@@ -25,6 +26,7 @@ pub(super) struct Life {
     store: Store,
     ambient: Ambient,
     roles: Roles,
+    counted_in: CountedIn,
     now: Mutex<Now>,
     /// Told of each sign of life.
     renewed: Notify,
@@ -51,9 +53,13 @@ pub(super) enum Sign {
 
 impl Life {
     /// Begins a life, before anything is owned: what belongs to somebody who is not known to have lived is never freed.
-    pub(super) async fn begin(store: Store, ambient: Ambient, roles: Roles) -> Result<Self, StoreError> {
+    pub(super) async fn begin(
+        store: Store,
+        ambient: Ambient,
+        (roles, counted_in): (Roles, CountedIn),
+    ) -> Result<Self, StoreError> {
         let (owner, lease) = (OwnerId::new(&ambient), Lease::new(ambient.moment()));
-        store.add_owner(owner, roles).await?;
+        store.add_owner(owner, roles, counted_in).await?;
         if !store.is_shared() {
             store.bury_others(owner).await?;
         }
@@ -62,7 +68,7 @@ impl Life {
         store.free_from_the_dead(MAX_HELD).await?;
         let (is_eldest, is_spread) = (is_eldest((owner, roles), &others), is_spread(roles, &others));
         let now = Mutex::new(Now { owner, lease, witness, is_eldest, is_spread });
-        Ok(Self { store, ambient, roles, now, renewed: Notify::new() })
+        Ok(Self { store, ambient, roles, counted_in, now, renewed: Notify::new() })
     }
 
     /// Whose work new deliveries are; nobody's while others may have taken this process for dead.
@@ -83,10 +89,10 @@ impl Life {
         self.now().is_spread
     }
 
-    /// As [`hears_processes`], of those that take events, but for this one.
-    pub(super) async fn hears_others_that_ingest(&self) -> Result<bool, StoreError> {
+    /// As [`hears_processes`], of others that this concerns; one of them.
+    pub(super) async fn hears_other(&self, concerns: impl Fn(&Process) -> bool) -> Result<Option<Process>, StoreError> {
         let owner = self.now().owner;
-        hears(&self.store, |process| process.id != owner && process.roles.ingest).await
+        hears(&self.store, |process| process.id != owner && concerns(process)).await
     }
 
     /// This process's id in its present life, whether or not that is over.
@@ -132,7 +138,7 @@ impl Life {
             }
             Err(StoreError::TakenForDead) => {
                 let another = OwnerId::new(&self.ambient);
-                self.store.add_owner(another, self.roles).await?;
+                self.store.add_owner(another, self.roles, self.counted_in).await?;
                 let mut life = self.renew(Lease::new(now));
                 (life.owner, life.is_eldest) = (another, false);
                 Sign::OfAnotherLife
@@ -176,10 +182,10 @@ impl Life {
 
 /// Waits for a sign of life of any process on a database, as long as one that lives may let others wait for it. Whether there was one.
 pub async fn hears_processes(store: &Store) -> Result<bool, StoreError> {
-    hears(store, |_| true).await
+    Ok(hears(store, |_| true).await?.is_some())
 }
 
-async fn hears(store: &Store, concerns: impl Fn(&Process) -> bool) -> Result<bool, StoreError> {
+async fn hears(store: &Store, concerns: impl Fn(&Process) -> bool) -> Result<Option<Process>, StoreError> {
     let look = async || {
         let processes = store.other_processes(OwnerId::from_bytes([0; 16])).await?;
         Ok::<Vec<_>, StoreError>(processes.into_iter().filter(&concerns).collect())
@@ -187,11 +193,11 @@ async fn hears(store: &Store, concerns: impl Fn(&Process) -> bool) -> Result<boo
     let (before, patience) = (look().await?, Instant::now() + RENEWAL + LOOK_INTERVAL);
     while !before.is_empty() && Instant::now() < patience {
         tokio::time::sleep(LOOK_INTERVAL).await;
-        if look().await?.iter().any(|process| !before.contains(process)) {
-            return Ok(true);
+        if let Some(heard) = look().await?.into_iter().find(|process| !before.contains(process)) {
+            return Ok(Some(heard));
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// Ids sort by the time they were made.
@@ -213,7 +219,12 @@ mod tests {
     use super::*;
 
     fn process(id: u8, roles: &str) -> Process {
-        Process { id: OwnerId::from_bytes([id; 16]), sign: 0, roles: roles.parse().expect("roles") }
+        Process {
+            id: OwnerId::from_bytes([id; 16]),
+            sign: 0,
+            roles: roles.parse().expect("roles"),
+            counted_in: Some(CountedIn::Memory),
+        }
     }
 
     #[test]

@@ -20,6 +20,8 @@ use crate::registry::ActiveSite;
 use crate::workers::Workers;
 
 const INTERVAL: Duration = Duration::from_secs(5);
+/// For how long nobody is served meanwhile, when the process begins.
+const FIRST_TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// What is known from one time to the next.
 #[derive(Default)]
@@ -44,6 +46,26 @@ pub enum MirrorError {
 }
 
 impl Engine {
+    /// Takes over what is in Plausible before anybody is served, where no other process does: whoever comes first finds the sites.
+    /// What does not come in time comes later.
+    pub(crate) async fn mirror_at_first(&self) {
+        if self.plausible().is_none() || !self.roles().detect {
+            return;
+        }
+        let mirroring = async {
+            match self.begins_to_look().await.map_err(ManageError::from) {
+                Ok(true) => self.mirror().await,
+                Ok(false) => Ok(()),
+                Err(error) => Err(error.into()),
+            }
+        };
+        match tokio::time::timeout(FIRST_TIME_LIMIT, mirroring).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "sites and goals cannot be taken over yet"),
+            Err(_) => warn!("there are many sites in Plausible: they are taken over while others are served already"),
+        }
+    }
+
     /// Follows what changes in Plausible, where that is the source.
     pub(crate) fn start_mirroring(&self, workers: &Workers) {
         if self.plausible().is_none() {

@@ -11,6 +11,14 @@ use rustls::CertificateError;
 use super::connect::ConnectError;
 use super::{Ended, MAX_RESPONSE_HEADERS};
 
+/// Why a server gave no answer, for whoever asks one without a [`Sender`](super::Sender).
+pub fn no_answer(error: &Error) -> String {
+    match find::<io::Error>(error) {
+        Some(error) if error.kind() == io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+        _ => request(error).error.unwrap_or_default(),
+    }
+}
+
 /// Why there is no answer, and what that means: the connector knows best.
 pub(super) fn request(error: &Error) -> Ended {
     if let Some(error) = find::<ConnectError>(error) {

@@ -1,10 +1,12 @@
 //! Several processes on one database that count in ClickHouse what happens on sites.
 
 use bellwether_domain::ambient::Clock as _;
+use bellwether_domain::counting::CountedIn;
 use bellwether_domain::time::Timestamp;
-use bellwether_engine::{Counter, IngestError, Settings};
+use bellwether_engine::{Counter, IngestError, Settings, StartError};
 use bellwether_store::Migration;
 use bellwether_store::clickhouse::ClickHouse;
+use bellwether_testkit::ambient::manual_of;
 use bellwether_testkit::cable::Cable;
 use bellwether_testkit::clickhouse::ClickHouse as Temporary;
 use bellwether_testkit::receiver::Receiver;
@@ -14,7 +16,7 @@ use serde_json::{Value, json};
 use crate::many::{beside, beside_as, heard, roles};
 use crate::suite::detection::data;
 use crate::suite::operation::Read;
-use crate::suite::rig::{Rig, goal_spec, new_webhook, pageview, seconds, settings, signup, site_change};
+use crate::suite::rig::{Rig, goal_spec, new_webhook, pageview, seconds, settings, signup, site_change, start};
 
 /// A ClickHouse, and a process that counts there.
 async fn counting() -> (Temporary, Rig) {
@@ -101,6 +103,38 @@ async fn visitors_who_come_to_several_processes_are_counted_together() {
     pass(&both, 1);
     look(&both).await;
     assert_eq!(data(&mut receiver).len(), 1);
+}
+
+#[tokio::test]
+async fn a_process_that_counts_elsewhere_is_not_let_in_beside_one_that_lives() {
+    let (clickhouse, here) = (Temporary::temporary().await, Rig::start().await);
+    let elsewhere = counted_at(&clickhouse.url()).await;
+    let try_beside = async |rig: &Rig, settings: &Settings, process: u64| {
+        let (ambient, _) = manual_of(process);
+        let living = async {
+            let mut beats = tokio::time::interval(std::time::Duration::from_millis(100));
+            loop {
+                beats.tick().await;
+                rig.pass(seconds(5)).await;
+            }
+        };
+        tokio::select! {
+            started = start(&rig.database, &ambient, settings, &rig.names) => started,
+            () = living => unreachable!("it never ends"),
+        }
+    };
+    // There is nothing yet that counts events.
+    let refused = try_beside(&here, &elsewhere, 1).await.err();
+    let apart = StartError::Apart { here: CountedIn::ClickHouse, there: CountedIn::Memory }.to_string();
+    assert_eq!(refused.map(|refused| refused.to_string()), Some(apart));
+    let sender = Settings { roles: roles("dispatch"), ..elsewhere.clone() };
+    let (_, workers) = try_beside(&here, &sender, 2).await.expect("one that counts nothing");
+    workers.stop().await.expect("a clean stop");
+    here.workers.stop().await.expect("a clean stop");
+
+    let rig = Rig::start_with(elsewhere).await;
+    let refused = try_beside(&rig, &settings(), 3).await.err().map(|refused| refused.to_string());
+    assert!(refused.is_some_and(|refused| refused.ends_with("set BELLWETHER_CLICKHOUSE_URL as they have it")));
 }
 
 #[tokio::test]

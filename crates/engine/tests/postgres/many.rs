@@ -7,7 +7,7 @@ use bellwether_domain::ambient::Clock as _;
 use bellwether_domain::delivery::Status;
 use bellwether_domain::roles::Roles;
 use bellwether_domain::time::Timestamp;
-use bellwether_engine::{Engine, IngestError, Progress, Settings, StartError, Workers};
+use bellwether_engine::{Credentials, Engine, IngestError, ManageError, Progress, Settings, StartError, Workers};
 use bellwether_store::{Database, Migration, ReplayFilter, Store, StoreError};
 use bellwether_testkit::ambient::manual_of;
 use bellwether_testkit::cable::Cable;
@@ -226,6 +226,18 @@ async fn how_far_a_process_came_that_is_gone_is_forgotten_in_the_end() {
 }
 
 #[tokio::test]
+async fn the_code_that_one_process_printed_makes_the_first_account_at_any() {
+    let one = Rig::start().await;
+    let other = beside(&one, 1).await;
+    let code = one.engine.setup_code().await.expect("an answer").expect("a code");
+    assert_eq!(other.engine.setup_code().await.expect("an answer").as_ref(), Some(&code));
+    let credentials = || Credentials { email: "owner@example.com", password: "purple-otters-juggle-7", device: "Firefox" };
+    other.engine.set_up(&code, credentials()).await.expect("the first account");
+    assert!(matches!(one.engine.set_up(&code, credentials()).await, Err(ManageError::NotFound)));
+    assert_eq!(one.engine.setup_code().await.expect("an answer"), None);
+}
+
+#[tokio::test]
 async fn what_counts_events_is_for_one_process_alone() {
     let one = Rig::start().await;
     let spike = json!({"url": "https://example.com/hook", "triggers": ["visitor_spike"]});
@@ -243,12 +255,33 @@ async fn what_counts_events_is_for_one_process_alone() {
         () = living => None,
     };
     assert!(matches!(refused, Some(StartError::Spread)), "{refused:?}");
+    assert_eq!(one.numbers("SELECT COUNT(*) FROM owners").await, [1], "nobody waits for the one that was refused");
 
     one.engine.delete_webhook(one.site_id, counting).await.expect("a webhook");
     let other = beside(&one, 2).await;
     let refused = other.engine.create_webhook(other.site_id, new_webhook(&spike)).await.expect_err("a mistake").to_string();
     assert!(refused.contains("several take them here"), "{refused}");
     other.webhook(json!({"url": "https://example.com/hook", "triggers": ["goal_completion"]})).await;
+}
+
+#[tokio::test]
+async fn what_counts_events_is_refused_from_the_moment_that_another_process_takes_them() {
+    let one = Rig::start().await;
+    let spike = json!({"url": "https://example.com/hook", "triggers": ["visitor_spike"]});
+    let off = json!({"url": "https://example.com/hook", "triggers": ["visitor_spike"], "enabled": false});
+    let off = one.webhook(off).await.webhook.id;
+    let other = beside(&one, 1).await;
+    // No sign of life was given since, by either of them.
+    for rig in [&one, &other] {
+        let refused = rig.engine.create_webhook(rig.site_id, new_webhook(&spike)).await.expect_err("a mistake").to_string();
+        assert!(refused.contains("several take them here"), "{refused}");
+        let on = webhook_change(&json!({"enabled": true}));
+        rig.engine.update_webhook(rig.site_id, off, on).await.expect_err("a mistake");
+    }
+    one.engine.update_webhook(one.site_id, off, webhook_change(&json!({"name": "Still off"}))).await.expect("a webhook");
+    one.webhook(json!({"url": "https://example.com/hook", "triggers": ["goal_completion"]})).await;
+    other.workers.stop().await.expect("a clean stop");
+    one.webhook(spike).await;
 }
 
 #[tokio::test]

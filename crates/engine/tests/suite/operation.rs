@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bellwether_domain::id::{DeliveryId, EventId, WebhookId};
 use bellwether_domain::trace::SpanId;
 use bellwether_domain::trigger::EventType;
 use bellwether_engine::trace::{Span, SpanKind};
-use bellwether_engine::{Settings, Tracer, Unwell};
+use bellwether_engine::{Counter, Settings, Tracer, Unwell};
 use bellwether_meters::meters;
+use bellwether_store::clickhouse::ClickHouse;
 use bellwether_store::{NewDelivery, NewEvent};
-use bellwether_testkit::receiver::Receiver;
+use bellwether_testkit::receiver::{Answer, Receiver};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -149,6 +151,63 @@ async fn a_process_whose_database_fails_is_not_ready_and_says_nothing_of_it() {
     let unwell = rig.engine.ready().await.expect_err("a broken database");
     assert_eq!(unwell.to_string(), "the database cannot be used at the moment");
     assert!(rig.engine.alive().is_ok());
+}
+
+/// For as long is an answer of ClickHouse good.
+const COUNTER_EVERY: Duration = Duration::from_secs(3);
+
+/// The number one, as ClickHouse answers it: one column with its name and type, and a row.
+fn one() -> Answer {
+    Answer { status: 200, body: b"\x01\x011\x05UInt8\x01".to_vec(), ..Answer::default() }
+}
+
+/// One that counts in a ClickHouse, which is asked nothing yet.
+async fn counting(receiver: &Receiver, roles: &str) -> Rig {
+    receiver.behave(one());
+    let url = format!("http://{}/events", receiver.address()).parse().expect("a URL");
+    let counter = Some(Counter::Own(ClickHouse::new(&url)));
+    Rig::start_with(Settings { counter, roles: roles.parse().expect("roles"), ..settings() }).await
+}
+
+#[tokio::test]
+async fn a_process_that_takes_events_is_ready_while_clickhouse_answers() {
+    let mut receiver = Receiver::start().await;
+    let rig = counting(&receiver, "web,ingest").await;
+    let begun_at = Instant::now();
+    for _ in 0..20 {
+        assert!(rig.engine.ready().await.is_ok());
+    }
+    let most = 1 + begun_at.elapsed().as_secs() / COUNTER_EVERY.as_secs();
+    assert!((1..=most).contains(&(receiver.so_far().len() as u64)), "it is asked seldom");
+    receiver.behave(503);
+    let becomes = async |is_ready: bool| {
+        let mut looks = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            looks.tick().await;
+            match rig.engine.ready().await {
+                Ok(()) if is_ready => return String::new(),
+                Err(unwell) if !is_ready => return unwell.to_string(),
+                _ => {}
+            }
+        }
+    };
+    let unwell = tokio::time::timeout(3 * COUNTER_EVERY, becomes(false)).await.expect("the end of readiness");
+    assert_eq!(unwell, "ClickHouse cannot be used at the moment, and events cannot be counted without it");
+    assert!(rig.engine.alive().is_ok(), "that is no reason to start anew");
+    receiver.behave(one());
+    tokio::time::timeout(3 * COUNTER_EVERY, becomes(true)).await.expect("readiness");
+    receiver.hold();
+    let unwell = tokio::time::timeout(3 * COUNTER_EVERY, becomes(false)).await;
+    receiver.release();
+    unwell.expect("one that does not answer in time");
+}
+
+#[tokio::test]
+async fn a_process_that_takes_no_events_does_not_need_clickhouse_to_be_ready() {
+    let mut receiver = Receiver::start().await;
+    let rig = counting(&receiver, "web,dispatch").await;
+    receiver.behave(503);
+    assert!(rig.engine.ready().await.is_ok() && receiver.so_far().is_empty());
 }
 
 #[tokio::test]

@@ -46,6 +46,22 @@ async fn the_first_account_is_whole_although_whoever_makes_it_goes_away() {
 }
 
 #[tokio::test]
+async fn the_code_of_the_first_account_stays_the_same_until_there_is_one() {
+    let mut rig = Rig::start().await;
+    let code = rig.engine.setup_code().await.expect("an answer").expect("a code");
+    rig.restart().await;
+    assert_eq!(rig.engine.setup_code().await.expect("an answer").as_ref(), Some(&code));
+    assert!(rig.engine.is_setup_code(&code).await.expect("an answer"));
+    rig.settings.secret_key = [8; 32];
+    rig.restart().await;
+    assert_ne!(rig.engine.setup_code().await.expect("an answer").as_ref(), Some(&code), "whoever has the database alone");
+    rig.add_owner().await;
+    assert!(!rig.engine.is_setup_code(&code).await.expect("an answer"));
+    rig.restart().await;
+    assert_eq!(rig.engine.setup_code().await.expect("an answer"), None);
+}
+
+#[tokio::test]
 async fn guesses_made_at_once_count_as_if_one_came_after_the_other() {
     let rig = Rig::start().await;
     rig.add_owner().await;

@@ -57,7 +57,7 @@ impl Rig {
         install.add_goal(3, 1, made_at, ("page_path, display_name, scroll_threshold", "'/read', 'Read', 50")).await;
         let database = Arc::new(Database::temporary_on(crate::ENGINE).await);
         let (engine, workers) = start(&database, &ambient, &settings, &names).await.expect("an engine");
-        engine.mirror().await.expect("its sites");
+        assert_eq!(engine.find_site("example.com").expect("a site from the start").goals.len(), 3);
         let rig = Self { install, settings, ambient, clock, names, database, engine, workers };
         rig.look().await;
         rig

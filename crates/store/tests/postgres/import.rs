@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bellwether_domain::counting::CountedIn;
 use bellwether_domain::id::OwnerId;
 use bellwether_domain::roles::Roles;
 use bellwether_store::{Import, ImportError, Migration, Server, Store, StoreError};
@@ -236,7 +237,7 @@ async fn an_import_that_breaks_off_goes_on_where_it_was() {
     let begun = rig.number("SELECT moved FROM imports WHERE table_name = 'deliveries' AND NOT done").await;
     assert!(begun > 0 && begun == rig.number("SELECT COUNT(*) FROM deliveries").await, "{begun}");
 
-    let refused = rig.store.add_owner(OwnerId::from_bytes([1; 16]), Roles::ALL).await;
+    let refused = rig.store.add_owner(OwnerId::from_bytes([1; 16]), Roles::ALL, CountedIn::Memory).await;
     assert!(matches!(refused, Err(StoreError::HalfImported)), "no server starts meanwhile: {refused:?}");
     rig.run("SELECT pg_advisory_unlock(1)").await;
     rig.import_all().await.expect("an import");

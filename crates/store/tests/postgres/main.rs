@@ -10,19 +10,25 @@ mod suite;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bellwether_domain::id::{DeliveryId, WebhookId};
+use bellwether_domain::counting::CountedIn;
+use bellwether_domain::id::{DeliveryId, OwnerId, WebhookId};
+use bellwether_domain::roles::Roles;
 use bellwether_domain::visitor::Salt;
-use bellwether_store::{Migration, NewDelivery, NewEvent, Store, StoreError};
+use bellwether_store::{Migration, NewDelivery, NewEvent, SealedWebhook, Store, StoreError};
 use bellwether_testkit::cable::Cable;
 use bellwether_testkit::database::{Database, Engine};
+use serde_json::json;
 use tokio_postgres::{Client, NoTls};
+
+use suite::people::user;
+use suite::rig::Rig;
 
 const ENGINE: Engine = Engine::Postgres;
 
 /// Somebody who is taken for dead, and does not know it yet, gets nothing that nobody would free.
 #[tokio::test]
 async fn nothing_becomes_the_work_of_the_dead() {
-    let rig = suite::rig::Rig::new().await;
+    let rig = Rig::new().await;
     let (webhook, dead) = (WebhookId::new(&rig.ambient), rig.owner().await);
     let id = rig.deliveries(webhook, 1, None).await[0];
     rig.store.bury(vec![(dead, 0)]).await.expect("a funeral");
@@ -35,6 +41,57 @@ async fn nothing_becomes_the_work_of_the_dead() {
     assert!(is_refused(rig.store.resend(id, again, rig.now()).await.map(|_| ())));
     let living = rig.owner().await;
     assert_eq!(rig.claimed_ids(living, 10).await, [id], "and nothing of it was kept");
+}
+
+/// Each has shown the code to another process.
+#[tokio::test]
+async fn of_those_who_would_be_first_at_a_time_one_is() {
+    let database = Database::temporary_on(ENGINE).await;
+    let rigs = [Rig::on(&database).await, Rig::on(&database).await, Rig::on(&database).await];
+    rigs[0].store.keep_setup_nonce([1; 16]).await.expect("an answer");
+    let users = ["a@example.com", "b@example.com", "c@example.com"].map(|email| user(&rigs[0], email, true));
+    let added = rigs.iter().zip(users).map(|(rig, user)| rig.store.add_first_user(user));
+    let added = futures_util::future::join_all(added).await;
+    assert_eq!(added.iter().filter(|added| added.is_ok()).count(), 1, "{added:?}");
+    for rig in rigs {
+        rig.store.close().await;
+    }
+}
+
+/// Whoever becomes known while a change is made sees it afterwards, or is seen by it.
+#[tokio::test]
+async fn what_one_process_has_to_count_is_refused_from_the_moment_that_two_take_events() {
+    let database = Database::temporary_on(ENGINE).await;
+    let (one, other) = (Rig::on(&database).await, Rig::on(&database).await);
+    let (site, _) = (one.site("example.com").await.id, one.owner().await);
+    let counting = || one.unsaved_webhook(site, vec![one.trigger(&json!({"type": "visitor_spike"}))]);
+    let add = async || one.store.add_webhook(counting(), 1_000, true).await;
+    let webhooks = async || other.store.all_webhooks().await.expect("webhooks").len();
+    let senders = Roles { ingest: false, ..Roles::ALL };
+    other.store.add_owner(OwnerId::new(&one.ambient), senders, CountedIn::Memory).await.expect("one that takes no events");
+    add().await.expect("a webhook");
+    let mut webhook = one.webhook(site, vec![]).await;
+    for _ in 0..50 {
+        let (before, second) = (webhooks().await, OwnerId::new(&one.ambient));
+        let beginning = async {
+            other.store.add_owner(second, Roles::ALL, CountedIn::Memory).await.expect("an owner");
+            webhooks().await > before
+        };
+        let (is_seen, added) = tokio::join!(beginning, add());
+        assert!(is_seen || matches!(added, Err(StoreError::Spread)), "{added:?}");
+        assert!(matches!(add().await, Err(StoreError::Spread)));
+        other.store.bury(vec![(second, 0)]).await.expect("a funeral");
+    }
+    let second = OwnerId::new(&one.ambient);
+    other.store.add_owner(second, Roles::ALL, CountedIn::Memory).await.expect("an owner");
+    one.store.add_webhook(counting(), 1_000, false).await.expect("a webhook that nobody counts for in memory");
+    let before = webhook.updated_at;
+    webhook.triggers = counting().webhook.triggers;
+    let changed = SealedWebhook { webhook, ..counting() };
+    assert!(matches!(one.store.update_webhook(changed, before, vec![], true).await, Err(StoreError::Spread)));
+    for rig in [one, other] {
+        rig.store.close().await;
+    }
 }
 
 /// A store through a cable, whose commits of salts wait for a lock, who holds the lock, and another store beside it.
@@ -134,7 +191,7 @@ async fn whoever_was_forgotten_writes_on_and_does_not_take_for_undone_what_nobod
 /// PostgreSQL's details hold the whole row.
 #[tokio::test]
 async fn an_error_says_nothing_of_what_was_to_be_kept() {
-    let rig = suite::rig::Rig::new().await;
+    let rig = Rig::new().await;
     let strict = "ALTER TABLE events ADD CONSTRAINT strict CHECK (payload = '')";
     rig.store.write(|connection| connection.run_all(strict)).await.expect("a constraint");
     let event = NewEvent { payload: "swordfish".into(), ..rig.event(&[]) };

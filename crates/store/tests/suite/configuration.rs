@@ -70,7 +70,7 @@ async fn what_is_gone_is_not_changed() {
     }
     let (unknown, goal) = (SiteId::new(&rig.ambient), rig.unsaved_goal(&json!({"event_name": "a"})));
     assert!(is_gone(rig.store.add_goal(unknown, goal).await));
-    assert!(is_gone(rig.store.add_webhook(rig.unsaved_webhook(unknown, vec![]), 10).await));
+    assert!(is_gone(rig.store.add_webhook(rig.unsaved_webhook(unknown, vec![]), 10, false).await));
     assert!(is_gone(rig.store.add_key(key(&rig, Some(unknown), Role::Admin, 1)).await));
 }
 
@@ -158,7 +158,7 @@ async fn the_triggers_that_wait_for_a_goal_go_with_it() {
     assert_eq!(rig.store.goals().await.expect("the goals"), [(site, kept)]);
     assert_eq!(rig.store.all_webhooks().await.expect("the webhooks")[0].webhook.triggers, triggers[1..]);
     let late = rig.unsaved_webhook(site, vec![waits_for(goal.id)]);
-    assert!(is_gone(rig.store.add_webhook(late, 10).await), "a trigger that waits for a goal that is gone");
+    assert!(is_gone(rig.store.add_webhook(late, 10, false).await), "a trigger that waits for a goal that is gone");
     assert_eq!(rig.store.all_webhooks().await.expect("the webhooks").len(), 1);
 }
 
@@ -174,14 +174,14 @@ async fn webhooks_come_back_as_they_were_kept() {
     ];
     let mut plain = rig.unsaved_webhook(site, rules.iter().map(|rule| rig.trigger(rule)).collect());
     plain.sealed = Sealed { secret: vec![0, 255, 128], previous: Some((vec![1], rig.later(60))), headers: Some(vec![2]) };
-    rig.store.add_webhook(plain.clone(), 10).await.expect("a webhook");
+    rig.store.add_webhook(plain.clone(), 10, false).await.expect("a webhook");
     rig.clock.advance(Duration::from_secs(1));
     let mut special = rig.unsaved_webhook(site, vec![]);
     special.webhook.enabled = false;
     special.webhook.disabled_reason = Some("it answered 410".to_owned());
     special.webhook.rate_limit_per_second = Some(7);
     special.webhook.retry_schedule = Some(Schedule::read(&json!([1, 86_400])).expect("a schedule"));
-    rig.store.add_webhook(special.clone(), 10).await.expect("a webhook");
+    rig.store.add_webhook(special.clone(), 10, false).await.expect("a webhook");
     let stored = rig.store.all_webhooks().await.expect("the webhooks");
     assert_eq!(stored.len(), 2);
     let first = rig.store.webhooks(WebhookId::from_bytes([0; 16]), 1).await.expect("a webhook");
@@ -229,7 +229,7 @@ async fn the_same_trigger_twice_changes_nothing() {
     let rig = Rig::new().await;
     let site = rig.site("example.com").await.id;
     let twice = vec![rig.trigger(&json!("goal_completion")), rig.trigger(&json!("goal_completion"))];
-    assert!(exists(rig.store.add_webhook(rig.unsaved_webhook(site, twice.clone()), 10).await));
+    assert!(exists(rig.store.add_webhook(rig.unsaved_webhook(site, twice.clone()), 10, false).await));
     assert!(rig.store.all_webhooks().await.expect("the webhooks").is_empty());
     let webhook = rig.webhook(site, vec![twice[0]]).await;
     let changed = Webhook { triggers: vec![twice[1], twice[0]], name: "Changed".to_owned(), ..webhook.clone() };
@@ -241,7 +241,7 @@ async fn the_same_trigger_twice_changes_nothing() {
 async fn a_site_has_only_so_many_webhooks_the_deleted_not_counted() {
     let rig = Rig::new().await;
     let (site, other) = (rig.site("example.com").await.id, rig.site("other.example").await.id);
-    let add = async |site| rig.store.add_webhook(rig.unsaved_webhook(site, vec![]), 2).await;
+    let add = async |site| rig.store.add_webhook(rig.unsaved_webhook(site, vec![]), 2, false).await;
     let deleted = rig.webhook(site, vec![]).await.id;
     add(site).await.expect("a webhook");
     assert!(matches!(add(site).await, Err(StoreError::TooMany(2))));

@@ -3,7 +3,7 @@
 mod configuration;
 mod history;
 mod outbox;
-mod people;
+pub(crate) mod people;
 mod plausible;
 mod polled;
 mod retention;

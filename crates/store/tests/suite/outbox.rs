@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bellwether_domain::counting::CountedIn;
 use bellwether_domain::delivery::Status;
 use bellwether_domain::id::{DeliveryId, OwnerId, TriggerId, WebhookId};
 use bellwether_domain::roles::Roles;
@@ -230,8 +231,8 @@ async fn processes_know_what_the_others_do() {
     let rig = Rig::new().await;
     let (me, sender) = (rig.owner().await, OwnerId::new(&rig.ambient));
     let roles: Roles = "dispatch,detect".parse().expect("roles");
-    rig.store.add_owner(sender, roles).await.expect("an owner");
-    let expected = [Process { id: sender, sign: 0, roles }];
+    rig.store.add_owner(sender, roles, CountedIn::ClickHouse).await.expect("an owner");
+    let expected = [Process { id: sender, sign: 0, roles, counted_in: Some(CountedIn::ClickHouse) }];
     assert_eq!(rig.store.give_sign_of_life(me).await.expect("signs of life"), expected);
     assert_eq!(rig.store.other_processes(me).await.expect("signs of life"), expected);
 }

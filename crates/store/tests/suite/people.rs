@@ -7,7 +7,7 @@ use bellwether_store::{Invitation, NewUser, Role, Session, StoreError};
 
 use super::rig::Rig;
 
-fn user(rig: &Rig, email: &str, owner: bool) -> NewUser {
+pub(crate) fn user(rig: &Rig, email: &str, owner: bool) -> NewUser {
     let (id, password_hash) = (UserId::new(&rig.ambient), format!("hash of {email}"));
     NewUser { id, email: email.to_owned(), password_hash, owner, created_at: rig.now() }
 }
@@ -26,12 +26,25 @@ async fn the_first_person_is_the_first_once() {
     let rig = Rig::new().await;
     assert!(!rig.store.has_users().await.expect("an answer"));
     let first = user(&rig, "a@example.com", true);
+    assert!(matches!(rig.store.add_first_user(first.clone()).await, Err(StoreError::Exists)), "nobody was told how");
+    let kept = [[1; 16], [2; 16]].map(|nonce| rig.store.keep_setup_nonce(nonce));
+    let kept = futures_util::future::join_all(kept).await.into_iter().map(|kept| kept.expect("an answer"));
+    assert_eq!(kept.collect::<Vec<_>>(), [Some([1; 16]), Some([1; 16])], "who comes first decides");
     rig.store.add_first_user(first.clone()).await.expect("a person");
     assert!(rig.store.has_users().await.expect("an answer"));
     assert!(matches!(rig.store.add_first_user(user(&rig, "b@example.com", true)).await, Err(StoreError::Exists)));
     let (found, hash) = rig.store.user_by_email("a@example.com".to_owned()).await.expect("an answer").expect("the person");
     assert_eq!((found.id, found.owner, hash), (first.id, true, first.password_hash));
     assert_eq!(rig.store.user_by_email("b@example.com".to_owned()).await.expect("an answer"), None);
+    assert_eq!(rig.store.keep_setup_nonce([3; 16]).await.expect("an answer"), None);
+}
+
+#[tokio::test]
+async fn the_code_is_over_with_any_account() {
+    let rig = Rig::new().await;
+    rig.store.keep_setup_nonce([1; 16]).await.expect("an answer");
+    rig.store.add_user(user(&rig, "a@example.com", false)).await.expect("a person");
+    assert!(matches!(rig.store.add_first_user(user(&rig, "b@example.com", true)).await, Err(StoreError::Exists)));
 }
 
 #[tokio::test]

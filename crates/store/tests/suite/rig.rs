@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_domain::ambient::{Ambient, Clock as _};
+use bellwether_domain::counting::CountedIn;
 use bellwether_domain::delivery::Status;
 use bellwether_domain::goal::{Goal, GoalSpec};
 use bellwether_domain::headers::CustomHeaders;
@@ -56,7 +57,7 @@ impl Rig {
     /// A process that lives.
     pub(crate) async fn owner(&self) -> OwnerId {
         let owner = OwnerId::new(&self.ambient);
-        self.store.add_owner(owner, Roles::ALL).await.expect("an owner");
+        self.store.add_owner(owner, Roles::ALL, CountedIn::Memory).await.expect("an owner");
         owner
     }
 
@@ -107,7 +108,7 @@ impl Rig {
 
     pub(crate) async fn webhook(&self, site_id: SiteId, triggers: Vec<Trigger>) -> Webhook {
         let sealed = self.unsaved_webhook(site_id, triggers);
-        self.store.add_webhook(sealed.clone(), 10).await.expect("a webhook");
+        self.store.add_webhook(sealed.clone(), 10, false).await.expect("a webhook");
         sealed.webhook
     }
 
@@ -115,7 +116,7 @@ impl Rig {
     pub(crate) async fn update(&self, webhook: Webhook, before: Timestamp) -> Result<(), StoreError> {
         let sealed = Sealed { secret: b"sealed".to_vec(), ..Sealed::default() };
         self.store
-            .update_webhook(SealedWebhook { webhook, sealed, failing_since: None, deleted_at: None }, before, Vec::new())
+            .update_webhook(SealedWebhook { webhook, sealed, failing_since: None, deleted_at: None }, before, Vec::new(), false)
             .await
     }
 

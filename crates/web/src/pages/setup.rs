@@ -33,6 +33,8 @@ struct Setup {
 #[template(path = "setup_closed.html")]
 struct Closed {
     shell: Shell,
+    /// How the link begins that the server printed.
+    link: String,
 }
 
 /// The form, for whoever has the code. Once there is an account, there is nothing here.
@@ -41,7 +43,7 @@ pub(crate) async fn show(State(app): State<App>, Query(Code { code }): Query<Cod
         return Ok(Page(Setup { shell: Shell::of(None), code, form: Form::default() }).into_response());
     }
     Ok(match app.engine.setup_code().await? {
-        Some(_) => Page(Closed { shell: Shell::of(None) }).into_response(),
+        Some(_) => Page(Closed { shell: Shell::of(None), link: format!("{}setup?code=", app.settings.base_url) }).into_response(),
         None => go_to("/sign-in"),
     })
 }

@@ -26,10 +26,7 @@ async fn bad_flags_and_settings_are_named() {
         (&["serve", "--database-url", "x.db"], "--database-url: "),
         (&["serve", "--config", "none.toml"], "--config none.toml: "),
         (&["serve", "--roles", "web,everything"], "--roles: must be one or more of "),
-        (
-            &["serve", "--roles", "web"],
-            "BELLWETHER_ROLES: must be all of web, ingest, dispatch and detect where the database is SQLite",
-        ),
+        (&["serve", "--roles", "web"], "--roles: must be all of web, ingest, dispatch and detect where the database is SQLite"),
         (&["demo", "--seconds", "0"], "--seconds"),
         (&["receive", "--status", "99"], "--status"),
         (&["key", "create", "--name", " "], "--name"),
@@ -80,6 +77,67 @@ async fn what_settings_point_at_must_be_there() {
 }
 
 #[tokio::test]
+async fn what_a_setting_of_the_file_points_at_is_told_of_under_its_name_there() {
+    let home = Home::new();
+    home.run(&["migrate"]).await;
+    fs::write(home.path().join("no.pem"), "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n").expect("written");
+    let (file, plain) = (home.path().join("b.toml"), home.path().join("plain"));
+    fs::write(&plain, "").expect("written");
+    let data_dir = format!("data_dir = '{}/data'", plain.display());
+    let cases = [
+        ("roles = ['web']", "roles in b.toml: must be all of ", 2),
+        ("ca_file = 'none.pem'", "ca_file in b.toml: none.pem: ", 2),
+        ("ca_file = 'no.pem'", "ca_file in b.toml: holds no readable PEM certificates", 2),
+        ("clickhouse_url = 'http://127.0.0.1:9/x'", "clickhouse_url in b.toml: http://127.0.0.1:9/x: ", 1),
+        (&data_dir, "data_dir in b.toml: cannot create the directory ", 1),
+    ];
+    for (setting, told, code) in cases {
+        fs::write(&file, setting).expect("written");
+        let mut command = home.command(&["serve", "--config", "b.toml"]);
+        if setting.starts_with("data_dir") {
+            command.env_remove("BELLWETHER_DATA_DIR");
+        }
+        let refused = Output::of(command).await;
+        assert_eq!(refused.code, Some(code), "{refused:?}");
+        assert!(refused.refusal().starts_with(told), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn check_says_everything_that_is_wrong() {
+    let home = Home::new();
+    let wrong = [
+        ("BELLWETHER_ROLES", "web,ingest"),
+        ("BELLWETHER_CA_FILE", "none.pem"),
+        ("BELLWETHER_SOURCE_PLAUSIBLE_CLICKHOUSE_URL", "http://127.0.0.1:9/plausible_events_db"),
+        ("BELLWETHER_SOURCE_PLAUSIBLE_POSTGRES_URL", "postgres://127.0.0.1:9/plausible_db"),
+    ];
+    let mut check = home.command(&["check"]);
+    check.envs(wrong);
+    let checked = Output::of(check).await;
+    assert_eq!(checked.code, Some(1));
+    let lines = checked.refusals();
+    let database = format!("{}: there is no database yet; serve or migrate makes it", home.database().display());
+    let expected = [
+        "BELLWETHER_ROLES: must be all of ",
+        "BELLWETHER_CA_FILE: none.pem: ",
+        &database,
+        "BELLWETHER_SOURCE_PLAUSIBLE_CLICKHOUSE_URL: http://127.0.0.1:9/plausible_events_db: ClickHouse cannot be reached",
+        "BELLWETHER_SOURCE_PLAUSIBLE_POSTGRES_URL: postgres://127.0.0.1:9/plausible_db: the database cannot be reached",
+    ];
+    assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.starts_with(expected), "{lines:#?}");
+    }
+    assert!(!home.data_dir().exists());
+    home.run(&["migrate"]).await;
+    let mut check = home.command(&["check"]);
+    check.env("BELLWETHER_ROLES", "web");
+    let checked = Output::of(check).await;
+    assert!(checked.code == Some(1) && checked.refusal().starts_with("BELLWETHER_ROLES: "), "what serve refuses: {checked:?}");
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_named_before_anything_is_made() {
     let home = Home::new();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().map(|address| (address, address.to_string()));
@@ -87,7 +145,7 @@ async fn a_port_in_use_is_named_before_anything_is_made() {
     let _holder = TcpListener::bind(address).expect("the same port");
     let refused = home.run(&["serve", "--listen", &text]).await;
     assert_eq!(refused.code, Some(1));
-    assert!(refused.refusal().starts_with(&format!("BELLWETHER_LISTEN: cannot listen on {text}: ")), "{refused:?}");
+    assert!(refused.refusal().starts_with(&format!("--listen: cannot listen on {text}: ")), "{refused:?}");
     assert!(!home.database().exists());
 }
 

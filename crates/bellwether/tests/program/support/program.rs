@@ -196,9 +196,16 @@ impl Output {
 
     /// The one line that a refused command says, without its name before it.
     pub(crate) fn refusal(&self) -> &str {
+        let [line] = self.refusals()[..] else { panic!("not one line: {self:?}") };
+        line
+    }
+
+    /// The lines that a refused command says, without its name before them.
+    pub(crate) fn refusals(&self) -> Vec<&str> {
         assert_eq!(self.stdout, "", "{self:?}");
-        let line = self.stderr.strip_suffix('\n').filter(|line| !line.contains('\n'));
-        line.and_then(|line| line.strip_prefix("bellwether: ")).unwrap_or_else(|| panic!("not one line: {self:?}"))
+        let line = |line: &str| line.strip_prefix("bellwether: ").is_some();
+        assert!(self.stderr.lines().all(line), "{self:?}");
+        self.stderr.lines().filter_map(|line| line.strip_prefix("bellwether: ")).collect()
     }
 }
 
