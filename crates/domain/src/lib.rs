@@ -37,6 +37,7 @@ pub mod polling;
 pub mod reading;
 pub mod retry;
 pub mod roles;
+pub mod schema;
 pub mod signature;
 pub mod site;
 pub mod source;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bellwether_domain::delivery::MAX_RECORDED_BODY_BYTES;
 use bellwether_domain::endpoint::EndpointPolicy;
 use bellwether_domain::retry::{Outcome, parse_retry_after};
+use bellwether_domain::schema::PAYLOAD_VERSION;
 use bellwether_domain::time::Timestamp;
 use bellwether_meters::label::AttemptOutcome;
 use bellwether_meters::meters;
@@ -51,6 +52,7 @@ const MAX_INFORMATIONAL: usize = 16;
 /// Room for those of every request, and for `host` and `content-length`.
 const HEADERS: usize = 16;
 const EVENT: HeaderName = HeaderName::from_static("x-webhook-event");
+const VERSION: HeaderName = HeaderName::from_static("x-webhook-version");
 const EVENT_ID: HeaderName = HeaderName::from_static("x-webhook-event-id");
 const SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
 const SIGNATURE_PREVIOUS: HeaderName = HeaderName::from_static("x-signature-previous");
@@ -284,6 +286,7 @@ fn headers(webhook: &ActiveWebhook, delivery: &DueDelivery, now: Timestamp) -> R
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
     headers.insert(EVENT, HeaderValue::from_static(delivery.event_type.name()));
+    headers.insert(VERSION, HeaderValue::from(PAYLOAD_VERSION));
     headers.insert(EVENT_ID, id.clone());
     headers.insert(SIGNATURE, HeaderValue::try_from(secret.sign_body(body))?);
     headers.insert(WEBHOOK_ID, id);

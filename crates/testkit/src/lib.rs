@@ -5,6 +5,7 @@ pub mod cable;
 pub mod clickhouse;
 pub mod database;
 pub mod hosted;
+mod payload;
 pub mod plausible;
 pub mod proxy;
 pub mod receiver;

@@ -1,7 +1,8 @@
 //! A receiver of webhooks that can misbehave.
 //!
 //! A [`Receiver`] records each request when it has arrived whole, and then does what its script says. It speaks HTTP by itself,
-//! since no library can be talked into breaking the protocol. Waiting for a request is waiting for the request itself.
+//! since no library can be talked into breaking the protocol. Waiting for a request is waiting for the request itself. A payload that
+//! is not as its schema has it fails the test, whether or not that looks at it.
 
 mod connection;
 
@@ -18,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::payload::faults;
 use connection::{Identity, serve};
 
 /// A test that waits for longer has failed.
@@ -222,7 +224,7 @@ impl Receiver {
     #[expect(clippy::expect_used, reason = "the test has failed")]
     pub async fn next(&mut self) -> Received {
         let next = tokio::time::timeout(PATIENCE, self.requests.recv()).await;
-        next.expect("a request, but none came").expect("a receiver that runs")
+        checked(next.expect("a request, but none came").expect("a receiver that runs"))
     }
 
     /// Waits for so many requests.
@@ -236,7 +238,7 @@ impl Receiver {
 
     /// What has arrived, without waiting for more.
     pub fn so_far(&mut self) -> Vec<Received> {
-        std::iter::from_fn(|| self.requests.try_recv().ok()).collect()
+        std::iter::from_fn(|| self.requests.try_recv().ok()).map(checked).collect()
     }
 
     #[expect(clippy::expect_used, reason = "a test without a port cannot go on")]
@@ -251,6 +253,21 @@ impl Receiver {
         TaskTracker::new().spawn(accept(listener, identity, shared.clone(), end.clone()));
         Self { address, root_pem, requests, shared, _end: end.drop_guard() }
     }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.so_far();
+        }
+    }
+}
+
+/// A request whose payload, if it brings one, is as its schema has it.
+fn checked(request: Received) -> Received {
+    let faults = faults(&request);
+    assert!(faults.is_empty(), "{faults:#?}\n{}", String::from_utf8_lossy(&request.body));
+    request
 }
 
 impl Shared {

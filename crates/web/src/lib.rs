@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 pub use metrics::{MetricsToken, NotAToken};
+pub use openapi::DESCRIPTION;
 pub use server::serve;
 
 use pages::once::ShownOnce;
@@ -105,6 +106,8 @@ fn routes(app: App) -> Router {
             .route("/api/sites", get(sites::list).post(sites::create))
             .nest("/api/sites/{site_id}", site)
             .route("/api/openapi.json", get(openapi::show))
+            .route("/api/schemas", get(openapi::schemas))
+            .route("/api/schemas/v1/{event_type}", get(openapi::show_schema))
             .merge(pages::routes())
             .fallback(pages::nowhere),
         false => Router::new().fallback(async || Problem::Elsewhere("web")),

@@ -3,14 +3,24 @@
 use std::sync::LazyLock;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderName, HeaderValue};
+use bellwether_domain::schema::PAYLOAD_VERSION;
+use bellwether_domain::trigger::EventType;
 use serde_json::{Value, json};
 
 use crate::App;
+use crate::problem::Problem;
 
-/// Written by hand, without what only a running server knows.
-static DESCRIPTION: LazyLock<Value> =
-    LazyLock::new(|| serde_json::from_str(include_str!("../assets/openapi.json")).unwrap_or_default());
+/// Written by hand, with the schemas of payloads, and without what only a running server knows.
+pub static DESCRIPTION: LazyLock<Value> = LazyLock::new(|| {
+    let mut description: Value = serde_json::from_str(include_str!("../assets/openapi.json")).unwrap_or_default();
+    for event_type in EventType::ALL {
+        description["components"]["schemas"][component(event_type)] = schema(event_type);
+    }
+    description
+});
 
 /// The description of this server's API.
 pub(crate) fn description(app: &App) -> Value {
@@ -20,7 +30,32 @@ pub(crate) fn description(app: &App) -> Value {
     description
 }
 
-/// The same, for programs.
+/// What the schema of a type's payloads is called, as in `VisitorSpikePayload`.
+fn component(event_type: EventType) -> String {
+    let words = event_type.name().split('_').map(|word| word[..1].to_uppercase() + &word[1..]);
+    words.chain(["Payload".to_owned()]).collect()
+}
+
+fn schema(event_type: EventType) -> Value {
+    serde_json::from_str(event_type.schema()).unwrap_or_default()
+}
+
+/// Where the schemas of payloads are.
+pub(crate) async fn schemas(State(app): State<App>) -> Json<Value> {
+    let shown = |event_type: EventType| {
+        let (name, version) = (event_type.name(), PAYLOAD_VERSION);
+        json!({"event_type": name, "version": version, "url": app.url(&format!("/api/schemas/v{version}/{name}"))})
+    };
+    Json(json!({"schemas": EventType::ALL.map(shown)}))
+}
+
+/// The schema of a type's payloads.
+pub(crate) async fn show_schema(Path(name): Path<String>) -> Result<([(HeaderName, HeaderValue); 1], &'static str), Problem> {
+    let event_type = EventType::from_name(&name).ok_or(Problem::NotFound)?;
+    Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/schema+json"))], event_type.schema()))
+}
+
+/// The description, for programs.
 pub(crate) async fn show(State(app): State<App>) -> Json<Value> {
     Json(description(&app))
 }

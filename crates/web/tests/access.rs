@@ -55,7 +55,7 @@ fn refusal(needs: Needs, caller: Caller) -> Option<u16> {
 struct Subject {
     site: String,
     webhook: String,
-    parameters: [(&'static str, String); 5],
+    parameters: [(&'static str, String); 6],
 }
 
 impl Subject {
@@ -72,6 +72,7 @@ impl Subject {
             ("webhook_id", webhook_id),
             ("trigger_id", trigger),
             ("delivery_id", delivery),
+            ("event_type", "goal_completion".to_owned()),
         ];
         Self { site, webhook, parameters }
     }
@@ -142,7 +143,8 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
 #[tokio::test]
 async fn the_table_has_every_route() {
     let server = Server::start().await;
-    let parameters = ["site_id", "goal_id", "webhook_id", "trigger_id", "delivery_id"].map(|name| (name, NO_ID));
+    let ids = ["site_id", "goal_id", "webhook_id", "trigger_id", "delivery_id"].map(|name| (name, NO_ID));
+    let parameters: Vec<_> = ids.into_iter().chain([("event_type", "goal_completion")]).collect();
     let mut found = BTreeSet::new();
     for path in paths_of_source() {
         for method in METHODS {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bellwether_domain::trigger::EventType;
 use serde_json::{Value, json};
 
 use crate::support::{Browser, DESCRIPTION, ROUTES, Server, assert_valid, resolved};
@@ -73,12 +74,40 @@ async fn a_server_says_where_and_which_it_is_and_people_can_read_it() {
         assert!(html.contains(&summary), "{method} {path}");
         assert!(html.contains(&format!(">{method}</span> <code>{path}</code>")), "{method} {path}");
     }
-    for name in ["GoalCompletionPayload", "VisitorSpikePayload", "WebhookDisabledPayload", "WebhookTestPayload"] {
+    for name in [
+        "GoalCompletionPayload",
+        "VisitorSpikePayload",
+        "VisitorSpikeResolvedPayload",
+        "WebhookDisabledPayload",
+        "WebhookTestPayload",
+    ] {
         let fields = DESCRIPTION["components"]["schemas"][name]["properties"]["data"]["properties"].as_object().expect("fields");
         for name in fields.keys() {
             assert!(html.contains(&format!("<code>data.{name}</code>")), "{name}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_schemas_of_payloads_are_served() {
+    let server = Server::start().await;
+    let listed = server.call_as(None, "GET", "/api/schemas", "").await.json(200);
+    let listed = listed["schemas"].as_array().expect("schemas");
+    assert_eq!(listed.len(), EventType::ALL.len());
+    for (listed, event_type) in listed.iter().zip(EventType::ALL) {
+        let path = format!("/api/schemas/v1/{}", event_type.name());
+        assert_eq!(
+            listed,
+            &json!({"event_type": event_type.name(), "version": 1, "url": format!("http://127.0.0.1:8090{path}")})
+        );
+        let answer = server.call_as(None, "GET", &path, "").await;
+        assert_eq!(answer.header("content-type"), Some("application/schema+json"));
+        let schema: Value = serde_json::from_slice(&answer.body).expect("JSON");
+        assert_eq!(schema["properties"]["event_type"]["const"], event_type.name());
+        let described = &DESCRIPTION["webhooks"][event_type.name()]["post"]["requestBody"]["content"]["application/json"];
+        assert_eq!(resolved(&described["schema"]), &schema);
+    }
+    assert_eq!(server.call_as(None, "GET", "/api/schemas/v1/nothing", "").await.status, 404);
 }
 
 #[tokio::test]

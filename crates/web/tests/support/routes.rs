@@ -24,11 +24,13 @@ const EVENT: &str = r#"{"n": "pageview", "u": "https://example.com/"}"#;
 const TRIGGER: &str = r#"{"type": "visitor_spike", "threshold": 77}"#;
 
 /// The one list of them. A test holds it against the router.
-pub(crate) const ROUTES: [Route; 29] = [
+pub(crate) const ROUTES: [Route; 31] = [
     ("GET", "/healthz", Needs::Nothing, ""),
     ("GET", "/readyz", Needs::Nothing, ""),
     ("GET", "/metrics", Needs::ViewerOfAll, ""),
     ("GET", "/api/openapi.json", Needs::Nothing, ""),
+    ("GET", "/api/schemas", Needs::Nothing, ""),
+    ("GET", "/api/schemas/v1/{event_type}", Needs::Nothing, ""),
     ("POST", "/api/event", Needs::Nothing, EVENT),
     ("OPTIONS", "/api/event", Needs::Nothing, ""),
     ("GET", "/api/sites", Needs::Key, ""),
