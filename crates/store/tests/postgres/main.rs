@@ -58,39 +58,67 @@ async fn of_those_who_would_be_first_at_a_time_one_is() {
     }
 }
 
-/// Whoever becomes known while a change is made sees it afterwards, or is seen by it.
 #[tokio::test]
-async fn what_one_process_has_to_count_is_refused_from_the_moment_that_two_take_events() {
-    let database = Database::temporary_on(ENGINE).await;
-    let (one, other) = (Rig::on(&database).await, Rig::on(&database).await);
-    let (site, _) = (one.site("example.com").await.id, one.owner().await);
-    let counting = || one.unsaved_webhook(site, vec![one.trigger(&json!({"type": "visitor_spike"}))]);
-    let add = async || one.store.add_webhook(counting(), 1_000, true).await;
-    let webhooks = async || other.store.all_webhooks().await.expect("webhooks").len();
+async fn what_one_process_has_to_count_is_refused_where_several_take_events() {
+    let rig = Rig::new().await;
+    let (site, _) = (rig.site("example.com").await.id, rig.owner().await);
+    let counting = || rig.unsaved_webhook(site, vec![rig.trigger(&json!({"type": "visitor_spike"}))]);
+    let add = async || rig.store.add_webhook(counting(), 10, true).await;
     let senders = Roles { ingest: false, ..Roles::ALL };
-    other.store.add_owner(OwnerId::new(&one.ambient), senders, CountedIn::Memory).await.expect("one that takes no events");
+    rig.store.add_owner(OwnerId::new(&rig.ambient), senders, CountedIn::Memory).await.expect("one that takes no events");
     add().await.expect("a webhook");
-    let mut webhook = one.webhook(site, vec![]).await;
-    for _ in 0..50 {
-        let (before, second) = (webhooks().await, OwnerId::new(&one.ambient));
-        let beginning = async {
-            other.store.add_owner(second, Roles::ALL, CountedIn::Memory).await.expect("an owner");
-            webhooks().await > before
-        };
-        let (is_seen, added) = tokio::join!(beginning, add());
-        assert!(is_seen || matches!(added, Err(StoreError::Spread)), "{added:?}");
-        assert!(matches!(add().await, Err(StoreError::Spread)));
-        other.store.bury(vec![(second, 0)]).await.expect("a funeral");
-    }
-    let second = OwnerId::new(&one.ambient);
-    other.store.add_owner(second, Roles::ALL, CountedIn::Memory).await.expect("an owner");
-    one.store.add_webhook(counting(), 1_000, false).await.expect("a webhook that nobody counts for in memory");
+    let mut webhook = rig.webhook(site, vec![]).await;
+    let second = rig.owner().await;
+    assert!(matches!(add().await, Err(StoreError::Spread)));
+    rig.store.add_webhook(counting(), 10, false).await.expect("a webhook that nobody counts for in memory");
     let before = webhook.updated_at;
     webhook.triggers = counting().webhook.triggers;
     let changed = SealedWebhook { webhook, ..counting() };
-    assert!(matches!(one.store.update_webhook(changed, before, vec![], true).await, Err(StoreError::Spread)));
-    for rig in [one, other] {
-        rig.store.close().await;
+    assert!(matches!(rig.store.update_webhook(changed, before, vec![], true).await, Err(StoreError::Spread)));
+    rig.store.bury(vec![(second, 0)]).await.expect("a funeral");
+    add().await.expect("a webhook");
+}
+
+/// One of the two waits for the other, whichever comes first.
+#[tokio::test]
+async fn a_change_and_a_process_that_come_at_the_same_moment_find_each_other() {
+    let database = Database::temporary_on(ENGINE).await;
+    let rig = Rig::on(&database).await;
+    let (site, _) = (rig.site("example.com").await.id, rig.owner().await);
+    let counting = rig.unsaved_webhook(site, vec![rig.trigger(&json!({"type": "visitor_spike"}))]);
+    let (other, connection) = tokio_postgres::connect(&database.url(), NoTls).await.expect("a connection");
+    #[expect(clippy::disallowed_methods, reason = "it ends with the client")]
+    tokio::spawn(connection);
+    let owner = OwnerId::new(&rig.ambient);
+
+    other.batch_execute("BEGIN; UPDATE revisions SET number = number + 1").await.expect("a change that has its number");
+    let mut beginning = Box::pin(rig.store.add_owner(owner, Roles::ALL, CountedIn::Memory));
+    tokio::select! {
+        begun = &mut beginning => panic!("it did not wait: {begun:?}"),
+        () = somebody_waits(&other) => {}
+    }
+    other.batch_execute("COMMIT").await.expect("the change");
+    beginning.await.expect("an owner");
+    rig.store.give_back(owner).await.expect("the end of it");
+
+    let begin = "BEGIN; SELECT number FROM revisions FOR UPDATE; INSERT INTO owners (id, sign) VALUES (gen_random_uuid(), 0)";
+    other.batch_execute(begin).await.expect("a process that begins");
+    let mut adding = Box::pin(rig.store.add_webhook(counting, 10, true));
+    tokio::select! {
+        added = &mut adding => panic!("it did not wait: {added:?}"),
+        () = somebody_waits(&other) => {}
+    }
+    other.batch_execute("COMMIT").await.expect("the process");
+    assert!(matches!(adding.await, Err(StoreError::Spread)));
+    rig.store.close().await;
+}
+
+/// Waits until a session of the database waits for a lock.
+async fn somebody_waits(client: &Client) {
+    let sql = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let mut looks = tokio::time::interval(Duration::from_millis(5));
+    while client.query(sql, &[]).await.expect("the sessions").is_empty() {
+        looks.tick().await;
     }
 }
 
