@@ -318,6 +318,7 @@ async fn what_fires_is_on_disk_with_everything_known_about_it_when_the_event_is_
           "content-type": "application/json",
           "user-agent": "[Bellwether and its version]",
           "x-webhook-event": "goal_completion",
+          "x-webhook-version": "1",
           "x-webhook-event-id": "[id 2]",
           "x-signature": "[signature]",
           "webhook-id": "[id 2]",

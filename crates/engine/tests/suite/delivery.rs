@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::rig::{Rig, seconds, settings, signup, webhook_change};
 
-const SENT_HEADERS: [&str; 8] = [
+const SENT_HEADERS: [&str; 9] = [
     "content-type",
     "user-agent",
     "webhook-id",
@@ -28,6 +28,7 @@ const SENT_HEADERS: [&str; 8] = [
     "x-signature",
     "x-webhook-event",
     "x-webhook-event-id",
+    "x-webhook-version",
 ];
 
 fn body(request: &Received) -> Value {
@@ -49,6 +50,7 @@ async fn a_completion_arrives_with_all_that_is_promised() {
         ("content-type", "application/json"),
         ("user-agent", concat!("Bellwether/", env!("CARGO_PKG_VERSION"))),
         ("x-webhook-event", "goal_completion"),
+        ("x-webhook-version", "1"),
         ("x-webhook-event-id", &event_id),
         ("webhook-id", &event_id),
         ("webhook-timestamp", "1772020800"),
