@@ -1,7 +1,7 @@
 //! What templates that mean harm take of memory, as the system sees it: in a process of its own, since others take some too.
 
 #![cfg(target_os = "linux")]
-#![expect(clippy::expect_used, reason = "a test may panic")]
+#![expect(clippy::expect_used, reason = "a test that cannot go on has failed, in a helper too")]
 
 use std::fs;
 
