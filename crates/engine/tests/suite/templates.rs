@@ -1,5 +1,7 @@
 //! Templates: what is sent instead of the payload, what people see of it, and what becomes of those that fail.
 
+use std::time::Duration;
+
 use bellwether_domain::breaker::Breaker;
 use bellwether_domain::delivery::Status;
 use bellwether_domain::id::WebhookId;
@@ -24,6 +26,7 @@ async fn sent(rig: &Rig, webhook: WebhookId) -> Option<SentBody> {
 }
 
 async fn complete_at(rig: &Rig, path: &str) {
+    rig.clock.advance(Duration::from_millis(1));
     let event = json!({"n": "Signup", "u": format!("https://www.example.com{path}")});
     rig.visit(1, event).await.expect("an event that is taken");
     rig.engine.drained().await;
