@@ -184,3 +184,13 @@ fn names_lead_back_to_their_presets() {
     }
     assert_eq!(Preset::from_name("Slack"), None);
 }
+
+#[test]
+fn the_documentation_has_every_preset_and_what_each_needs() {
+    let documentation = include_str!("../../../../docs/templates.md");
+    for preset in Preset::ALL {
+        let row = documentation.lines().find(|line| line.starts_with(&format!("| `{}` |", preset.name())));
+        let row = row.unwrap_or_else(|| panic!("{preset:?}"));
+        assert!(preset.needs().iter().all(|needed| row.contains(&format!("`{}`", needed.name))), "{row}");
+    }
+}

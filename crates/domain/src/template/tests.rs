@@ -329,6 +329,17 @@ fn content_types_are_of_a_kind_that_values_can_be_written_into() {
     }
 }
 
+#[test]
+fn the_documentation_has_every_filter_and_limit() {
+    let documentation = include_str!("../../../../docs/templates.md");
+    let limits =
+        ["16,384 bytes", "20,000 steps", "524,288 bytes", "4 MiB", "150 words and signs", "200 statements", "more than 10"];
+    let filters = filters::FILTERS.map(|name| format!("`{name}")).into_iter();
+    for text in filters.chain(KNOWN.map(|name| format!("`{name}"))).chain(limits.map(str::to_owned)) {
+        assert!(documentation.contains(&text), "{text}");
+    }
+}
+
 /// A piece of a template: right, wrong or nonsense.
 fn piece() -> impl Strategy<Value = String> {
     let value = prop::sample::select(vec![
