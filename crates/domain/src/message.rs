@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 const RESOLVED: &str = "_resolved";
 /// What happens once and is over: each of them is an incident of its own.
 const HAPPENINGS: [&str; 2] = ["goal_completion", "webhook_test"];
-/// What tells apart incidents of the same type on a site.
-const APART: [&str; 3] = ["trigger_id", "goal_id", "webhook_id"];
+/// What tells apart incidents of the same type on a site: what they are about, and what their trigger goes by.
+const APART: [&str; 5] = ["goal_id", "webhook_id", "threshold", "unit", "window_seconds"];
 const MAX_FACTS: usize = 10;
 /// Names come from trackers, and a fact may be a list of them.
 const MAX_CHARS: usize = 1_000;
@@ -46,6 +46,7 @@ impl Message {
         let (title, text) = match event.kind() {
             "goal_completion" => event.completion(),
             "visitor_spike" => event.spike(),
+            "visitor_spike_resolved" => event.spike_that_is_over(),
             "webhook_disabled" => event.switched_off(),
             "webhook_test" => ("Test".to_owned(), event.data("message")),
             _ => event.anything(),
@@ -107,6 +108,13 @@ impl Event<'_> {
         };
         let text = format!("{site} has {} visitors within {window}: {compared}.", self.data("current_visitors"));
         (format!("Visitors rush in on {site}"), text)
+    }
+
+    fn spike_that_is_over(&self) -> (String, String) {
+        let (site, window) = (self.field("site_domain"), duration(self.number("window_seconds")));
+        let (visitors, lasted) = (self.data("current_visitors"), duration(self.number("duration_seconds")));
+        let text = format!("The rush of visitors on {site} is over after {lasted}: {visitors} within {window}.");
+        (format!("Back to normal: visitors on {site}"), text)
     }
 
     fn switched_off(&self) -> (String, String) {
@@ -262,6 +270,12 @@ mod tests {
                 "Webhook switched off: Shop",
                 "Nothing more is sent to Shop, a webhook of example.com: the endpoint answered 410: it is gone.",
             ),
+            (
+                "visitor_spike_resolved",
+                json!({"current_visitors": 9, "window_seconds": 300, "duration_seconds": 420}),
+                "Back to normal: visitors on example.com",
+                "The rush of visitors on example.com is over after 7 minutes: 9 within 5 minutes.",
+            ),
             ("webhook_test", json!({"message": "This is a test."}), "Test", "This is a test."),
             ("visitor_drop", json!({"current_visitors": 3}), "Visitor drop on example.com", "Visitor drop on example.com."),
             (
@@ -292,9 +306,11 @@ mod tests {
     #[test]
     fn what_ends_has_the_key_of_what_began() {
         let key = |kind: &str, data: Value| Message::of(&event(kind, data)).key;
-        let (began, ended) =
-            (key("visitor_drop", json!({"trigger_id": "t"})), key("visitor_drop_resolved", json!({"trigger_id": "t"})));
-        assert_eq!((began.as_str(), ended.as_str()), ("s/visitor_drop/t", "s/visitor_drop/t"));
+        let counts = |current: u32| json!({"current_visitors": current, "threshold": 5, "unit": "percent", "window_seconds": 60});
+        for kind in ["visitor_spike", "visitor_drop"] {
+            let (began, ended) = (key(kind, counts(1)), key(&format!("{kind}_resolved"), counts(2)));
+            assert_eq!((began, ended), (format!("s/{kind}/5/percent/60"), format!("s/{kind}/5/percent/60")));
+        }
         assert_eq!(key("visitor_spike", json!({})), "s/visitor_spike");
         assert_eq!(key("goal_completion", json!({"goal_id": "g"})), "e");
         assert!(Message::of(&event("visitor_drop_resolved", json!({}))).resolved);

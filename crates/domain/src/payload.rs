@@ -219,6 +219,16 @@ impl Data {
                 top_sources: vec![share("Hacker News", 90), share("Google", 12)],
                 top_pages: vec![share("/", 80), share("/pricing", 25)],
             }),
+            EventType::VisitorSpikeResolved => Self::VisitorSpikeResolved(SpikeResolved {
+                current_visitors: 45,
+                previous_visitors: 60,
+                change_percent: change_percent(45, 60),
+                threshold: 50,
+                unit: Unit::Percent,
+                window_seconds: 300,
+                fired_at: Timestamp::from_second(1_772_029_800),
+                duration_seconds: 1_260,
+            }),
             EventType::WebhookDisabled => Self::WebhookDisabled(WebhookDisabled {
                 webhook_id: WebhookId::from_bytes([2; 16]),
                 webhook_name: "Shop".to_owned(),

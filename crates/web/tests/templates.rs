@@ -103,6 +103,7 @@ async fn a_preview_shows_what_each_type_of_event_becomes() {
     let expected = [
         (false, r#"{"text": "Goal completed: Signup", "path": "/a"}"#),
         (true, r#"{"text": "Visitors rush in on example.com", "path": null}"#),
+        (true, r#"{"text": "Back to normal: visitors on example.com", "path": null}"#),
         (true, r#"{"text": "Webhook switched off: Shop", "path": null}"#),
         (true, r#"{"text": "Test", "path": null}"#),
     ];

@@ -34,11 +34,8 @@ fn event(kind: &str, data: Value) -> Value {
 fn events() -> Vec<Value> {
     let known = EventType::ALL.map(|kind| event(kind.name(), json!(Data::example(kind))));
     let coming = [
-        event(
-            "visitor_drop",
-            json!({"trigger_id": "01a2", "current_visitors": 3, "baseline": {"kind": "typical", "visitors": 30.5}}),
-        ),
-        event("visitor_drop_resolved", json!({"trigger_id": "01a2", "current_visitors": 31})),
+        event("visitor_drop", json!({"threshold": 5, "current_visitors": 3, "baseline": {"kind": "typical", "visitors": 30.5}})),
+        event("visitor_drop_resolved", json!({"threshold": 5, "current_visitors": 31})),
         event(
             "new_source",
             json!({"source": "example.org", "visitors": [], "nested": {"deep": {"deeper": [1, 2, {"a": null}]}}}),
@@ -160,13 +157,20 @@ fn what_ends_resolves_what_began() {
     let body = |preset: Preset, event: &Value| -> Value {
         serde_json::from_str(&template(preset).render(event).expect("a body")).expect("JSON")
     };
-    let (began, ended) = (&events()[4], &events()[5]);
-    let (trigger, resolve) = (body(Preset::Pagerduty, began), body(Preset::Pagerduty, ended));
-    assert_eq!((&trigger["event_action"], &resolve["event_action"]), (&json!("trigger"), &json!("resolve")));
-    assert_eq!(trigger["dedup_key"], resolve["dedup_key"]);
-    assert_eq!(body(Preset::Opsgenie, began)["alias"], body(Preset::Opsgenie, ended)["alias"]);
-    let completions = [events()[0].clone(), with_id(&events()[0], "another")].map(|event| body(Preset::Pagerduty, &event));
+    for kind in ["visitor_spike", "visitor_drop"] {
+        let (began, ended) = (&of_type(kind), &of_type(&format!("{kind}_resolved")));
+        let (trigger, resolve) = (body(Preset::Pagerduty, began), body(Preset::Pagerduty, ended));
+        assert_eq!((&trigger["event_action"], &resolve["event_action"]), (&json!("trigger"), &json!("resolve")));
+        assert_eq!(trigger["dedup_key"], resolve["dedup_key"]);
+        assert_eq!(body(Preset::Opsgenie, began)["alias"], body(Preset::Opsgenie, ended)["alias"]);
+    }
+    let completion = of_type("goal_completion");
+    let completions = [completion.clone(), with_id(&completion, "another")].map(|event| body(Preset::Pagerduty, &event));
     assert_ne!(completions[0]["dedup_key"], completions[1]["dedup_key"]);
+}
+
+fn of_type(kind: &str) -> Value {
+    events().into_iter().find(|event| event["event_type"] == kind).expect(kind)
 }
 
 fn with_id(event: &Value, id: &str) -> Value {

@@ -191,6 +191,7 @@ async fn a_preview_is_of_real_events_where_there_are_any() {
         [
             (false, "Goal completed: Signup /b"),
             (true, "Visitors rush in on example.com "),
+            (true, "Back to normal: visitors on example.com "),
             (true, "Webhook switched off: Shop "),
             (false, "Test "),
         ]
