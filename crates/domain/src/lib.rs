@@ -2,8 +2,8 @@
 //!
 //! An [`event`] comes in from a [`client`]; a [`visitor`] is behind it, who came from a [`source`]; [`traffic`] counts
 //! visitors in sliding [`window`]s; a [`goal`] may be completed and a [`trigger`] may fire; the [`detector`] of a site puts
-//! these together and answers with firings; a [`watch`] does where counts are shared. A firing becomes a [`payload`] with a
-//! [`signature`], sent to an [`endpoint`] and tried again as [`retry`] decides; a [`breaker`] spares an endpoint that fails. A process
+//! these together and answers with firings; a [`watch`] does where counts are shared. A firing becomes a [`payload`], or
+//! what a [`template`] makes of it and its [`message`], with a [`signature`], sent to an [`endpoint`] and tried again as [`retry`] decides; a [`breaker`] spares an endpoint that fails. A process
 //! does so while it has a [`lease`], if that is among its [`roles`]. Where events come from an existing [`plausible`], a [`reading`]
 //! knows how far its log was read; Plausible's [`hosted`] service is asked by a [`polling`] schedule, and what it counts are
 //! [`differences`]. What is over is kept and dropped by [`period`].
@@ -30,10 +30,12 @@ pub mod history;
 pub mod hosted;
 pub mod id;
 pub mod lease;
+pub mod message;
 pub mod payload;
 pub mod period;
 pub mod plausible;
 pub mod polling;
+pub mod preset;
 pub mod reading;
 pub mod retry;
 pub mod roles;
@@ -41,6 +43,7 @@ pub mod schema;
 pub mod signature;
 pub mod site;
 pub mod source;
+pub mod template;
 pub mod time;
 pub mod trace;
 pub mod traffic;
@@ -48,4 +51,5 @@ pub mod trigger;
 pub mod visitor;
 pub mod watch;
 pub mod webhook;
+pub mod webhook_template;
 pub mod window;

@@ -14,6 +14,9 @@ use crate::traffic::{Share, Tops};
 use crate::trigger::{EventType, Unit, VisitorSpike, change_percent};
 use crate::window::Counts;
 
+/// What a test says.
+pub const TEST_MESSAGE: &str = "This is a test of the webhook. Nothing happened on the site.";
+
 /// What a webhook's body says.
 #[derive(Debug, Serialize)]
 pub struct Payload<'a> {
@@ -192,6 +195,49 @@ impl SpikeResolved {
 }
 
 impl Data {
+    /// What an event of this type may say, for people who want to see one.
+    pub fn example(event_type: EventType) -> Self {
+        let share = |name: &str, visitors| Share { name: Arc::from(name), visitors };
+        match event_type {
+            EventType::GoalCompletion => Self::GoalCompletion(GoalCompleted {
+                goal_id: GoalId::from_bytes([1; 16]),
+                goal_name: "Purchase".to_owned(),
+                goal_type: "event",
+                path: Some("/checkout".to_owned()),
+                count: 1,
+                source: Some(Arc::from("Google")),
+                props: BTreeMap::from([("plan".to_owned(), "pro".to_owned())]),
+                revenue: Some(Revenue { amount: "29.90".to_owned(), currency: "EUR".to_owned() }),
+            }),
+            EventType::VisitorSpike => Self::VisitorSpike(VisitorsSpiked {
+                current_visitors: 120,
+                previous_visitors: 40,
+                change_percent: change_percent(120, 40),
+                threshold: 50,
+                unit: Unit::Percent,
+                window_seconds: 300,
+                top_sources: vec![share("Hacker News", 90), share("Google", 12)],
+                top_pages: vec![share("/", 80), share("/pricing", 25)],
+            }),
+            EventType::VisitorSpikeResolved => Self::VisitorSpikeResolved(SpikeResolved {
+                current_visitors: 45,
+                previous_visitors: 60,
+                change_percent: change_percent(45, 60),
+                threshold: 50,
+                unit: Unit::Percent,
+                window_seconds: 300,
+                fired_at: Timestamp::from_second(1_772_029_800),
+                duration_seconds: 1_260,
+            }),
+            EventType::WebhookDisabled => Self::WebhookDisabled(WebhookDisabled {
+                webhook_id: WebhookId::from_bytes([2; 16]),
+                webhook_name: "Shop".to_owned(),
+                reason: "the endpoint answered 410: it is gone".to_owned(),
+            }),
+            EventType::WebhookTest => Self::WebhookTest(WebhookTested { message: TEST_MESSAGE }),
+        }
+    }
+
     /// The type of event.
     pub fn event_type(&self) -> EventType {
         match self {

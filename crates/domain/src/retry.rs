@@ -30,7 +30,7 @@ pub enum Outcome {
     },
     /// No answer came, and another attempt may find one: connecting, name resolution, a time limit.
     Unreachable,
-    /// The request must not be sent: its address is refused.
+    /// The request must not be sent, or cannot be made: its address is refused, or its template fails.
     Refused,
 }
 

@@ -14,6 +14,7 @@ use crate::retry::Schedule;
 use crate::signature::Secret;
 use crate::time::Timestamp;
 use crate::trigger::{MAX_TRIGGERS_PER_WEBHOOK, Rule, Trigger};
+use crate::webhook_template::{TemplateChange, WebhookTemplate};
 
 const MAX_NAME_CHARS: usize = 255;
 /// What the API answers but does not take.
@@ -40,6 +41,8 @@ pub struct Webhook {
     pub triggers: Vec<Trigger>,
     /// Headers of its own.
     pub headers: CustomHeaders,
+    /// What it sends instead of the usual payload.
+    pub template: Option<Arc<WebhookTemplate>>,
     /// Its own retry schedule.
     pub retry_schedule: Option<Schedule>,
     /// At most so many requests a second, in even steps.
@@ -65,6 +68,8 @@ pub struct WebhookChange {
     pub triggers: Option<Vec<Rule>>,
     /// All headers anew.
     pub headers: Option<HeadersChange>,
+    /// A template, or none any more.
+    pub template: Option<Option<TemplateChange>>,
     /// A schedule, or none any more.
     pub retry_schedule: Option<Option<Schedule>>,
     /// A limit, or none any more.
@@ -115,6 +120,7 @@ impl WebhookChange {
             enabled: fields.boolean("enabled"),
             triggers: read_triggers(&mut fields),
             headers: read_headers(&mut fields),
+            template: read_or_reset(&mut fields, "template", read_template),
             retry_schedule: read_or_reset(&mut fields, "retry_schedule", read_retry_schedule),
             rate_limit_per_second: read_or_reset(&mut fields, "rate_limit_per_second", |fields| {
                 fields.integer("rate_limit_per_second", RATE_LIMITS)
@@ -170,6 +176,11 @@ fn read_headers(fields: &mut Fields<'_>) -> Option<HeadersChange> {
     headers.map_err(|invalid| fields.nest("headers", invalid)).ok()
 }
 
+fn read_template(fields: &mut Fields<'_>) -> Option<TemplateChange> {
+    let template = TemplateChange::read(fields.value("template")?);
+    template.map_err(|invalid| fields.nest("template", invalid)).ok()
+}
+
 fn read_retry_schedule(fields: &mut Fields<'_>) -> Option<Schedule> {
     let schedule = Schedule::read(fields.value("retry_schedule")?);
     schedule.map_err(|invalid| fields.nest("retry_schedule", invalid)).ok()
@@ -187,7 +198,7 @@ fn read_or_reset<T>(
 impl Serialize for Webhook {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let triggers: Vec<Value> = self.triggers.iter().map(|trigger| trigger.to_json()).collect();
-        let mut webhook = serializer.serialize_struct("Webhook", 12)?;
+        let mut webhook = serializer.serialize_struct("Webhook", 13)?;
         webhook.serialize_field("id", &self.id)?;
         webhook.serialize_field("site_id", &self.site_id)?;
         webhook.serialize_field("name", &self.name)?;
@@ -196,6 +207,7 @@ impl Serialize for Webhook {
         webhook.serialize_field("disabled_reason", &self.disabled_reason)?;
         webhook.serialize_field("triggers", &triggers)?;
         webhook.serialize_field("headers", &self.headers)?;
+        webhook.serialize_field("template", &self.template)?;
         webhook.serialize_field("retry_schedule", &self.retry_schedule.as_ref().map(Schedule::delays_seconds))?;
         webhook.serialize_field("rate_limit_per_second", &self.rate_limit_per_second)?;
         webhook.serialize_field("created_at", &self.created_at)?;
@@ -235,6 +247,7 @@ mod tests {
         assert_eq!(change(json!({})), WebhookChange::default());
         assert_eq!(change(json!({"retry_schedule": null})).retry_schedule, Some(None));
         assert_eq!(change(json!({"rate_limit_per_second": null})).rate_limit_per_second, Some(None));
+        assert_eq!(change(json!({"template": null})).template, Some(None));
         assert_eq!(change(json!({"headers": null})).headers, None);
         assert_eq!(change(json!({"headers": {}})).headers, Some(HeadersChange::default()));
         assert_eq!(change(json!({"triggers": []})).triggers, Some(vec![]));
@@ -275,6 +288,8 @@ mod tests {
             (json!({"url": "https://a.com", "rate_limit_per_second": 0.5}), "rate_limit_per_second"),
             (json!({"url": "https://a.com", "headers": {"Host": "x"}}), "headers.Host"),
             (json!({"url": "https://a.com", "headers": []}), "headers"),
+            (json!({"url": "https://a.com", "template": "slack"}), "template"),
+            (json!({"url": "https://a.com", "template": {"body": "{{ nobody }}"}}), "template.body"),
         ];
         for (value, field) in cases {
             let invalid = read(value.clone()).expect_err("a mistake");

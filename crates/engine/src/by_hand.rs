@@ -1,14 +1,12 @@
 //! What people send by hand: a delivery once more, or a test.
 
 use bellwether_domain::id::{DeliveryId, SiteId, WebhookId};
-use bellwether_domain::payload::{Data, WebhookTested};
+use bellwether_domain::payload::{Data, TEST_MESSAGE, WebhookTested};
 use bellwether_store::{NewDelivery, StoreError};
 
 use crate::Engine;
 use crate::manage::{ManageError, Result, not_found, webhook_of};
 use crate::registry::{ActiveSite, ActiveWebhook};
-
-const MESSAGE: &str = "This is a test of the webhook. Nothing happened on the site.";
 
 impl Engine {
     /// Sends a delivery's event once more, as a new delivery, whose id is returned.
@@ -25,7 +23,7 @@ impl Engine {
     pub async fn send_test(&self, site_id: SiteId, webhook_id: WebhookId) -> Result<DeliveryId> {
         let site = self.site(site_id)?;
         let new = NewDelivery { test: true, ..self.inner.delivery(webhook_that_is_on(&site, webhook_id)?) };
-        let (new_id, data) = (new.id, Data::WebhookTest(WebhookTested { message: MESSAGE }));
+        let (new_id, data) = (new.id, Data::WebhookTest(WebhookTested { message: TEST_MESSAGE }));
         let event = self.inner.new_event(&site.site, self.inner.ambient.now(), &data, vec![new]);
         self.inner.dispatcher.commit(vec![event], |_| ()).await?;
         Ok(new_id)

@@ -25,7 +25,7 @@ use bellwether_domain::id::{DeliveryId, OwnerId, WebhookId};
 use bellwether_domain::roles::Roles;
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::trace::{SpanId, traceparent};
-use bellwether_meters::label::Label as _;
+use bellwether_meters::label::{AttemptOutcome, Label as _};
 use bellwether_meters::meters;
 use bellwether_store::{
     AttemptRecord, Crossed, DueDelivery, Found, Hints, Learned, NewDelivery, NewEvent, Process, Settlement, Store, StoreError,
@@ -673,11 +673,12 @@ impl Dispatcher {
         Settlement { url, attempt, settled_at, ..settlement(held, status, next_attempt_at) }
     }
 
-    /// Takes note of what the attempt says of the endpoint, unless the webhook has another one by now, or is off.
+    /// Takes note of what the attempt says of the endpoint, unless the webhook has another one by now, or is off, or nothing was sent
+    /// since its template failed.
     fn attempt_ended(&self, webhook: &ActiveWebhook, pass: Pass, answer: &Answer, now: Timestamp) -> Ended {
         let id = webhook.webhook.id;
         let is_current = self.registry.webhook_that_is_on(id).is_some_and(|current| current.webhook.url == webhook.webhook.url);
-        if !is_current {
+        if !is_current || answer.kind == AttemptOutcome::Template {
             return Ended { change: Change::Stays, is_hopeless: false };
         }
         let ended = self.places.attempt_ended(id, answer.outcome.is_success(), pass, now);

@@ -16,6 +16,7 @@ use bellwether_domain::signature::Secret;
 use bellwether_domain::site::{Site, SiteChange};
 use bellwether_domain::trigger::{MAX_TRIGGERS_PER_WEBHOOK, NOT_A_GOAL, Rule, Trigger};
 use bellwether_domain::webhook::{Webhook, WebhookChange};
+use bellwether_domain::webhook_template::{TemplateChange, WebhookTemplate};
 use bellwether_store::{NewDelivery, NewEvent, SealedWebhook, StoreError};
 use tokio::sync::Mutex;
 use tracing::warn;
@@ -225,6 +226,7 @@ impl Engine {
                 disabled_reason: None,
                 triggers: engine.triggers(&active, &[], change.triggers.unwrap_or_default())?,
                 headers: CustomHeaders::default().changed(change.headers.unwrap_or_default())?,
+                template: applied(change.template.flatten(), None)?,
                 retry_schedule: change.retry_schedule.flatten(),
                 rate_limit_per_second: change.rate_limit_per_second.flatten(),
                 created_at: now,
@@ -262,6 +264,9 @@ impl Engine {
             webhook.name = change.name.unwrap_or(webhook.name);
             if let Some(headers) = change.headers {
                 webhook.headers = webhook.headers.changed(headers)?;
+            }
+            if let Some(template) = change.template {
+                webhook.template = applied(template, webhook.template.as_deref())?;
             }
             webhook.retry_schedule = change.retry_schedule.unwrap_or(webhook.retry_schedule);
             webhook.rate_limit_per_second = change.rate_limit_per_second.unwrap_or(webhook.rate_limit_per_second);
@@ -415,7 +420,8 @@ impl Engine {
         let (now, id) = (self.inner.ambient.now(), changed.webhook.id);
         let changed = ActiveWebhook { webhook: Webhook { updated_at: now, ..changed.webhook }, ..changed };
         let before = &webhook_of(active, id)?.webhook;
-        let is_other = before.url != changed.webhook.url || before.headers != changed.webhook.headers;
+        let makes_same_requests = |other: &Webhook| before.headers == other.headers && before.template == other.template;
+        let is_other = before.url != changed.webhook.url || !makes_same_requests(&changed.webhook);
         let begins_anew = is_other || !changed.is_on() || !before.enabled;
         let deliveries: Vec<_> = told.iter().flat_map(|event| &event.deliveries).map(|delivery| delivery.webhook_id).collect();
         let for_one = self.must_be_counted_by_one(Some(before), &changed.webhook);
@@ -534,6 +540,11 @@ impl SiteLocks {
 
 pub(crate) fn webhook_of(active: &ActiveSite, id: WebhookId) -> Result<&Arc<ActiveWebhook>> {
     active.webhook(id).filter(|webhook| webhook.deleted_at.is_none()).ok_or(ManageError::NotFound)
+}
+
+/// What a change makes of a webhook's template.
+fn applied(change: Option<TemplateChange>, before: Option<&WebhookTemplate>) -> Result<Option<Arc<WebhookTemplate>>> {
+    Ok(change.map(|change| change.applied(before)).transpose()?.map(Arc::new))
 }
 
 /// Whether the goal that a rule waits for, if it is a certain one, is there.

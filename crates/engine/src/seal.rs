@@ -3,10 +3,13 @@
 //! What is sealed is the id of the key (4 bytes), a random nonce (24 bytes) and the ciphertext with its tag. New seals are made with
 //! one key; what others sealed is opened as well, so that a key can be replaced.
 
+use std::sync::Arc;
+
 use bellwether_domain::ambient::Ambient;
 use bellwether_domain::headers::CustomHeaders;
 use bellwether_domain::id::WebhookId;
 use bellwether_domain::signature::Secret;
+use bellwether_domain::webhook_template::WebhookTemplate;
 use bellwether_store::{Sealed, SealedWebhook};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
@@ -19,6 +22,7 @@ const NONCE_BYTES: usize = 24;
 /// What is sealed, as associated data behind the webhook's id. Secrets have none.
 const SECRET: &[u8] = b"";
 const HEADERS: &[u8] = b"headers";
+const PARAMETERS: &[u8] = b"parameters";
 
 pub(crate) struct Sealer {
     current: Key,
@@ -50,10 +54,12 @@ impl Sealer {
         let seal = |secret: &Secret| self.seal_text(secret.reveal(), id, SECRET, ambient);
         let headers =
             (!active.webhook.headers.is_empty()).then(|| self.seal_text(&active.webhook.headers.reveal(), id, HEADERS, ambient));
+        let parameters = active.webhook.template.as_ref().and_then(|template| template.reveal_parameters());
         Sealed {
             secret: seal(&active.secret),
             previous: active.previous.as_deref().map(|(secret, until)| (seal(secret), *until)),
             headers,
+            parameters: parameters.map(|parameters| self.seal_text(&parameters, id, PARAMETERS, ambient)),
         }
     }
 
@@ -69,12 +75,17 @@ impl Sealer {
         if let Some(headers) = &sealed.headers {
             webhook.headers = CustomHeaders::parse(&self.open_text(headers, webhook.id, HEADERS)?)?;
         }
+        if let (Some(template), Some(parameters)) = (&webhook.template, &sealed.parameters) {
+            let parameters = self.open_text(parameters, webhook.id, PARAMETERS)?;
+            webhook.template = Some(Arc::new(WebhookTemplate::clone(template).with_parameters(&parameters)?));
+        }
         Some(ActiveWebhook { previous, deleted_at, ..ActiveWebhook::new(webhook, secret) })
     }
 
     /// Whether everything of a webhook was sealed with the current key.
     pub(crate) fn is_current(&self, sealed: &Sealed) -> bool {
-        let parts = [Some(&sealed.secret), sealed.previous.as_ref().map(|(secret, _)| secret), sealed.headers.as_ref()];
+        let previous = sealed.previous.as_ref().map(|(secret, _)| secret);
+        let parts = [Some(&sealed.secret), previous, sealed.headers.as_ref(), sealed.parameters.as_ref()];
         parts.into_iter().flatten().all(|part| part.starts_with(&self.current.id))
     }
 
@@ -134,11 +145,15 @@ mod tests {
         let (ambient, _) = manual();
         let (old, new) = (Sealer::new(&[1; 32], &[]), Sealer::new(&[2; 32], &[[1; 32]]));
         let seal = |sealer: &Sealer| sealer.seal_text("x", WebhookId::new(&ambient), SECRET, &ambient);
-        let sealed =
-            |secret, previous, headers| Sealed { secret, previous: Some((previous, ambient.now())), headers: Some(headers) };
-        assert!(new.is_current(&sealed(seal(&new), seal(&new), seal(&new))));
-        for (secret, previous, headers) in [(&old, &new, &new), (&new, &old, &new), (&new, &new, &old)] {
-            assert!(!new.is_current(&sealed(seal(secret), seal(previous), seal(headers))));
+        let sealed = |by: [&Sealer; 4]| {
+            let [secret, previous, headers, parameters] = by.map(seal);
+            Sealed { secret, previous: Some((previous, ambient.now())), headers: Some(headers), parameters: Some(parameters) }
+        };
+        assert!(new.is_current(&sealed([&new; 4])));
+        for index in 0..4 {
+            let mut by = [&new; 4];
+            by[index] = &old;
+            assert!(!new.is_current(&sealed(by)), "{index}");
         }
     }
 }

@@ -16,7 +16,9 @@ use bellwether_domain::delivery::MAX_RECORDED_BODY_BYTES;
 use bellwether_domain::endpoint::EndpointPolicy;
 use bellwether_domain::retry::{Outcome, parse_retry_after};
 use bellwether_domain::schema::PAYLOAD_VERSION;
+use bellwether_domain::template::TemplateError;
 use bellwether_domain::time::Timestamp;
+use bellwether_domain::webhook_template::{self as domain, WebhookTemplate};
 use bellwether_meters::label::AttemptOutcome;
 use bellwether_meters::meters;
 use bellwether_store::DueDelivery;
@@ -124,9 +126,7 @@ impl Sender {
         let begun = Instant::now();
         let (request_headers, ended) = match request(webhook, delivery, now, traceparent) {
             Ok(request) => (to_json(request.headers()), self.exchange(request, now, begun + TOTAL_TIME_LIMIT).await),
-            Err(error) => {
-                ("{}".to_owned(), Ended::failed(AttemptOutcome::Refused, format!("the request cannot be made: {error}")))
-            }
+            Err(unmade) => ("{}".to_owned(), Ended::failed(unmade.kind(), unmade.to_string())),
         };
         let took = begun.elapsed();
         meters().attempts.add(ended.kind, 1);
@@ -212,7 +212,10 @@ pub(crate) struct Ended {
 impl Ended {
     /// Without an answer that counts.
     fn failed(kind: AttemptOutcome, error: String) -> Self {
-        let outcome = if kind == AttemptOutcome::Refused { Outcome::Refused } else { Outcome::Unreachable };
+        let outcome = match kind {
+            AttemptOutcome::Refused | AttemptOutcome::Template => Outcome::Refused,
+            _ => Outcome::Unreachable,
+        };
         Self { outcome, kind, body: None, error: Some(error) }
     }
 }
@@ -255,25 +258,57 @@ async fn read_beginning(response: Response<Incoming>) -> (Option<String>, Result
     ((!text.is_empty()).then_some(text), ended)
 }
 
+/// Why there is no request.
+#[derive(Debug, thiserror::Error)]
+enum Unmade {
+    #[error("the request cannot be made: {0}")]
+    Http(#[from] http::Error),
+    #[error("the template cannot be rendered: {0}")]
+    Template(#[from] TemplateError),
+}
+
+impl Unmade {
+    fn kind(&self) -> AttemptOutcome {
+        match self {
+            Self::Http(_) => AttemptOutcome::Refused,
+            Self::Template(_) => AttemptOutcome::Template,
+        }
+    }
+}
+
 fn request(
     webhook: &ActiveWebhook,
     delivery: &DueDelivery,
     now: Timestamp,
     traceparent: Option<String>,
-) -> Result<Request<Full<Bytes>>, http::Error> {
-    let mut request = Request::new(Full::new(Bytes::copy_from_slice(delivery.payload.as_bytes())));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = Uri::try_from(webhook.webhook.url.as_ref())?;
-    *request.headers_mut() = headers(webhook, delivery, now)?;
+) -> Result<Request<Full<Bytes>>, Unmade> {
+    let template = webhook.webhook.template.as_deref();
+    let body = match template {
+        Some(template) => Bytes::from(template.render_payload(&delivery.payload)?),
+        None => Bytes::copy_from_slice(delivery.payload.as_bytes()),
+    };
+    let headers = headers(webhook, delivery, &body, now).map_err(http::Error::from)?;
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = match template.map(WebhookTemplate::method) {
+        Some(domain::Method::Put) => Method::PUT,
+        Some(domain::Method::Post) | None => Method::POST,
+    };
+    *request.uri_mut() = Uri::try_from(webhook.webhook.url.as_ref()).map_err(http::Error::from)?;
+    *request.headers_mut() = headers;
     // What somebody configured goes before.
     if let (Some(traceparent), false) = (traceparent, request.headers().contains_key(TRACEPARENT)) {
-        request.headers_mut().insert(TRACEPARENT, HeaderValue::try_from(traceparent)?);
+        request.headers_mut().insert(TRACEPARENT, HeaderValue::try_from(traceparent).map_err(http::Error::from)?);
     }
     Ok(request)
 }
 
-fn headers(webhook: &ActiveWebhook, delivery: &DueDelivery, now: Timestamp) -> Result<HeaderMap, InvalidHeaderValue> {
-    let (secret, body) = (&webhook.secret, delivery.payload.as_bytes());
+fn headers(
+    webhook: &ActiveWebhook,
+    delivery: &DueDelivery,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<HeaderMap, InvalidHeaderValue> {
+    let secret = &webhook.secret;
     let (id, timestamp) = (delivery.event_id.to_string(), now.as_seconds());
     let previous = webhook.previous.as_deref().filter(|(_, until)| now < *until).map(|(secret, _)| secret);
     let mut standard = secret.sign_standard(&id, timestamp, body);
@@ -283,7 +318,11 @@ fn headers(webhook: &ActiveWebhook, delivery: &DueDelivery, now: Timestamp) -> R
         headers.insert(SIGNATURE_PREVIOUS, HeaderValue::try_from(previous.sign_body(body))?);
     }
     let id = HeaderValue::try_from(id)?;
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let content_type = match &webhook.webhook.template {
+        Some(template) => HeaderValue::try_from(template.content_type().as_str())?,
+        None => HeaderValue::from_static("application/json"),
+    };
+    headers.insert(CONTENT_TYPE, content_type);
     headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
     headers.insert(EVENT, HeaderValue::from_static(delivery.event_type.name()));
     headers.insert(VERSION, HeaderValue::from(PAYLOAD_VERSION));

@@ -82,6 +82,8 @@ labels! {
         Broken "broken_answer"
         /// The address may not be sent to, or the request could not be made.
         Refused "refused"
+        /// There was no request, since the webhook's template could not be rendered.
+        Template "template"
     }
     /// Whether an endpoint is sent what there is.
     Breaker "state" {

@@ -1,11 +1,14 @@
 //! Webhooks, with their triggers and their sealed secrets.
 
+use std::sync::Arc;
+
 use bellwether_domain::headers::CustomHeaders;
 use bellwether_domain::id::{SiteId, WebhookId};
 use bellwether_domain::retry::Schedule;
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::trigger::{Rule, Trigger};
 use bellwether_domain::webhook::Webhook;
+use bellwether_domain::webhook_template::WebhookTemplate;
 use serde_json::Value;
 
 use crate::leases::must_not_be_spread;
@@ -16,12 +19,13 @@ use crate::sql::{Connection, Row, values};
 use crate::{Store, StoreError};
 
 const COLUMNS: &str = "id, site_id, name, url, secret, enabled, disabled_reason, retry_schedule, created_at_us, updated_at_us,
-    headers, rate_limit_per_second, previous_secret, previous_secret_until_us, failing_since_us, deleted_at_us";
+    headers, rate_limit_per_second, previous_secret, previous_secret_until_us, failing_since_us, deleted_at_us, template,
+    template_parameters";
 
 /// A webhook as it is kept.
 #[derive(Clone, Debug)]
 pub struct SealedWebhook {
-    /// The webhook, without its headers.
+    /// The webhook, without its headers and its template's parameters.
     pub webhook: Webhook,
     /// What of it is encrypted.
     pub sealed: Sealed,
@@ -40,6 +44,8 @@ pub struct Sealed {
     pub previous: Option<(Vec<u8>, Timestamp)>,
     /// Its own headers, if it has any.
     pub headers: Option<Vec<u8>>,
+    /// The parameters of its template, if that has any.
+    pub parameters: Option<Vec<u8>>,
 }
 
 impl Store {
@@ -71,7 +77,7 @@ impl Store {
     pub async fn add_webhook(&self, new: SealedWebhook, most: usize, for_one: bool) -> Result<(), StoreError> {
         let add = move |connection: &Connection| {
             let SealedWebhook { webhook, sealed, .. } = &new;
-            let schedule = schedule_text(webhook);
+            let (schedule, template) = (schedule_text(webhook), template_text(webhook));
             let count = "SELECT COUNT(*) FROM webhooks WHERE site_id = $1 AND deleted_at_us IS NULL";
             let count: usize = connection.query_one(count, &values![webhook.site_id], |row| row.get(0))?;
             if count >= most {
@@ -79,7 +85,7 @@ impl Store {
             }
             let sql = format!(
                 "INSERT INTO webhooks ({COLUMNS})
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, NULL, NULL)"
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, NULL, NULL, $15, $16)"
             );
             connection.execute(
                 &sql,
@@ -98,6 +104,8 @@ impl Store {
                     webhook.rate_limit_per_second,
                     sealed.previous_secret(),
                     sealed.previous_until(),
+                    template.as_ref(),
+                    sealed.parameters.as_ref(),
                 ],
             )?;
             insert_triggers(connection, webhook.id, &webhook.triggers)?;
@@ -118,10 +126,10 @@ impl Store {
     ) -> Result<(), StoreError> {
         let update = move |connection: &Connection| {
             let sql = "UPDATE webhooks SET name = $1, url = $2, enabled = $3, disabled_reason = $4, retry_schedule = $5,
-                       updated_at_us = $6, rate_limit_per_second = $7
-                       WHERE id = $8 AND updated_at_us = $9 AND deleted_at_us IS NULL";
+                       updated_at_us = $6, rate_limit_per_second = $7, template = $8
+                       WHERE id = $9 AND updated_at_us = $10 AND deleted_at_us IS NULL";
             let SealedWebhook { webhook, sealed, .. } = &changed;
-            let schedule = schedule_text(webhook);
+            let (schedule, template) = (schedule_text(webhook), template_text(webhook));
             changed_one(connection.execute(
                 sql,
                 &values![
@@ -132,6 +140,7 @@ impl Store {
                     schedule.as_ref(),
                     webhook.updated_at,
                     webhook.rate_limit_per_second,
+                    template.as_ref(),
                     webhook.id,
                     before,
                 ],
@@ -200,9 +209,11 @@ pub(crate) fn select_webhooks(connection: &Connection, site_id: SiteId) -> Resul
 }
 
 fn update_sealed(connection: &Connection, id: WebhookId, sealed: &Sealed) -> Result<(), StoreError> {
-    let sql = "UPDATE webhooks SET secret = $1, previous_secret = $2, previous_secret_until_us = $3, headers = $4 WHERE id = $5";
+    let sql = "UPDATE webhooks SET secret = $1, previous_secret = $2, previous_secret_until_us = $3, headers = $4,
+               template_parameters = $5 WHERE id = $6";
     let (previous, until) = (sealed.previous_secret(), sealed.previous_until());
-    connection.execute(sql, &values![&sealed.secret, previous, until, sealed.headers.as_ref(), id])?;
+    let (headers, parameters) = (sealed.headers.as_ref(), sealed.parameters.as_ref());
+    connection.execute(sql, &values![&sealed.secret, previous, until, headers, parameters, id])?;
     Ok(())
 }
 
@@ -248,6 +259,15 @@ fn schedule_text(webhook: &Webhook) -> Option<String> {
     webhook.retry_schedule.as_ref().map(|schedule| Value::from(schedule.delays_seconds()).to_string())
 }
 
+fn template_text(webhook: &Webhook) -> Option<String> {
+    webhook.template.as_ref().map(|template| template.to_kept())
+}
+
+fn read_template(text: &str) -> Result<Arc<WebhookTemplate>, StoreError> {
+    let template = WebhookTemplate::from_kept(text);
+    template.map(Arc::new).ok_or_else(|| unreadable("a template is of no kind that is known"))
+}
+
 fn read_webhook(row: &Row<'_>) -> Result<SealedWebhook, StoreError> {
     let schedule = match row.get::<Option<String>>(7)? {
         Some(text) => {
@@ -265,13 +285,14 @@ fn read_webhook(row: &Row<'_>) -> Result<SealedWebhook, StoreError> {
         disabled_reason: row.get(6)?,
         triggers: Vec::new(),
         headers: CustomHeaders::default(),
+        template: row.get::<Option<String>>(16)?.as_deref().map(read_template).transpose()?,
         retry_schedule: schedule,
         rate_limit_per_second: row.get(11)?,
         created_at: row.get(8)?,
         updated_at: row.get(9)?,
     };
     let previous = row.get::<Option<Vec<u8>>>(12)?.zip(row.get(13)?);
-    let sealed = Sealed { secret: row.get(4)?, previous, headers: row.get(10)? };
+    let sealed = Sealed { secret: row.get(4)?, previous, headers: row.get(10)?, parameters: row.get(17)? };
     Ok(SealedWebhook { webhook, sealed, failing_since: row.get(14)?, deleted_at: row.get(15)? })
 }
 

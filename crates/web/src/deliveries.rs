@@ -11,6 +11,7 @@ use bellwether_domain::fields::{Fields, Invalid};
 use bellwether_domain::id::{DeliveryId, WebhookId};
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::trigger::EventType;
+use bellwether_engine::SentBody;
 use bellwether_store::{DeliveryDetail, DeliveryFilter, PageNumber, ReplayFilter, StoreError};
 use serde::Serialize;
 use serde_json::Value;
@@ -62,11 +63,29 @@ struct Pagination {
 struct Shown {
     #[serde(flatten)]
     delivery: Delivery,
-    /// The body, to the byte.
+    /// What the webhook is told, to the byte: the body, unless the webhook has a template.
     payload: Box<RawValue>,
+    /// What was sent instead; null where it was the payload.
+    sent: Option<Sent>,
     /// Of the latest attempt; null before the first.
     request_headers: Option<Box<RawValue>>,
     attempts: Vec<Attempt>,
+}
+
+/// A body that a template made.
+#[derive(Serialize)]
+struct Sent {
+    body: String,
+    content_type: String,
+    method: &'static str,
+    /// False where the template, a parameter or the secret is another one by now: then this is what would be sent now.
+    is_exact: bool,
+}
+
+impl Sent {
+    fn of(sent: SentBody) -> Self {
+        Self { body: sent.body, content_type: sent.content_type, method: sent.method.name(), is_exact: sent.is_exact }
+    }
 }
 
 /// A page of a webhook's deliveries, the newest first.
@@ -84,12 +103,15 @@ pub(crate) async fn list(State(app): State<App>, access: Access, RawQuery(query)
 
 /// One delivery with its payload and every attempt.
 pub(crate) async fn show(State(app): State<App>, access: Access) -> Result<Json<One>, Problem> {
-    let webhook_id = access.webhook_with_history()?.webhook.id;
-    let found = app.engine.store().delivery(webhook_id, access.id("delivery_id")?).await?;
-    let DeliveryDetail { delivery, payload, attempts } = found.ok_or(Problem::NotFound)?;
+    let webhook = access.webhook_with_history()?;
+    let found = app.engine.store().delivery(webhook.webhook.id, access.id("delivery_id")?).await?;
+    let found = found.ok_or(Problem::NotFound)?;
+    let sent = app.engine.sent_body(webhook, &found).map(Sent::of);
+    let DeliveryDetail { delivery, payload, attempts } = found;
     let headers = attempts.last().map(|attempt| attempt.request_headers.clone());
     let shown = Shown {
         delivery,
+        sent,
         payload: raw(payload)?,
         request_headers: headers.map(raw).transpose()?,
         attempts: attempts.into_iter().map(|recorded| recorded.attempt).collect(),

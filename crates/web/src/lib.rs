@@ -87,6 +87,7 @@ fn routes(app: App) -> Router {
         .route("/goals", get(goals::list).post(goals::create))
         .route("/goals/{goal_id}", delete(goals::delete))
         .route("/webhooks", get(webhooks::list).post(webhooks::create))
+        .route("/webhooks/preview", post(webhooks::preview))
         .route("/webhooks/{webhook_id}", webhooks::one())
         .route("/webhooks/{webhook_id}/triggers", post(webhooks::create_trigger))
         .route("/webhooks/{webhook_id}/triggers/{trigger_id}", delete(webhooks::delete_trigger))

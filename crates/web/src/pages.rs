@@ -19,6 +19,7 @@ mod samples;
 mod setup;
 mod sign_in;
 mod sites;
+mod template_form;
 mod trigger_form;
 mod webhooks;
 mod words;

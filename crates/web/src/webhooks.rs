@@ -12,7 +12,8 @@ use bellwether_domain::fields::{Fields, Invalid};
 use bellwether_domain::id::WebhookId;
 use bellwether_domain::trigger::Rule;
 use bellwether_domain::webhook::{Webhook, WebhookChange};
-use bellwether_engine::NewWebhook;
+use bellwether_domain::webhook_template::{TemplateChange, WebhookTemplate};
+use bellwether_engine::{NewWebhook, Preview};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -61,6 +62,34 @@ pub(crate) struct NewSecret {
     secret: String,
 }
 
+/// What a template makes of events.
+#[derive(Serialize)]
+pub(crate) struct Previewed {
+    content_type: String,
+    method: &'static str,
+    previews: Vec<ShownPreview>,
+}
+
+/// What a template makes of one event.
+#[derive(Serialize)]
+struct ShownPreview {
+    event_type: &'static str,
+    /// Whether there was no such event of late.
+    is_example: bool,
+    event: Value,
+    /// None where it fails.
+    body: Option<String>,
+    error: Option<ShownError>,
+}
+
+/// Why a template fails, and where.
+#[derive(Serialize)]
+struct ShownError {
+    message: String,
+    line: Option<usize>,
+    column: Option<usize>,
+}
+
 /// The routes of one webhook.
 pub(crate) fn one() -> MethodRouter<App> {
     get(show).put(update).patch(update).delete(delete)
@@ -107,6 +136,53 @@ pub(crate) fn read_grace(body: &Value) -> Result<Duration, Invalid> {
     let mut fields = Fields::of(body)?;
     let seconds = fields.integer("grace_seconds", 0..=MAX_GRACE_SECONDS).unwrap_or(DEFAULT_GRACE_SECONDS);
     fields.finish().map(|()| Duration::from_secs(seconds.into()))
+}
+
+/// Renders a template that is not saved, with the latest event of each type or an example.
+pub(crate) async fn preview(
+    State(app): State<App>,
+    access: Access,
+    JsonBody(body): JsonBody,
+) -> Result<Json<Previewed>, Problem> {
+    let template = read_preview(&body, &access)?;
+    let previews = app.engine.preview(&access.site, &template).await?;
+    Ok(Json(Previewed {
+        content_type: template.content_type().as_str().to_owned(),
+        method: template.method().name(),
+        previews: previews.into_iter().map(ShownPreview::of).collect(),
+    }))
+}
+
+/// The template, with the parameters of the webhook that it is for where they are not given.
+fn read_preview(body: &Value, access: &Access) -> Result<WebhookTemplate, Invalid> {
+    let mut fields = Fields::of(body)?;
+    fields.require("template");
+    let template = fields.value("template").map(TemplateChange::read).transpose();
+    let template = template.map_err(|invalid| fields.nest("template", invalid)).ok().flatten();
+    let webhook = fields.text("webhook_id", 64).map(|id| {
+        let webhook = id.parse().ok().and_then(|id| access.site.webhook(id)).filter(|webhook| webhook.deleted_at.is_none());
+        webhook.ok_or_else(|| fields.refuse::<()>("webhook_id", "must be the id of a webhook of the site"))
+    });
+    fields.finish()?;
+    let before = webhook.and_then(Result::ok).and_then(|webhook| webhook.webhook.template.as_deref());
+    template.map(|template| template.tried(before)).ok_or_else(|| Invalid::field("template", "is required"))
+}
+
+impl ShownPreview {
+    fn of(preview: Preview) -> Self {
+        let error = preview.body.as_ref().err().map(|error| ShownError {
+            message: error.sentence.clone(),
+            line: error.place.map(|place| place.line),
+            column: error.place.map(|place| place.column),
+        });
+        Self {
+            event_type: preview.event_type.name(),
+            is_example: preview.is_example,
+            event: preview.event,
+            body: preview.body.ok(),
+            error,
+        }
+    }
 }
 
 /// Adds a trigger to a webhook.

@@ -207,6 +207,7 @@ async fn a_delivery_is_shown_with_its_payload_and_every_attempt() {
           "amount": 2.5,
           "text": "é€"
         },
+        "sent": null,
         "request_headers": {
           "content-type": "application/json",
           "webhook-timestamp": "1772020802"
@@ -266,6 +267,7 @@ async fn a_delivery_that_was_not_tried_has_no_attempts_and_no_request_headers() 
         "completed_at": null,
         "test": false,
         "payload": {},
+        "sent": null,
         "request_headers": null,
         "attempts": []
       }

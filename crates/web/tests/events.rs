@@ -314,6 +314,7 @@ async fn what_fires_is_on_disk_with_everything_known_about_it_when_the_event_is_
             }
           }
         },
+        "sent": null,
         "request_headers": {
           "content-type": "application/json",
           "user-agent": "[Bellwether and its version]",

@@ -12,4 +12,5 @@ mod pages;
 mod problems;
 mod sites;
 mod support;
+mod templates;
 mod webhooks;

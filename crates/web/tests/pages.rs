@@ -6,6 +6,7 @@ mod history;
 mod once;
 mod samples;
 mod sites;
+mod templates;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

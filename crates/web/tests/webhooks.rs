@@ -31,6 +31,7 @@ async fn a_webhook_needs_only_its_url() {
         "disabled_reason": null,
         "triggers": [],
         "headers": {},
+        "template": null,
         "retry_schedule": null,
         "rate_limit_per_second": null,
         "created_at": "2026-02-25T12:00:00.000Z",
@@ -103,6 +104,7 @@ async fn a_webhook_is_made_with_everything_and_shows_its_secret_once() {
           "x-token": null,
           "authorization": null
         },
+        "template": null,
         "retry_schedule": [
           1,
           60,

@@ -19,3 +19,4 @@ mod retention;
 pub(crate) mod rig;
 mod secrets;
 mod sending;
+mod templates;

@@ -1,5 +1,6 @@
 //! Sites, goals, webhooks, keys, people and salts: what is kept, what may be there once, and what goes with what.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_domain::goal::MAX_GOALS_PER_SITE;
@@ -8,6 +9,7 @@ use bellwether_domain::retry::Schedule;
 use bellwether_domain::site::Site;
 use bellwether_domain::visitor::Salt;
 use bellwether_domain::webhook::Webhook;
+use bellwether_domain::webhook_template::{TemplateChange, WebhookTemplate};
 use bellwether_store::{Key, NewKey, NewUser, Role, Sealed, SealedWebhook, StoreError};
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
@@ -162,6 +164,27 @@ async fn the_triggers_that_wait_for_a_goal_go_with_it() {
     assert_eq!(rig.store.all_webhooks().await.expect("the webhooks").len(), 1);
 }
 
+fn template(value: &Value) -> Arc<WebhookTemplate> {
+    let change = TemplateChange::read(value).expect("a template");
+    Arc::new(change.applied(None).expect("a template without parameters"))
+}
+
+/// Rules may become stricter than they were when a template was saved, and what nobody can read is told.
+#[tokio::test]
+async fn templates_that_are_taken_no_more_come_back_all_the_same() {
+    let rig = Rig::new().await;
+    let site = rig.site("example.com").await.id;
+    rig.webhook(site, vec![]).await;
+    let put = |statement: &'static str| rig.store.write(move |connection| connection.run_all(statement));
+    put(r#"UPDATE webhooks SET template = '{"body":"{{ 5 * 1000 }}","content_type":"text/plain","method":"POST"}'"#)
+        .await
+        .expect("a statement");
+    let kept = rig.store.all_webhooks().await.expect("the webhooks").remove(0).webhook.template.expect("a template");
+    assert!(kept.render(&json!({})).expect_err("no body").to_string().contains("* is not allowed"));
+    put(r#"UPDATE webhooks SET template = '{"preset":"fax"}'"#).await.expect("a statement");
+    assert!(matches!(rig.store.all_webhooks().await, Err(StoreError::Unreadable(_))));
+}
+
 #[tokio::test]
 async fn webhooks_come_back_as_they_were_kept() {
     let rig = Rig::new().await;
@@ -173,13 +196,21 @@ async fn webhooks_come_back_as_they_were_kept() {
         json!("visitor_spike"),
     ];
     let mut plain = rig.unsaved_webhook(site, rules.iter().map(|rule| rig.trigger(rule)).collect());
-    plain.sealed = Sealed { secret: vec![0, 255, 128], previous: Some((vec![1], rig.later(60))), headers: Some(vec![2]) };
+    plain.sealed = Sealed {
+        secret: vec![0, 255, 128],
+        previous: Some((vec![1], rig.later(60))),
+        headers: Some(vec![2]),
+        parameters: Some(vec![3, 0]),
+    };
+    plain.webhook.template = Some(template(&json!({"preset": "slack"})));
     rig.store.add_webhook(plain.clone(), 10, false).await.expect("a webhook");
     rig.clock.advance(Duration::from_secs(1));
     let mut special = rig.unsaved_webhook(site, vec![]);
     special.webhook.enabled = false;
     special.webhook.disabled_reason = Some("it answered 410".to_owned());
     special.webhook.rate_limit_per_second = Some(7);
+    special.webhook.template =
+        Some(template(&json!({"body": "{{ message.text }}\n😀", "content_type": "text/plain", "method": "PUT"})));
     special.webhook.retry_schedule = Some(Schedule::read(&json!([1, 86_400])).expect("a schedule"));
     rig.store.add_webhook(special.clone(), 10, false).await.expect("a webhook");
     let stored = rig.store.all_webhooks().await.expect("the webhooks");
@@ -213,6 +244,7 @@ async fn a_changed_webhook_has_its_new_triggers_and_its_old_secret() {
         triggers: vec![comes, stays],
         retry_schedule: Some(Schedule::default()),
         rate_limit_per_second: Some(9),
+        template: Some(template(&json!({"preset": "ntfy"}))),
         updated_at: rig.now(),
         ..webhook.clone()
     };

@@ -97,6 +97,7 @@ impl Rig {
             disabled_reason: None,
             triggers,
             headers: CustomHeaders::default(),
+            template: None,
             retry_schedule: None,
             rate_limit_per_second: None,
             created_at: self.now(),

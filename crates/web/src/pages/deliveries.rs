@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use bellwether_domain::delivery::{Attempt, Delivery, Status};
 use bellwether_domain::id::{DeliveryId, ReplayId, SiteId, WebhookId};
 use bellwether_domain::trigger::EventType;
-use bellwether_engine::ManageError;
+use bellwether_engine::{ManageError, SentBody};
 use bellwether_store::{DeliveryDetail, DeliveryFilter, SignedIn};
 use serde_json::{Map, Value};
 
@@ -71,6 +71,8 @@ struct One {
     may_resend: bool,
     delivery: Delivery,
     payload: String,
+    /// What was sent instead of the payload.
+    sent: Option<SentBody>,
     headers: Vec<(String, String)>,
     attempts: Vec<Attempt>,
 }
@@ -100,7 +102,9 @@ pub(crate) async fn list(
 pub(crate) async fn show(State(app): State<App>, Person(who): Person, access: Access) -> Result<Response, Problem> {
     let webhook = access.webhook_with_history()?;
     let found = app.engine.store().delivery(webhook.webhook.id, access.id("delivery_id")?).await?;
-    let DeliveryDetail { delivery, payload, attempts } = found.ok_or(Problem::NotFound)?;
+    let found = found.ok_or(Problem::NotFound)?;
+    let sent = app.engine.sent_body(webhook, &found);
+    let DeliveryDetail { delivery, payload, attempts } = found;
     let headers = attempts.last().map(|attempt| headers_of(&attempt.request_headers)).unwrap_or_default();
     let page = One {
         shell: shell_of(&who, &access, "/webhooks"),
@@ -111,6 +115,7 @@ pub(crate) async fn show(State(app): State<App>, Person(who): Person, access: Ac
         may_resend: access.may_change && webhook.is_on(),
         delivery,
         payload: indented(payload),
+        sent,
         headers,
         attempts: attempts.into_iter().map(|recorded| recorded.attempt).collect(),
     };

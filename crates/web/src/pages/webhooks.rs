@@ -67,6 +67,8 @@ struct One {
     may_change: bool,
     card: Card,
     sentences: Vec<String>,
+    /// What is sent instead of the usual payload.
+    payload: Option<String>,
     /// A secret that was just made.
     secret: Option<String>,
     /// What became of a test that was sent.
@@ -197,6 +199,7 @@ async fn page(app: &App, who: &SignedIn, access: &Access, beside: Beside) -> Res
         domain: site.site.domain.to_string(),
         may_change: access.may_change,
         sentences: triggers.map(|trigger| words::sentence(&trigger.rule, &site.goals)).collect(),
+        payload: webhook.webhook.template.as_deref().map(words::template),
         samples: samples::of(&card.url, beside.secret.as_deref()),
         secret: beside.secret,
         test: beside.test,

@@ -3,6 +3,7 @@
 use bellwether_domain::goal::Goal;
 use bellwether_domain::id::GoalId;
 use bellwether_domain::trigger::{EventType, GoalCompletion, Rule, Timing, Unit, VisitorSpike};
+use bellwether_domain::webhook_template::WebhookTemplate;
 
 /// What people call a type of event.
 pub(super) fn event_type(event_type: EventType) -> &'static str {
@@ -18,6 +19,11 @@ pub(super) fn event_type(event_type: EventType) -> &'static str {
 /// The same of a name in the tables.
 pub(super) fn event_type_of(name: &str) -> String {
     EventType::from_name(name).map_or_else(|| name.to_owned(), |known| event_type(known).to_owned())
+}
+
+/// A template in a few words.
+pub(super) fn template(template: &WebhookTemplate) -> String {
+    template.preset().map_or_else(|| "a template of its own".to_owned(), |preset| format!("the preset for {}", preset.title().0))
 }
 
 /// A trigger in a few words.

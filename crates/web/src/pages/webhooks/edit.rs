@@ -20,6 +20,7 @@ use crate::access::{Access, Person};
 use crate::pages::charts::Visitors;
 use crate::pages::form::{Form, again};
 use crate::pages::sites::shell_of;
+use crate::pages::template_form;
 use crate::pages::trigger_form::{self, Row};
 use crate::pages::{Page, Shell, go_to, words};
 use crate::problem::Problem;
@@ -40,6 +41,7 @@ struct Edit {
     has_goals: bool,
     triggers: Vec<Shown>,
     types: Vec<(&'static str, &'static str)>,
+    template: template_form::Part,
     form: Form,
 }
 
@@ -63,6 +65,7 @@ pub(crate) async fn show(State(app): State<App>, Person(who): Person, access: Ac
     let webhook = &access.webhook()?.webhook;
     let mut form = Form::of([("url", &webhook.url), ("name", &webhook.name)]);
     trigger_form::show(&mut form, &webhook.triggers);
+    template_form::show(&mut form, webhook.template.as_deref());
     Ok(page(&app, &who, &access, Some(webhook.id), form).await?.into_response())
 }
 
@@ -119,6 +122,7 @@ fn pressed(mut form: Form) -> Pressed {
     } else if !form.has("preview") {
         return Pressed::Save(form);
     }
+    template_form::begin(&mut form);
     Pressed::Another(form)
 }
 
@@ -126,14 +130,18 @@ fn pressed(mut form: Form) -> Pressed {
 fn webhook_of(form: &Form) -> Value {
     let mut webhook = form.to_json(&FIELDS);
     webhook["triggers"] = trigger_form::to_json(form);
+    webhook["template"] = template_form::to_json(form);
     webhook
 }
 
 fn refused(form: Form, error: ManageError) -> Result<Form, Problem> {
-    let names = trigger_form::names(&form);
-    let names: Vec<_> = FIELDS.into_iter().chain(names.iter().map(String::as_str)).collect();
+    let names = [trigger_form::names(&form), template_form::names(&form)].concat();
+    let names: Vec<_> = FIELDS.into_iter().chain(template_form::FIELDS).chain(names.iter().map(String::as_str)).collect();
     match error {
-        ManageError::Invalid(invalid) => Ok(form.with(&trigger_form::beside_fields(invalid), &names)),
+        ManageError::Invalid(invalid) => {
+            let beside = template_form::beside_fields(&trigger_form::beside_fields(invalid));
+            Ok(form.with(&beside, &names))
+        }
         error => form.refused(error, &names),
     }
 }
@@ -150,6 +158,8 @@ async fn page(
     let rules = trigger_form::rules(&form);
     let previews = previews(app, access, &rules).await?;
     let triggers = rows.into_iter().zip(previews).map(|(row, chart)| Shown { row, chart });
+    let before = webhook_id.and_then(|id| site.webhook(id)).and_then(|webhook| webhook.webhook.template.as_deref());
+    let template = template_form::part(app, access, &form, before).await?;
     Ok(Page(Edit {
         shell: shell_of(who, access, "/webhooks"),
         site_id: site.site.id,
@@ -158,6 +168,7 @@ async fn page(
         has_goals: !site.goals.is_empty(),
         triggers: triggers.collect(),
         types: trigger_form::TYPES.iter().map(|kind| (kind.name(), words::event_type(*kind))).collect(),
+        template,
         form,
     }))
 }

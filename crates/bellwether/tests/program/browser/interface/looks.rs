@@ -68,7 +68,11 @@ async fn beginnings(scene: &Scene, person: &Person<'_>) -> WebDriverResult<()> {
     person.fill("triggers-1-threshold", "many").await?;
     person.press("Add the webhook").await?;
     assert_eq!(person.count(".error").await?, 2);
-    person.check_shown("webhook-refused").await
+    person.check_shown("webhook-refused").await?;
+    person.choose("payload", "A template of your own").await?;
+    person.fill("template-body", "{{ parameters.token }} {{ message.text | round }}").await?;
+    person.sees("This would fail").await;
+    person.check_shown("webhook-template").await
 }
 
 /// Pages as they are seen after a form and not again. Answers the path of an invitation.

@@ -1,0 +1,331 @@
+//! What an event says in words: for people who read it in a chat or on a pager.
+//!
+//! A message is made of a payload as it is kept. Types of events that nobody here knows yet are told of by their names and fields.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// What a type's name ends with when something is back to normal.
+const RESOLVED: &str = "_resolved";
+/// What happens once and is over: each of them is an incident of its own.
+const HAPPENINGS: [&str; 2] = ["goal_completion", "webhook_test"];
+/// What tells apart incidents of the same type on a site: what they are about, and what their trigger goes by.
+const APART: [&str; 5] = ["goal_id", "webhook_id", "threshold", "unit", "window_seconds"];
+const MAX_FACTS: usize = 10;
+/// Names come from trackers, and a fact may be a list of them.
+const MAX_CHARS: usize = 1_000;
+
+/// An event in words.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Message {
+    /// In a few words.
+    pub title: String,
+    /// In a sentence.
+    pub text: String,
+    /// What else the event says, at most ten.
+    pub facts: Vec<Fact>,
+    /// What it is about: the same when it begins and when it is back to normal.
+    pub key: String,
+    /// Whether something is back to normal.
+    pub resolved: bool,
+}
+
+/// One thing that an event says.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Fact {
+    /// What it is.
+    pub name: String,
+    /// What it is worth.
+    pub value: String,
+}
+
+impl Message {
+    /// The message of an event's payload, of whatever type.
+    pub fn of(event: &Value) -> Self {
+        let event = Event(event);
+        let (title, text) = match event.kind() {
+            "goal_completion" => event.completion(),
+            "visitor_spike" => event.spike(),
+            "visitor_spike_resolved" => event.spike_that_is_over(),
+            "webhook_disabled" => event.switched_off(),
+            "webhook_test" => ("Test".to_owned(), event.data("message")),
+            _ => event.anything(),
+        };
+        Self { title: cut(title), text: cut(text), facts: event.facts(), key: event.key(), resolved: event.is_resolved() }
+    }
+}
+
+struct Event<'a>(&'a Value);
+
+impl Event<'_> {
+    fn kind(&self) -> &str {
+        self.0["event_type"].as_str().unwrap_or_default()
+    }
+
+    fn is_resolved(&self) -> bool {
+        self.kind().ends_with(RESOLVED)
+    }
+
+    /// The type of what began, also where it is over.
+    fn begun(&self) -> &str {
+        self.kind().strip_suffix(RESOLVED).unwrap_or(self.kind())
+    }
+
+    fn field(&self, name: &str) -> String {
+        in_words(&self.0[name])
+    }
+
+    fn data(&self, name: &str) -> String {
+        in_words(&self.0["data"][name])
+    }
+
+    fn number(&self, name: &str) -> f64 {
+        self.0["data"][name].as_f64().unwrap_or_default()
+    }
+
+    fn completion(&self) -> (String, String) {
+        let goal = self.data("goal_name");
+        let several = self.number("count") > 1.0;
+        let times = if several { format!(" {} times", self.data("count")) } else { String::new() };
+        let mut text = format!("{goal} was completed{times} on {}", self.field("site_domain"));
+        let latest = if several { ", the latest" } else { "" };
+        for (said, name) in
+            [(format!("{latest} at "), "path"), (", by a visit from ".to_owned(), "source"), (", for ".to_owned(), "revenue")]
+        {
+            let value = self.data(name);
+            if !value.is_empty() {
+                text += &format!("{said}{value}");
+            }
+        }
+        (format!("Goal completed: {goal}"), text + ".")
+    }
+
+    fn spike(&self) -> (String, String) {
+        let (site, window) = (self.field("site_domain"), duration(self.number("window_seconds")));
+        let compared = match self.data("change_percent").as_str() {
+            "" => format!("{} in the {window} before", self.data("previous_visitors")),
+            percent => format!("{percent} % more than in the {window} before"),
+        };
+        let text = format!("{site} has {} visitors within {window}: {compared}.", self.data("current_visitors"));
+        (format!("Visitors rush in on {site}"), text)
+    }
+
+    fn spike_that_is_over(&self) -> (String, String) {
+        let (site, window) = (self.field("site_domain"), duration(self.number("window_seconds")));
+        let (visitors, lasted) = (self.data("current_visitors"), duration(self.number("duration_seconds")));
+        let text = format!("The rush of visitors on {site} is over after {lasted}: {visitors} within {window}.");
+        (format!("Back to normal: visitors on {site}"), text)
+    }
+
+    fn switched_off(&self) -> (String, String) {
+        let name = self.data("webhook_name");
+        let text =
+            format!("Nothing more is sent to {name}, a webhook of {}: {}.", self.field("site_domain"), self.data("reason"));
+        (format!("Webhook switched off: {name}"), text)
+    }
+
+    /// Of a type that is not known here.
+    fn anything(&self) -> (String, String) {
+        let (what, site) = (readable(self.begun()), self.field("site_domain"));
+        let title = if self.is_resolved() { format!("Back to normal: {}", lower_first(&what)) } else { what };
+        let own = ["message", "text", "summary"].into_iter().map(|name| self.data(name)).find(|text| !text.is_empty());
+        let text = own.unwrap_or_else(|| format!("{title} on {site}."));
+        (format!("{title} on {site}"), text)
+    }
+
+    /// Fields of the data but ids, which tell people nothing.
+    fn facts(&self) -> Vec<Fact> {
+        let fields = self.0["data"].as_object().into_iter().flatten();
+        let facts = fields.filter(|(name, _)| !name.ends_with("_id"));
+        let facts = facts.map(|(name, value)| Fact { name: cut(readable(name)), value: cut(in_words(value).trim().to_owned()) });
+        facts.filter(|fact| !fact.value.is_empty()).take(MAX_FACTS).collect()
+    }
+
+    fn key(&self) -> String {
+        if HAPPENINGS.contains(&self.begun()) {
+            return self.field("event_id");
+        }
+        let apart = APART.iter().map(|name| self.data(name)).filter(|id| !id.is_empty());
+        let parts: Vec<_> = [self.field("site_id"), self.begun().to_owned()].into_iter().chain(apart).collect();
+        cut(parts.join("/"))
+    }
+}
+
+/// `goal_name` as `Goal name`.
+fn readable(name: &str) -> String {
+    let words = name.replace('_', " ");
+    let mut chars = words.chars();
+    chars.next().map(|first| first.to_uppercase().collect::<String>() + chars.as_str()).unwrap_or_default()
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_lowercase().collect::<String>() + chars.as_str()).unwrap_or_default()
+}
+
+fn cut(text: String) -> String {
+    truncated(&text, MAX_CHARS)
+}
+
+/// At most so many characters, as UTF-16 counts them, with a mark where something is missing.
+pub(crate) fn truncated(text: &str, most: usize) -> String {
+    if text.len() <= most || text.encode_utf16().count() <= most {
+        return text.to_owned();
+    }
+    let (mut taken, mut end) = (1, 0);
+    for (index, char) in text.char_indices() {
+        taken += char.len_utf16();
+        if taken > most {
+            break;
+        }
+        end = index + char.len_utf8();
+    }
+    format!("{}{}", text[..end].trim_end(), if most == 0 { "" } else { "…" })
+}
+
+fn duration(seconds: f64) -> String {
+    let units = [(86_400.0, "day"), (3_600.0, "hour"), (60.0, "minute"), (1.0, "second")];
+    let (length, unit) =
+        units.into_iter().find(|(length, _)| seconds >= *length && seconds % length == 0.0).unwrap_or((1.0, "second"));
+    let many = seconds / length;
+    if many == 1.0 { format!("{many} {unit}") } else { format!("{many} {unit}s") }
+}
+
+/// A value as people write it; empty for null.
+fn in_words(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        Value::Number(number) => number.to_string().trim_end_matches(".0").to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(in_words).collect::<Vec<_>>().join(", "),
+        Value::Object(object) => object_in_words(object),
+    }
+}
+
+fn object_in_words(object: &Map<String, Value>) -> String {
+    let values: Vec<_> = object.iter().map(|(name, value)| (name.as_str(), in_words(value))).collect();
+    match values.as_slice() {
+        [("amount", amount), ("currency", currency)] => format!("{amount} {currency}"),
+        [(_, what), ("visitors", visitors)] => format!("{what} ({visitors})"),
+        values => values.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(kind: &str, data: Value) -> Value {
+        json!({"event_id": "e", "event_type": kind, "site_id": "s", "site_domain": "example.com", "data": data})
+    }
+
+    fn said(kind: &str, data: Value) -> (String, String) {
+        let message = Message::of(&event(kind, data));
+        (message.title, message.text)
+    }
+
+    #[test]
+    fn every_type_in_words() {
+        let sold = json!({"goal_name": "Purchase", "count": 1, "path": "/checkout", "source": "Google",
+                          "revenue": {"amount": "29.90", "currency": "EUR"}});
+        let spike = |change: Value, previous: u32| json!({"current_visitors": 16, "previous_visitors": previous, "change_percent": change, "window_seconds": 300});
+        let cases = [
+            (
+                "goal_completion",
+                sold,
+                "Goal completed: Purchase",
+                "Purchase was completed on example.com at /checkout, by a visit from Google, for 29.90 EUR.",
+            ),
+            (
+                "goal_completion",
+                json!({"goal_name": "Signup", "count": 5, "path": "/a", "source": null, "revenue": null}),
+                "Goal completed: Signup",
+                "Signup was completed 5 times on example.com, the latest at /a.",
+            ),
+            (
+                "goal_completion",
+                json!({"goal_name": "Signup", "count": 1, "path": null}),
+                "Goal completed: Signup",
+                "Signup was completed on example.com.",
+            ),
+            (
+                "visitor_spike",
+                spike(json!(60.0), 10),
+                "Visitors rush in on example.com",
+                "example.com has 16 visitors within 5 minutes: 60 % more than in the 5 minutes before.",
+            ),
+            (
+                "visitor_spike",
+                spike(Value::Null, 0),
+                "Visitors rush in on example.com",
+                "example.com has 16 visitors within 5 minutes: 0 in the 5 minutes before.",
+            ),
+            (
+                "webhook_disabled",
+                json!({"webhook_name": "Shop", "reason": "the endpoint answered 410: it is gone"}),
+                "Webhook switched off: Shop",
+                "Nothing more is sent to Shop, a webhook of example.com: the endpoint answered 410: it is gone.",
+            ),
+            (
+                "visitor_spike_resolved",
+                json!({"current_visitors": 9, "window_seconds": 300, "duration_seconds": 420}),
+                "Back to normal: visitors on example.com",
+                "The rush of visitors on example.com is over after 7 minutes: 9 within 5 minutes.",
+            ),
+            ("webhook_test", json!({"message": "This is a test."}), "Test", "This is a test."),
+            ("visitor_drop", json!({"current_visitors": 3}), "Visitor drop on example.com", "Visitor drop on example.com."),
+            (
+                "visitor_drop_resolved",
+                json!({}),
+                "Back to normal: visitor drop on example.com",
+                "Back to normal: visitor drop on example.com.",
+            ),
+            ("", json!(null), " on example.com", " on example.com."),
+        ];
+        for (kind, data, title, text) in cases {
+            assert_eq!(said(kind, data), (title.to_owned(), text.to_owned()), "{kind}");
+        }
+    }
+
+    #[test]
+    fn facts_are_what_people_can_read() {
+        let data = json!({"goal_id": "x", "goal_name": "Buy", "props": {"plan": "pro", "seats": 3}, "source": null, "props_empty": {},
+                          "top_pages": [{"page": "/", "visitors": 7}, {"page": "/a", "visitors": 2}], "is_new": true});
+        let facts = Message::of(&event("goal_completion", data)).facts;
+        let facts: Vec<_> = facts.iter().map(|fact| (fact.name.as_str(), fact.value.as_str())).collect();
+        assert_eq!(
+            facts,
+            [("Goal name", "Buy"), ("Props", "plan: pro, seats: 3"), ("Top pages", "/ (7), /a (2)"), ("Is new", "yes")]
+        );
+    }
+
+    #[test]
+    fn what_ends_has_the_key_of_what_began() {
+        let key = |kind: &str, data: Value| Message::of(&event(kind, data)).key;
+        let counts = |current: u32| json!({"current_visitors": current, "threshold": 5, "unit": "percent", "window_seconds": 60});
+        for kind in ["visitor_spike", "visitor_drop"] {
+            let (began, ended) = (key(kind, counts(1)), key(&format!("{kind}_resolved"), counts(2)));
+            assert_eq!((began, ended), (format!("s/{kind}/5/percent/60"), format!("s/{kind}/5/percent/60")));
+        }
+        assert_eq!(key("visitor_spike", json!({})), "s/visitor_spike");
+        assert_eq!(key("goal_completion", json!({"goal_id": "g"})), "e");
+        assert!(Message::of(&event("visitor_drop_resolved", json!({}))).resolved);
+        assert!(!Message::of(&event("visitor_drop", json!({}))).resolved);
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(truncated("abc", 3), "abc");
+        assert_eq!(truncated("abcd", 3), "ab…");
+        assert_eq!(truncated("äöü", 3), "äöü");
+        assert_eq!(truncated("😀😀", 3), "😀…");
+        assert_eq!(truncated("😀😀", 1), "…");
+        assert_eq!(truncated("ab", 0), "");
+        let message = Message::of(&event("goal_completion", json!({"goal_name": "x".repeat(10_000), "count": 1})));
+        assert!(message.title.chars().count() <= MAX_CHARS && message.text.ends_with('…'));
+    }
+}
