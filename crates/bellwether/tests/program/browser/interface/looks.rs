@@ -69,7 +69,8 @@ async fn beginnings(scene: &Scene, person: &Person<'_>) -> WebDriverResult<()> {
     person.press("Add the webhook").await?;
     assert_eq!(person.count(".error").await?, 2);
     person.check_shown("webhook-refused").await?;
-    person.choose("payload", "A template of your own").await?;
+    person.choose("payload", "own").await?;
+    person.waits_for("a place for the template", async || Ok(person.count("#template-body").await? == 1)).await;
     person.fill("template-body", "{{ parameters.token }} {{ message.text | round }}").await?;
     person.sees("This would fail").await;
     person.check_shown("webhook-template").await
