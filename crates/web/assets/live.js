@@ -92,7 +92,8 @@ function preview(form) {
   let waiting
   let latest = 0
   form.querySelectorAll('[data-needless]').forEach((button) => button.remove())
-  form.addEventListener('input', () => {
+  // Fields for text tell of each character; choices, of what was chosen.
+  function changed() {
     clearTimeout(waiting)
     waiting = setTimeout(async () => {
       const number = ++latest
@@ -105,7 +106,8 @@ function preview(form) {
         // What one types next brings it.
       }
     }, 250)
-  })
+  }
+  for (const kind of ['input', 'change']) form.addEventListener(kind, changed)
 }
 
 offerToCopy()
