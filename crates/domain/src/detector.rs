@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
 
+use crate::baseline::Usuals;
 use crate::event::Event;
 use crate::goal::Goal;
 use crate::history::{Recorder, minute_of};
@@ -77,6 +78,8 @@ pub struct Detector {
     alerts: HashMap<TriggerId, Alert>,
     /// Whether an alert may change although nothing happens.
     awaits_time: bool,
+    /// What is usual now.
+    usuals: Usuals,
 }
 
 impl Rules {
@@ -100,6 +103,11 @@ impl Rules {
     /// The site's goals.
     pub fn goals(&self) -> &[Goal] {
         &self.goals
+    }
+
+    /// The triggers on visitors.
+    pub fn spikes(&self) -> impl Iterator<Item = &VisitorSpike> {
+        self.spikes.iter().map(|(_, spike)| spike)
     }
 
     /// When it is told of a trigger's condition; none for one that has no condition.
@@ -139,6 +147,7 @@ impl Detector {
             completions: HashMap::new(),
             alerts: rules.spikes.iter().filter_map(alert).collect(),
             awaits_time: true,
+            usuals: Usuals::default(),
         }
     }
 
@@ -250,6 +259,11 @@ impl Detector {
         firings
     }
 
+    /// What is usual now, for those triggers that compare with other days.
+    pub fn usuals(&mut self) -> &mut Usuals {
+        &mut self.usuals
+    }
+
     /// Whether time alone may set something off.
     pub fn awaits_time(&self) -> bool {
         self.awaits_time
@@ -262,12 +276,13 @@ impl Detector {
         for (target, spike) in &rules.spikes {
             let counts = self.traffic.counts(spike.window_seconds);
             let alert = self.alerts.entry(target.trigger_id).or_default();
-            let change = alert.observe(spike.judge(&counts), &spike.timing, now);
+            let reference = spike.reference(&counts, |spike| self.usuals.visitors(spike, now));
+            let change = alert.observe(spike.judge(&counts, reference), &spike.timing, now);
             self.awaits_time |= alert.awaits_time(&spike.timing);
             let data = match change {
                 None => continue,
                 Some(Change::Resolves { fired_at }) => {
-                    Data::VisitorSpikeResolved(SpikeResolved::new(spike, &counts, fired_at, now))
+                    Data::VisitorSpikeResolved(SpikeResolved::new(spike, (&counts, reference), (fired_at, now)))
                 }
                 Some(Change::Fires) => {
                     let known = tops.iter().position(|(window, _)| *window == spike.window_seconds);
@@ -275,7 +290,7 @@ impl Detector {
                         tops.push((spike.window_seconds, self.tops(spike.window_seconds)));
                         tops.len() - 1
                     });
-                    Data::VisitorSpike(VisitorsSpiked::new(spike, &counts, tops[index].1.clone()))
+                    Data::VisitorSpike(VisitorsSpiked::new(spike, &counts, reference, tops[index].1.clone()))
                 }
             };
             fire(firings, data, *target);
@@ -332,8 +347,9 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::ambient::{Ambient, Clock, Random};
+    use crate::baseline::Past;
     use crate::goal::GoalSpec;
-    use crate::history::{Range, preview};
+    use crate::history::preview;
     use crate::time::Timestamp;
 
     const START: Second = 1_000_000;
@@ -449,10 +465,11 @@ pub(crate) mod tests {
             }
         }
         let minutes: Vec<_> = site.detector.history().waiting().cloned().collect();
-        let range = Range { from: minutes[0].minute, to: first + 109, watched_from: minute_of(START) };
-        let late: Vec<_> = fired.into_iter().filter(|minute| *minute >= range.from + 10).collect();
+        let timezone = jiff::tz::TimeZone::UTC;
+        let past = Past { minutes: &minutes, known_from: minute_of(START), timezone: &timezone };
+        let late: Vec<_> = fired.into_iter().filter(|minute| *minute >= minutes[0].minute + 10).collect();
         assert!(!late.is_empty());
-        assert_eq!(preview(&spike, &minutes, range).fired, late);
+        assert_eq!(preview(&spike, &past, minutes[0].minute..=first + 109).fired, late);
         assert_eq!(minutes[5].pageviews, if minutes[5].distinct() > 2 { 9 } else { 2 });
     }
 

@@ -5,7 +5,9 @@
 //! longer one, who comes back after more than [`MAX_GAP`] minutes counts once more, each time.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
 
+use crate::baseline::{Past, Usuals};
 use crate::id::GoalId;
 use crate::time::Second;
 use crate::traffic::Visited;
@@ -22,6 +24,7 @@ pub const MINUTE_SECONDS: u32 = 60;
 pub const HOUR_SECONDS: u32 = HOUR_MINUTES * MINUTE_SECONDS;
 /// Minutes of an hour.
 pub const HOUR_MINUTES: u32 = 60;
+const DAY_MINUTES: u32 = 24 * HOUR_MINUTES;
 
 /// So many minutes wait to be stored; where they cannot be, the oldest are forgotten.
 const MAX_WAITING: usize = 120;
@@ -80,19 +83,8 @@ pub struct Point {
     pub current: u32,
     /// Distinct visitors of the window before.
     pub previous: u32,
-    /// How many there would have had to be.
-    pub limit: u32,
-}
-
-/// The minutes that a preview looks at.
-#[derive(Clone, Copy, Debug)]
-pub struct Range {
-    /// The first that is shown.
-    pub from: u32,
-    /// The last that is shown.
-    pub to: u32,
-    /// Since when the site is watched.
-    pub watched_from: u32,
+    /// How many there would have had to be; none where too little is known to tell.
+    pub limit: Option<u32>,
 }
 
 /// The minute that a second lies in, counted from the start of 1970.
@@ -211,9 +203,12 @@ impl Recorder {
 }
 
 /// How many minutes before the first that is shown have a say in a preview: the two windows at the first that is tried, and from there
-/// on as many as decide whether the trigger was silent or its condition true already.
+/// on as many as decide whether the trigger was silent or its condition true already; and the days that these are compared with.
 pub fn minutes_before(spike: &VisitorSpike) -> u32 {
-    2 * window_minutes(spike) + minutes_tried_before(spike)
+    let days = spike.baseline.days_before().into_iter().max().and_then(|days| u32::try_from(days).ok()).unwrap_or(0);
+    // What is usual is told for whole hours, and clocks may be changed by one.
+    let compared = if days > 0 { days * DAY_MINUTES + 2 * HOUR_MINUTES } else { 0 };
+    2 * window_minutes(spike) + minutes_tried_before(spike) + compared
 }
 
 /// Whether a preview can tell the visitors of a trigger's window exactly.
@@ -223,23 +218,25 @@ pub fn is_exact(spike: &VisitorSpike) -> bool {
 
 /// What a trigger would have made of these minutes, which begin [`minutes_before`] the first that is shown, by the same rules as it
 /// goes by while they happen. It looks at the end of each minute, and takes a window for whole minutes.
-pub fn preview(spike: &VisitorSpike, minutes: &[Minute], range: Range) -> Preview {
-    let window = window_minutes(spike);
-    let timeline = Timeline::of(minutes, range.from.saturating_sub(minutes_before(spike)), range.to);
-    let (mut preview, mut alert) = (Preview::default(), Alert::default());
-    for minute in range.from.saturating_sub(minutes_tried_before(spike))..=range.to {
-        let watched_for = (minute + 1).saturating_sub(range.watched_from);
+pub fn preview(spike: &VisitorSpike, past: &Past<'_>, shown: RangeInclusive<u32>) -> Preview {
+    let (window, first) = (window_minutes(spike), shown.start().saturating_sub(minutes_tried_before(spike)));
+    let timeline = Timeline::of(past.minutes, first.saturating_sub(2 * window), *shown.end());
+    let (mut preview, mut alert, mut usuals) = (Preview::default(), Alert::default(), Usuals::default());
+    for minute in first..=*shown.end() {
+        let watched_for = (minute + 1).saturating_sub(past.known_from);
         let current = timeline.distinct((minute + 1).saturating_sub(window), minute);
         let before = (minute + 1).saturating_sub(2 * window);
         let previous = timeline.distinct(before, minute.saturating_sub(window));
         let counts = Counts { current, previous, watched_once: watched_for >= window, watched_twice: watched_for >= 2 * window };
         let now = (minute + 1).saturating_mul(MINUTE_SECONDS).saturating_sub(1);
-        let fires = alert.observe(spike.judge(&counts), &spike.timing, now) == Some(Change::Fires);
-        if minute < range.from {
+        usuals.tell([spike].into_iter(), past, now);
+        let reference = spike.reference(&counts, |spike| usuals.visitors(spike, now));
+        let fires = alert.observe(spike.judge(&counts, reference), &spike.timing, now) == Some(Change::Fires);
+        if minute < *shown.start() {
             continue;
         }
         preview.fired.extend(fires.then_some(minute));
-        preview.points.push(Point { minute, current, previous, limit: limit(spike, previous) });
+        preview.points.push(Point { minute, current, previous, limit: limit(spike, reference) });
     }
     preview
 }
@@ -254,19 +251,19 @@ fn window_minutes(spike: &VisitorSpike) -> u32 {
     spike.window_seconds.div_ceil(MINUTE_SECONDS)
 }
 
-/// How many visitors it takes, when there were so many in the window before.
-fn limit(spike: &VisitorSpike, previous: u32) -> u32 {
+/// How many visitors it takes beside a reference; none where that is not known.
+fn limit(spike: &VisitorSpike, reference: Option<u32>) -> Option<u32> {
     match spike.unit {
-        Unit::Visitors => spike.threshold,
+        Unit::Visitors => Some(spike.threshold),
         Unit::Percent => {
-            let exceeded = u64::from(previous) * (100 + u64::from(spike.threshold)) / 100 + 1;
-            u32::try_from(exceeded).unwrap_or(u32::MAX).max(spike.min_visitors)
+            let exceeded = u64::from(reference?) * (100 + u64::from(spike.threshold)) / 100 + 1;
+            Some(u32::try_from(exceeded).unwrap_or(u32::MAX).max(spike.min_visitors))
         }
     }
 }
 
 /// Every minute from the first to the last, those in which nobody came among them.
-struct Timeline {
+pub(crate) struct Timeline {
     first: u32,
     gaps: Vec<Gaps>,
     /// Before each minute, how many came anew since the first.
@@ -274,7 +271,7 @@ struct Timeline {
 }
 
 impl Timeline {
-    fn of(minutes: &[Minute], first: u32, last: u32) -> Self {
+    pub(crate) fn of(minutes: &[Minute], first: u32, last: u32) -> Self {
         let length = usize::try_from((last + 1).saturating_sub(first)).unwrap_or(0);
         let mut gaps = vec![Gaps::default(); length];
         for minute in minutes.iter().filter(|minute| minute.minute >= first) {
@@ -295,7 +292,7 @@ impl Timeline {
 
     /// Distinct visitors from one minute to another: those who came anew, and in its first minutes those whose visit before was
     /// earlier than all of it.
-    fn distinct(&self, from: u32, to: u32) -> u32 {
+    pub(crate) fn distinct(&self, from: u32, to: u32) -> u32 {
         let index = |minute: u32| usize::try_from(minute.saturating_sub(self.first)).unwrap_or(usize::MAX).min(self.gaps.len());
         let (from, end) = (index(from), index(to.saturating_add(1)));
         if from >= end {
@@ -312,6 +309,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::collections::BTreeSet;
 
+    use jiff::tz::TimeZone;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -405,8 +403,9 @@ mod tests {
             ("silence since before the first that is shown", &silent, 107, 0, vec![]),
         ];
         for (name, rule, from, watched_from, expected) in cases {
-            let range = Range { from, to: 111, watched_from };
-            let preview = preview(&spike(rule.clone()), &minutes(100, &traffic), range);
+            let (minutes, timezone) = (minutes(100, &traffic), TimeZone::UTC);
+            let past = Past { minutes: &minutes, known_from: watched_from, timezone: &timezone };
+            let preview = preview(&spike(rule.clone()), &past, from..=111);
             let points: Vec<_> = preview.points.iter().map(|point| point.minute).collect();
             assert_eq!((preview.fired, points), (expected, (from..=111).collect()), "{name}");
         }
@@ -428,11 +427,39 @@ mod tests {
 
     #[test]
     fn a_preview_shows_what_it_takes() {
-        let range = Range { from: 102, to: 103, watched_from: 0 };
         let rule = json!({"type": "visitor_spike", "window_seconds": 60, "threshold": 50, "min_visitors": 10});
-        let preview = preview(&spike(rule), &minutes(101, &[4, 40, 7]), range);
-        let point = |minute, current, previous, limit| Point { minute, current, previous, limit };
+        let (minutes, timezone) = (minutes(101, &[4, 40, 7]), TimeZone::UTC);
+        let preview = preview(&spike(rule), &Past { minutes: &minutes, known_from: 0, timezone: &timezone }, 102..=103);
+        let point = |minute, current, previous, limit| Point { minute, current, previous, limit: Some(limit) };
         assert_eq!(preview.points, [point(102, 40, 4, 10), point(103, 7, 40, 61)]);
+    }
+
+    /// Each day has a rush at the same time; on the last it is larger.
+    #[test]
+    fn a_preview_compares_with_other_days() {
+        let (day, timezone) = (24 * 60, TimeZone::UTC);
+        let mut all = Vec::new();
+        for (number, rush) in [(30, 20), (31, 20), (32, 60)] {
+            all.extend(minutes(number * day + 600, &[2, rush, rush, 2]));
+        }
+        let rule = |baseline: &str| {
+            spike(
+                json!({"type": "visitor_spike", "window_seconds": 60, "threshold": 50, "min_visitors": 5, "cooldown_seconds": 0,
+                         "baseline": baseline}),
+            )
+        };
+        let fired = |baseline: &str, known_from: u32| {
+            let past = Past { minutes: &all, known_from, timezone: &timezone };
+            let preview = preview(&rule(baseline), &past, 31 * day..=33 * day - 1);
+            let unknown = preview.points.iter().filter(|point| point.limit.is_none()).count();
+            (preview.fired, unknown)
+        };
+        let rush = |number: u32| number * day + 601;
+        assert_eq!(fired("previous_window", 0), (vec![rush(31), rush(32)], 0));
+        assert_eq!(fired("same_time_yesterday", 0), (vec![rush(32)], 0));
+        assert_eq!(fired("same_time_yesterday", 31 * day), (vec![rush(32)], day as usize), "of the first day nothing is known");
+        assert_eq!(fired("same_time_last_week", 30 * day), (vec![], 2 * day as usize));
+        assert_eq!(minutes_before(&rule("same_time_yesterday")), 2 + 1 + day + 120);
     }
 
     #[test]

@@ -13,6 +13,7 @@
 
 pub mod account;
 pub mod ambient;
+pub mod baseline;
 pub mod bot;
 pub mod breaker;
 pub mod client;

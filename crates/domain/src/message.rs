@@ -10,7 +10,7 @@ const RESOLVED: &str = "_resolved";
 /// What happens once and is over: each of them is an incident of its own.
 const HAPPENINGS: [&str; 2] = ["goal_completion", "webhook_test"];
 /// What tells apart incidents of the same type on a site: what they are about, and what their trigger goes by.
-const APART: [&str; 5] = ["goal_id", "webhook_id", "threshold", "unit", "window_seconds"];
+const APART: [&str; 6] = ["goal_id", "webhook_id", "threshold", "unit", "window_seconds", "baseline"];
 const MAX_FACTS: usize = 10;
 /// Names come from trackers, and a fact may be a list of them.
 const MAX_CHARS: usize = 1_000;
@@ -102,9 +102,15 @@ impl Event<'_> {
 
     fn spike(&self) -> (String, String) {
         let (site, window) = (self.field("site_domain"), duration(self.number("window_seconds")));
+        let then = match self.data("baseline").as_str() {
+            "same_time_yesterday" => "at the same time yesterday".to_owned(),
+            "same_time_last_week" => "at the same time last week".to_owned(),
+            "typical" => "usual at this time of the week".to_owned(),
+            _ => format!("in the {window} before"),
+        };
         let compared = match self.data("change_percent").as_str() {
-            "" => format!("{} in the {window} before", self.data("previous_visitors")),
-            percent => format!("{percent} % more than in the {window} before"),
+            "" => format!("{} {then}", self.data("baseline_visitors")),
+            percent => format!("{percent} % more than {then}"),
         };
         let text = format!("{site} has {} visitors within {window}: {compared}.", self.data("current_visitors"));
         (format!("Visitors rush in on {site}"), text)
@@ -232,7 +238,11 @@ mod tests {
     fn every_type_in_words() {
         let sold = json!({"goal_name": "Purchase", "count": 1, "path": "/checkout", "source": "Google",
                           "revenue": {"amount": "29.90", "currency": "EUR"}});
-        let spike = |change: Value, previous: u32| json!({"current_visitors": 16, "previous_visitors": previous, "change_percent": change, "window_seconds": 300});
+        let spike_beside = |baseline: &str, change: Value, visitors: u32| {
+            json!({"current_visitors": 16, "previous_visitors": 3, "baseline": baseline, "baseline_visitors": visitors,
+                   "change_percent": change, "window_seconds": 300})
+        };
+        let spike = |change: Value, visitors: u32| spike_beside("previous_window", change, visitors);
         let cases = [
             (
                 "goal_completion",
@@ -251,6 +261,12 @@ mod tests {
                 json!({"goal_name": "Signup", "count": 1, "path": null}),
                 "Goal completed: Signup",
                 "Signup was completed on example.com.",
+            ),
+            (
+                "visitor_spike",
+                spike_beside("typical", json!(60.0), 10),
+                "Visitors rush in on example.com",
+                "example.com has 16 visitors within 5 minutes: 60 % more than usual at this time of the week.",
             ),
             (
                 "visitor_spike",
@@ -306,10 +322,11 @@ mod tests {
     #[test]
     fn what_ends_has_the_key_of_what_began() {
         let key = |kind: &str, data: Value| Message::of(&event(kind, data)).key;
-        let counts = |current: u32| json!({"current_visitors": current, "threshold": 5, "unit": "percent", "window_seconds": 60});
+        let counts = |current: u32| json!({"current_visitors": current, "threshold": 5, "unit": "percent", "window_seconds": 60, "baseline": "typical"});
         for kind in ["visitor_spike", "visitor_drop"] {
             let (began, ended) = (key(kind, counts(1)), key(&format!("{kind}_resolved"), counts(2)));
-            assert_eq!((began, ended), (format!("s/{kind}/5/percent/60"), format!("s/{kind}/5/percent/60")));
+            let expected = format!("s/{kind}/5/percent/60/typical");
+            assert_eq!((began, ended), (expected.clone(), expected));
         }
         assert_eq!(key("visitor_spike", json!({})), "s/visitor_spike");
         assert_eq!(key("goal_completion", json!({"goal_id": "g"})), "e");

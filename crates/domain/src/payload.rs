@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
+use crate::baseline::Baseline;
 use crate::event::Revenue;
 use crate::goal::{Goal, GoalKind};
 use crate::id::{EventId, GoalId, SiteId, WebhookId};
@@ -80,7 +81,11 @@ pub struct VisitorsSpiked {
     pub current_visitors: u32,
     /// Distinct visitors of the window before.
     pub previous_visitors: u32,
-    /// How many percent more; null when there were none before.
+    /// What the window is compared with.
+    pub baseline: Baseline,
+    /// How many visitors that had; null where it is not known.
+    pub baseline_visitors: Option<u32>,
+    /// How many percent more there are; null when there were none.
     pub change_percent: Option<f64>,
     /// The trigger's threshold.
     pub threshold: u32,
@@ -103,7 +108,11 @@ pub struct SpikeResolved {
     pub current_visitors: u32,
     /// Distinct visitors of the window before.
     pub previous_visitors: u32,
-    /// How many percent more; null when there were none before.
+    /// What the window is compared with.
+    pub baseline: Baseline,
+    /// How many visitors that had; null where it is not known.
+    pub baseline_visitors: Option<u32>,
+    /// How many percent more there are; null when there were none.
     pub change_percent: Option<f64>,
     /// The trigger's threshold.
     pub threshold: u32,
@@ -163,12 +172,14 @@ impl GoalCompleted {
 }
 
 impl VisitorsSpiked {
-    /// The counts of the trigger's window are a spike.
-    pub fn new(spike: &VisitorSpike, counts: &Counts, tops: Tops) -> Self {
+    /// The counts of the trigger's window are a spike beside its reference.
+    pub fn new(spike: &VisitorSpike, counts: &Counts, reference: Option<u32>, tops: Tops) -> Self {
         Self {
             current_visitors: counts.current,
             previous_visitors: counts.previous,
-            change_percent: change_percent(counts.current, counts.previous),
+            baseline: spike.baseline,
+            baseline_visitors: reference,
+            change_percent: reference.and_then(|reference| change_percent(counts.current, reference)),
             threshold: spike.threshold,
             unit: spike.unit,
             window_seconds: spike.window_seconds,
@@ -179,12 +190,14 @@ impl VisitorsSpiked {
 }
 
 impl SpikeResolved {
-    /// What was told of at `fired_at` is over at `now`, with these counts.
-    pub fn new(spike: &VisitorSpike, counts: &Counts, fired_at: Second, now: Second) -> Self {
+    /// What was told of at `fired_at` is over at `now`, with these counts and their reference.
+    pub fn new(spike: &VisitorSpike, (counts, reference): (&Counts, Option<u32>), (fired_at, now): (Second, Second)) -> Self {
         Self {
             current_visitors: counts.current,
             previous_visitors: counts.previous,
-            change_percent: change_percent(counts.current, counts.previous),
+            baseline: spike.baseline,
+            baseline_visitors: reference,
+            change_percent: reference.and_then(|reference| change_percent(counts.current, reference)),
             threshold: spike.threshold,
             unit: spike.unit,
             window_seconds: spike.window_seconds,
@@ -212,6 +225,8 @@ impl Data {
             EventType::VisitorSpike => Self::VisitorSpike(VisitorsSpiked {
                 current_visitors: 120,
                 previous_visitors: 40,
+                baseline: Baseline::PreviousWindow,
+                baseline_visitors: Some(40),
                 change_percent: change_percent(120, 40),
                 threshold: 50,
                 unit: Unit::Percent,
@@ -222,6 +237,8 @@ impl Data {
             EventType::VisitorSpikeResolved => Self::VisitorSpikeResolved(SpikeResolved {
                 current_visitors: 45,
                 previous_visitors: 60,
+                baseline: Baseline::PreviousWindow,
+                baseline_visitors: Some(60),
                 change_percent: change_percent(45, 60),
                 threshold: 50,
                 unit: Unit::Percent,
@@ -334,6 +351,8 @@ mod tests {
         let data = Data::VisitorSpikeResolved(SpikeResolved {
             current_visitors: 9,
             previous_visitors: 16,
+            baseline: Baseline::PreviousWindow,
+            baseline_visitors: Some(16),
             change_percent: Some(-43.7),
             threshold: 50,
             unit: Unit::Percent,
@@ -342,7 +361,8 @@ mod tests {
             duration_seconds: 420,
         });
         let expected = concat!(
-            r#""data":{"current_visitors":9,"previous_visitors":16,"change_percent":-43.7,"threshold":50,"unit":"percent","#,
+            r#""data":{"current_visitors":9,"previous_visitors":16,"baseline":"previous_window","baseline_visitors":16,"#,
+            r#""change_percent":-43.7,"threshold":50,"unit":"percent","#,
             r#""window_seconds":300,"fired_at":"2026-02-25T14:30:00.000Z","duration_seconds":420}}"#,
         );
         let body = body(&data);
@@ -355,6 +375,8 @@ mod tests {
         let data = Data::VisitorSpike(VisitorsSpiked {
             current_visitors: 16,
             previous_visitors: 0,
+            baseline: Baseline::Typical,
+            baseline_visitors: Some(0),
             change_percent: None,
             threshold: 50,
             unit: Unit::Percent,
@@ -363,7 +385,8 @@ mod tests {
             top_pages: share("/"),
         });
         let expected = concat!(
-            r#""data":{"current_visitors":16,"previous_visitors":0,"change_percent":null,"threshold":50,"unit":"percent","#,
+            r#""data":{"current_visitors":16,"previous_visitors":0,"baseline":"typical","baseline_visitors":0,"#,
+            r#""change_percent":null,"threshold":50,"unit":"percent","#,
             r#""window_seconds":300,"top_sources":[{"source":"Hacker News","visitors":7}],"top_pages":[{"page":"/","visitors":7}]}}"#,
         );
         assert!(body(&data).ends_with(expected), "{}", body(&data));

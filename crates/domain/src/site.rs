@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -32,6 +33,13 @@ pub struct Site {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+impl Site {
+    /// The time zone of its days.
+    pub fn zone(&self) -> TimeZone {
+        TimeZone::get(&self.timezone).unwrap_or(TimeZone::UTC)
+    }
 }
 
 /// What may be set of a site; what is absent stays or gets its default.
@@ -68,7 +76,7 @@ impl SiteChange {
         });
         let name = fields.text("name", MAX_NAME_CHARS).filter(|name| !name.is_empty());
         let timezone = match fields.text("timezone", MAX_NAME_CHARS) {
-            Some(timezone) if jiff::tz::TimeZone::get(timezone).is_err() => {
+            Some(timezone) if TimeZone::get(timezone).is_err() => {
                 fields.refuse("timezone", "must be a time zone like Europe/Berlin")
             }
             timezone => timezone,

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::baseline::Baseline;
 use crate::fields::{Fields, Invalid};
 use crate::id::{GoalId, TriggerId};
 use crate::time::Second;
@@ -68,6 +69,8 @@ pub struct VisitorSpike {
     pub window_seconds: u32,
     /// In percent: fewer visitors than this are no spike.
     pub min_visitors: u32,
+    /// In percent: what the window is compared with.
+    pub baseline: Baseline,
     /// When it is told.
     pub timing: Timing,
 }
@@ -87,7 +90,7 @@ pub struct Timing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
-    /// Percent above the window before.
+    /// Percent above the baseline.
     Percent,
     /// Visitors in the window.
     Visitors,
@@ -152,9 +155,9 @@ impl Rule {
             Self::GoalCompletion(GoalCompletion { goal_id, threshold, window_seconds }) => {
                 json!({"type": name, "goal_id": goal_id, "threshold": threshold, "window_seconds": window_seconds})
             }
-            Self::VisitorSpike(VisitorSpike { threshold, unit, window_seconds, min_visitors, timing }) => json!({
+            Self::VisitorSpike(VisitorSpike { threshold, unit, window_seconds, min_visitors, baseline, timing }) => json!({
                 "type": name, "threshold": threshold, "unit": unit, "window_seconds": window_seconds,
-                "min_visitors": min_visitors, "for_seconds": timing.for_seconds, "cooldown_seconds": timing.cooldown_seconds,
+                "min_visitors": min_visitors, "baseline": baseline, "for_seconds": timing.for_seconds, "cooldown_seconds": timing.cooldown_seconds,
                 "notify_resolved": timing.notify_resolved,
             }),
             Self::WebhookDisabled => json!({"type": name}),
@@ -242,18 +245,31 @@ impl VisitorSpike {
             Unit::Percent => DEFAULT_PERCENT,
             Unit::Visitors => DEFAULT_VISITORS,
         };
+        let baseline = read_baseline(fields);
+        if baseline != Baseline::PreviousWindow && unit == Unit::Visitors {
+            return fields.refuse("baseline", "needs the unit percent");
+        }
         Some(Self {
             threshold: fields.integer("threshold", 1..=MAX_THRESHOLD).unwrap_or(default_threshold),
             unit,
+            baseline,
             window_seconds: fields.integer("window_seconds", 1..=MAX_WINDOW_SECONDS).unwrap_or(DEFAULT_WINDOW_SECONDS),
             min_visitors: fields.integer("min_visitors", 1..=MAX_THRESHOLD).unwrap_or(DEFAULT_MIN_VISITORS),
             timing: Timing::read(fields),
         })
     }
 
-    /// Whether the window's counts are a spike; none where not enough was watched to tell.
-    pub fn judge(&self, counts: &Counts) -> Option<bool> {
-        let Counts { current, previous, watched_once, watched_twice } = *counts;
+    /// The visitors that the window is compared with, where they are known. `usual` says how many are usual now.
+    pub fn reference(&self, counts: &Counts, usual: impl Fn(&Self) -> Option<u32>) -> Option<u32> {
+        match self.baseline {
+            Baseline::PreviousWindow => counts.watched_twice.then_some(counts.previous),
+            _ => usual(self),
+        }
+    }
+
+    /// Whether the window's counts are a spike beside a reference; none where too little is known to tell.
+    pub fn judge(&self, counts: &Counts, reference: Option<u32>) -> Option<bool> {
+        let Counts { current, watched_once, .. } = *counts;
         let is_enough = match self.unit {
             Unit::Visitors => current >= self.threshold,
             Unit::Percent => current >= self.min_visitors,
@@ -261,10 +277,19 @@ impl VisitorSpike {
         match self.unit {
             _ if !is_enough => watched_once.then_some(false),
             Unit::Visitors => Some(true),
-            Unit::Percent if !watched_twice => None,
-            Unit::Percent => Some(u64::from(current) * 100 > u64::from(previous) * (100 + u64::from(self.threshold))),
+            Unit::Percent => {
+                let reference = u64::from(reference?);
+                Some(u64::from(current) * 100 > reference * (100 + u64::from(self.threshold)))
+            }
         }
     }
+}
+
+fn read_baseline(fields: &mut Fields<'_>) -> Baseline {
+    let Some(name) = fields.text("baseline", 64) else { return Baseline::PreviousWindow };
+    let names = || Baseline::ALL.map(Baseline::name).join(", ");
+    let read = Baseline::from_name(name).or_else(|| fields.refuse("baseline", format!("must be one of {}", names())));
+    read.unwrap_or(Baseline::PreviousWindow)
 }
 
 impl Timing {
@@ -406,7 +431,7 @@ mod tests {
         assert_eq!(
             spike.to_json(),
             json!({"type": "visitor_spike", "threshold": 80, "unit": "percent", "window_seconds": 300, "min_visitors": 10,
-                   "for_seconds": 0, "cooldown_seconds": 3600, "notify_resolved": false})
+                   "baseline": "previous_window", "for_seconds": 0, "cooldown_seconds": 3600, "notify_resolved": false})
         );
         let goal = Rule::read(&json!({"type": "goal_completion"}), None).expect("a rule");
         assert_eq!(goal.to_json(), json!({"type": "goal_completion", "goal_id": null, "threshold": 1, "window_seconds": null}));
@@ -428,6 +453,8 @@ mod tests {
             (json!({"type": "visitor_spike", "window_seconds": 86_401}), "window_seconds"),
             (json!({"type": "visitor_spike", "unit": "people"}), "unit"),
             (json!({"type": "visitor_spike", "for_seconds": 86_401}), "for_seconds"),
+            (json!({"type": "visitor_spike", "baseline": "last_year"}), "baseline"),
+            (json!({"type": "visitor_spike", "unit": "visitors", "baseline": "typical"}), "baseline"),
             (json!({"type": "visitor_spike", "notify_resolved": 1}), "notify_resolved"),
             (json!({"type": "goal_completion", "for_seconds": 1}), "for_seconds"),
             (json!({"type": "goal_completion", "goal_id": "5"}), "goal_id"),
@@ -464,7 +491,12 @@ mod tests {
         ];
         for (spike, current, previous, watched, expected) in cases {
             let counts = Counts { current, previous, watched_once: watched >= 1, watched_twice: watched >= 2 };
-            assert_eq!(spike.judge(&counts), expected, "{spike:?} {counts:?}");
+            assert_eq!(spike.judge(&counts, spike.reference(&counts, |_| None)), expected, "{spike:?} {counts:?}");
+        }
+        let typical = spike(json!({"type": "visitor_spike", "threshold": 50, "min_visitors": 10, "baseline": "typical"}));
+        let counts = Counts { current: 16, previous: 1_000, watched_once: true, watched_twice: true };
+        for (usual, expected) in [(Some(10), Some(true)), (Some(11), Some(false)), (Some(0), Some(true)), (None, None)] {
+            assert_eq!(typical.judge(&counts, typical.reference(&counts, |_| usual)), expected, "{usual:?}");
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use crate::baseline::Usuals;
 use crate::detector::Firing;
 use crate::detector::{Target, fire};
 use crate::id::{GoalId, TriggerId};
@@ -37,6 +38,8 @@ pub struct Crossing {
     pub spike: VisitorSpike,
     /// What it saw.
     pub counts: Counts,
+    /// What that was compared with, where it is known.
+    pub reference: Option<u32>,
     /// What becomes of it.
     pub change: Change,
 }
@@ -60,12 +63,18 @@ impl Watch {
         lengths
     }
 
-    /// The triggers that change at `now` with the counts of the windows that were counted.
-    pub fn cross(&self, counts: impl Fn(u32) -> Option<Counts>, alerts: &mut Alerts, now: Second) -> Vec<Crossing> {
+    /// The triggers that change at `now` with the counts of the windows that were counted, and what is usual.
+    pub fn cross(
+        &self,
+        (counts, usuals): (impl Fn(u32) -> Option<Counts>, &Usuals),
+        alerts: &mut Alerts,
+        now: Second,
+    ) -> Vec<Crossing> {
         let crossing = |(target, spike): &(Target, VisitorSpike)| {
             let counts = counts(spike.window_seconds)?;
-            let change = alerts.observe(target.trigger_id, spike, spike.judge(&counts), now)?;
-            Some(Crossing { target: *target, spike: *spike, counts, change })
+            let reference = spike.reference(&counts, |spike| usuals.visitors(spike, now));
+            let change = alerts.observe(target.trigger_id, spike, spike.judge(&counts, reference), now)?;
+            Some(Crossing { target: *target, spike: *spike, counts, reference, change })
         };
         self.spikes.iter().filter_map(crossing).collect()
     }
@@ -129,10 +138,12 @@ impl Crossing {
 /// What is told of crossings at the moment `now`, with the sources and pages of their windows: those that say the same are one.
 pub fn firings(crossings: &[Crossing], tops: impl Fn(u32) -> Tops, now: Second) -> Vec<Firing> {
     let mut firings = Vec::new();
-    for Crossing { target, spike, counts, change } in crossings {
+    for Crossing { target, spike, counts, reference, change } in crossings {
         let data = match change {
-            Change::Fires => Data::VisitorSpike(VisitorsSpiked::new(spike, counts, tops(spike.window_seconds))),
-            Change::Resolves { fired_at } => Data::VisitorSpikeResolved(SpikeResolved::new(spike, counts, *fired_at, now)),
+            Change::Fires => Data::VisitorSpike(VisitorsSpiked::new(spike, counts, *reference, tops(spike.window_seconds))),
+            Change::Resolves { fired_at } => {
+                Data::VisitorSpikeResolved(SpikeResolved::new(spike, (counts, *reference), (*fired_at, now)))
+            }
         };
         fire(&mut firings, data, *target);
     }
@@ -187,7 +198,7 @@ mod tests {
             let counts = |length| {
                 (length == 300).then_some(Counts { current: visitors, previous: 1, watched_once: true, watched_twice: true })
             };
-            let crossed = watch.cross(counts, &mut alerts, now).len();
+            let crossed = watch.cross((counts, &Usuals::default()), &mut alerts, now).len();
             (crossed, alerts.lowered_since(&before).count())
         };
         let looks = [(100, 9), (101, 10), (102, 11), (130, 9), (140, 10), (161, 9), (162, 10), (163, 10)];
@@ -202,7 +213,7 @@ mod tests {
             let fired_at = Timestamp::from_micros(100_000_000);
             let mut alerts = Alerts::kept([(TriggerId::from_bytes([1; 16]), fired_at, still_true)]);
             let counts = |_| Some(Counts { current: 10, previous: 0, watched_once: true, watched_twice: true });
-            !watch.cross(counts, &mut alerts, now).is_empty()
+            !watch.cross((counts, &Usuals::default()), &mut alerts, now).is_empty()
         };
         assert_eq!([fires(true, 500), fires(false, 159), fires(false, 160)], [false, false, true]);
     }
@@ -212,7 +223,7 @@ mod tests {
         let counts = Counts { current: 12, previous: 3, watched_once: true, watched_twice: true };
         let crossing = |number, length, change| {
             let (target, spike) = spike(number, length);
-            Crossing { target, spike, counts, change }
+            Crossing { target, spike, counts, reference: Some(3), change }
         };
         let (fires, over) = (Change::Fires, Change::Resolves { fired_at: 40 });
         let crossings = [crossing(1, 300, fires), crossing(2, 300, fires), crossing(3, 600, fires), crossing(4, 300, over)];

@@ -3,7 +3,7 @@
 //! Without it each process counts in its memory what comes to itself ([`detect`](crate::detect)).
 
 use std::collections::HashMap;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use bellwether_domain::history::{Hour, Minute};
@@ -75,11 +75,11 @@ impl Counter {
         }
     }
 
-    /// What happened on a site since a minute, minute by minute, in order, without completions.
-    pub(crate) async fn minutes(&self, site: &ActiveSite, from: u32) -> Result<Vec<Minute>, CountError> {
+    /// What happened on a site in some minutes, in order, without completions.
+    pub(crate) async fn minutes(&self, site: &ActiveSite, within: RangeInclusive<u32>) -> Result<Vec<Minute>, CountError> {
         match self {
-            Self::Own(clickhouse) => clickhouse.counted_minutes(site.site.id, from).await,
-            Self::Plausible(plausible) => plausible.events.minutes(name_there(site), from).await,
+            Self::Own(clickhouse) => clickhouse.counted_minutes(site.site.id, within).await,
+            Self::Plausible(plausible) => plausible.events.minutes(name_there(site), within).await,
         }
     }
 

@@ -4,10 +4,11 @@
 
 use std::collections::HashMap;
 use std::mem;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bellwether_domain::history::{Hour, Minute, hour_of, minute_of};
+use bellwether_domain::history::{Hour, MINUTE_SECONDS, Minute, hour_of, minute_of};
 use bellwether_domain::id::{GoalId, SiteId, WebhookId};
 use bellwether_domain::time::Timestamp;
 use bellwether_store::{HourOfOutcomes, Settlement, StoreError};
@@ -122,14 +123,18 @@ impl Engine {
 
     /// What happened on a site since the minute of a moment, in order, without completions.
     pub async fn minutes(&self, site: &ActiveSite, since: Timestamp) -> Result<Vec<Minute>, LookError> {
-        let from = minute_of(since.second());
+        self.minutes_within(site, minute_of(since.second())..=u32::MAX / MINUTE_SECONDS).await
+    }
+
+    /// The same of some minutes.
+    pub(crate) async fn minutes_within(&self, site: &ActiveSite, within: RangeInclusive<u32>) -> Result<Vec<Minute>, LookError> {
         if let Some(counter) = &self.inner.settings.counter {
-            return Ok(counter.minutes(site, from).await?);
+            return Ok(counter.minutes(site, within).await?);
         }
         // Before the table is read: what is stored in between must not be missing. It is there then, and does not wait any more.
         let waiting = site.waiting_minutes(u32::MAX);
-        let mut minutes = self.inner.store.minutes(site.site.id, from).await?;
-        for minute in waiting.into_iter().filter(|minute| minute.minute >= from) {
+        let mut minutes = self.inner.store.minutes(site.site.id, within.clone()).await?;
+        for minute in waiting.into_iter().filter(|minute| within.contains(&minute.minute)) {
             match minutes.iter_mut().rev().find(|stored| stored.minute == minute.minute) {
                 // A process that began in the middle of a minute has a part of it.
                 Some(stored) if site.is_waiting(minute.minute) => {

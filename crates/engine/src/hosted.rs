@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use bellwether_domain::baseline::Baseline;
 use bellwether_domain::polling::{Plan, Question, Subject, Urgency};
 use bellwether_domain::site::SiteChange;
 use bellwether_domain::traffic::CURRENT_VISITORS_WINDOW_SECONDS;
@@ -21,6 +22,12 @@ use crate::registry::ActiveSite;
 
 pub(crate) use poll::Polling;
 pub(crate) use service::Service;
+
+/// What is wrong with a window that the service does not count.
+const OTHER_WINDOW: &str =
+    "must be 300: of visitors, Plausible's hosted service only tells how many there were in the last five minutes";
+/// What is wrong with a baseline that it does not tell.
+const OTHER_DAY: &str = "must be previous_window: Plausible's hosted service does not tell when visitors came";
 
 /// So many sites are asked for.
 pub const MAX_HOSTED_SITES: usize = 100;
@@ -97,9 +104,18 @@ impl Engine {
     }
 }
 
-/// Whether what a trigger asks for is told by the service: of visitors, how many there are.
+/// Whether what a trigger asks for is told by the service: of visitors, how many there are now.
 pub(crate) fn is_counted_there(rule: &Rule) -> bool {
-    rule.spike().is_none_or(|spike| spike.window_seconds == CURRENT_VISITORS_WINDOW_SECONDS)
+    not_counted_there(rule).is_none()
+}
+
+/// The field of a trigger that asks for what the service does not tell, and what is wrong with it.
+pub(crate) fn not_counted_there(rule: &Rule) -> Option<(&'static str, &'static str)> {
+    match rule.spike()? {
+        spike if spike.window_seconds != CURRENT_VISITORS_WINDOW_SECONDS => Some(("window_seconds", OTHER_WINDOW)),
+        spike if spike.baseline != Baseline::PreviousWindow => Some(("baseline", OTHER_DAY)),
+        _ => None,
+    }
 }
 
 /// The domain of a site as it is called here, none for what is no domain.

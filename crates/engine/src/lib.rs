@@ -30,6 +30,7 @@ mod templates;
 mod together;
 mod token;
 pub mod trace;
+mod usual;
 mod watch;
 mod workers;
 
@@ -275,6 +276,7 @@ impl Engine {
         self.start_following(workers);
         self.start_upkeep(workers);
         self.start_ticking(workers);
+        self.start_comparing(workers);
         if self.roles().dispatch {
             self.start_switching_off(given_up, workers);
             self.start_replays(workers);

@@ -23,7 +23,7 @@ use tracing::warn;
 
 use crate::Engine;
 use crate::dispatch::GivenUp;
-use crate::hosted::is_counted_there;
+use crate::hosted::not_counted_there;
 use crate::people::Crowded;
 use crate::registry::{ActiveSite, ActiveWebhook, SiteParts};
 
@@ -31,8 +31,6 @@ const CANCELLED_PER_WRITE: usize = 1_000;
 const CANCELLING_WRITES: usize = 10;
 const SITE_LOCKS: usize = 64;
 const MIRRORED: &str = "sites and goals come from Plausible: what is changed there is changed here a little later";
-const NOT_COUNTED_THERE: &str =
-    "must be 300: of visitors, Plausible's hosted service only tells how many there were in the last five minutes";
 const SPREAD: &str = "can only be on visitors, or on several completions, where one process takes all events or \
                       BELLWETHER_CLICKHOUSE_URL is set, and several take them here";
 
@@ -471,8 +469,10 @@ impl Engine {
             invalid.add(&format!("triggers[{index}].goal_id"), NOT_A_GOAL);
         }
         if self.is_polled(active) {
-            for (index, _) in rules.iter().enumerate().filter(|(_, rule)| !is_counted_there(rule)) {
-                invalid.add(&format!("triggers[{index}].window_seconds"), NOT_COUNTED_THERE);
+            for (index, (field, sentence)) in
+                rules.iter().map(not_counted_there).enumerate().filter_map(|(at, wrong)| Some((at, wrong?)))
+            {
+                invalid.add(&format!("triggers[{index}].{field}"), sentence);
             }
         }
         let is_new = |rule: &Rule| before.iter().all(|trigger| trigger.rule != *rule);

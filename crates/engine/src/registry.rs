@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bellwether_domain::baseline::{Baseline, Usual};
 use bellwether_domain::detector::{Detector, Firing, Rules};
 use bellwether_domain::goal::Goal;
 use bellwether_domain::headers::CustomHeaders;
@@ -165,6 +166,22 @@ impl ActiveSite {
             registry.awaiting_time.pin().get_or_insert(self.site.id, ());
         }
         Some(result)
+    }
+
+    /// Of what it is to be found out what is usual at `now`, where the site is visited.
+    pub(crate) fn missing_usuals(&self, now: Second) -> Vec<(u32, Baseline)> {
+        let compares = self.rules.spikes().any(|spike| spike.baseline != Baseline::PreviousWindow);
+        match &mut self.live.lock().detector {
+            Some(detector) if compares => detector.usuals().missing(self.rules.spikes(), now),
+            _ => Vec::new(),
+        }
+    }
+
+    /// This is usual at `now`.
+    pub(crate) fn put_usuals(&self, found: Vec<((u32, Baseline), Usual)>, now: Second) {
+        if let Some(detector) = &mut self.live.lock().detector {
+            detector.usuals().put(found, now);
+        }
     }
 
     /// Takes back what fired, see [`Detector::take_back`].

@@ -9,7 +9,8 @@ mod find;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use bellwether_domain::id::{OwnerId, TriggerId};
+use bellwether_domain::baseline::Usuals;
+use bellwether_domain::id::{OwnerId, SiteId, TriggerId};
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::watch::{Alerts, Crossing};
 use bellwether_meters::meters;
@@ -80,6 +81,8 @@ pub(crate) struct Seen {
     tick: Tick,
     pub(crate) alerts: Alerts,
     fired_at: HashMap<TriggerId, Timestamp>,
+    /// What is usual on sites.
+    usuals: HashMap<SiteId, Usuals>,
     /// Where among those triggers on several completions that may have enough the next look begins.
     turn_of_filled: usize,
 }
@@ -113,6 +116,7 @@ impl Seen {
         let there: HashSet<_> = webhooks.flat_map(|webhook| &webhook.webhook.triggers).map(|trigger| trigger.id).collect();
         self.fired_at.retain(|id, _| there.contains(id));
         self.alerts.retain(|id| there.contains(&id));
+        self.usuals.retain(|id, _| registry.by_id(*id).is_some());
     }
 }
 
@@ -235,6 +239,7 @@ impl Engine {
         let seen = Seen {
             tick: Tick { number: tick.number + 1, holder: Some(holder), looked_at, ..tick },
             turn_of_filled: 0,
+            usuals: HashMap::new(),
             fired_at: crossed.iter().map(|one| (one.trigger_id, one.fired_at)).collect(),
             alerts: Alerts::kept(crossed.into_iter().map(|one| (one.trigger_id, one.fired_at, one.still_true))),
         };

@@ -3,7 +3,7 @@
 //! What is written of a minute or an hour that is there already is added to it: a process may begin in the middle of one.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use bellwether_domain::history::{Gaps, HOUR_MINUTES, Hour, Minute};
 use bellwether_domain::id::{GoalId, SiteId, WebhookId};
@@ -40,11 +40,12 @@ impl Store {
         self.write(add).await
     }
 
-    /// A site's minutes from one on, in their order, without completions; one statement.
-    pub async fn minutes(&self, site_id: SiteId, from: u32) -> Result<Vec<Minute>, StoreError> {
+    /// What happened on a site in some minutes, in their order, without completions; one statement.
+    pub async fn minutes(&self, site_id: SiteId, within: RangeInclusive<u32>) -> Result<Vec<Minute>, StoreError> {
         let all = move |connection: &Connection| {
-            let sql = "SELECT minute, pageviews, visitors FROM traffic WHERE site_id = $1 AND minute >= $2 ORDER BY minute";
-            connection.query(sql, &values![site_id, from], |row| {
+            let sql = "SELECT minute, pageviews, visitors FROM traffic
+                       WHERE site_id = $1 AND minute >= $2 AND minute <= $3 ORDER BY minute";
+            connection.query(sql, &values![site_id, *within.start(), *within.end()], |row| {
                 let visitors = read_gaps(&row.get::<String>(2)?)?;
                 Ok(Minute { minute: row.get(0)?, pageviews: row.get(1)?, visitors, completions: Vec::new() })
             })

@@ -191,12 +191,13 @@ async fn minutes_are_as_they_were_when_they_happened() {
     events.push(CountedEvent { goals: vec![goal(1), goal(2)], ..visit(NOON + 6_000, 99) });
     rig.add(&events).await;
     let expected: Vec<_> = recorder.waiting().cloned().collect();
-    let minutes = rig.clickhouse.counted_minutes(site(1), minute_of(NOON)).await.expect("minutes");
+    let minutes = rig.clickhouse.counted_minutes(site(1), minute_of(NOON)..=u32::MAX / 60).await.expect("minutes");
     let of_event = minutes.iter().position(|minute| minute.minute == minute_of(NOON + 6_000)).expect("a minute");
     assert_eq!((minutes.len(), minutes[of_event].pageviews), (expected.len(), expected[of_event].pageviews + 1));
     assert!(minutes.iter().zip(&expected).enumerate().all(|(index, (one, other))| index == of_event || one == other));
-    let late = rig.clickhouse.counted_minutes(site(1), minute_of(NOON) + 20).await.expect("minutes");
-    assert_eq!(late, minutes[20..]);
+    let some = minute_of(NOON) + 20..=minute_of(NOON) + 29;
+    let some = rig.clickhouse.counted_minutes(site(1), some).await.expect("minutes");
+    assert_eq!(some, minutes[20..30]);
     let completions = rig.clickhouse.counted_completions(site(1), minute_of(NOON)).await.expect("completions");
     assert_eq!(completions, HashMap::from([(goal(1), 1), (goal(2), 1)]));
 }

@@ -238,7 +238,7 @@ async fn minutes_know_who_came_before() {
     let plausible = Plausible::install(Version::Current).await;
     let visit = |minute: u32, user| Row::pageview(1, NOON + 60 * minute, user, "/");
     plausible.write(&[visit(0, 1), visit(0, 1), visit(0, 2), visit(2, 1), visit(2, 3)]).await;
-    let minutes = events(&plausible).await.minutes(PlausibleId(1), minute_of(NOON)).await.expect("minutes");
+    let minutes = events(&plausible).await.minutes(PlausibleId(1), minute_of(NOON)..=minute_of(NOON) + 2).await.expect("minutes");
     let told = |minute: &Minute| (minute.minute - minute_of(NOON), minute.pageviews, minute.visitors[0], minute.visitors[2]);
     let seen: Vec<_> = minutes.iter().map(told).collect();
     assert_eq!(seen, [(0, 3, 2, 0), (2, 2, 1, 1)]);

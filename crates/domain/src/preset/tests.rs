@@ -34,8 +34,8 @@ fn event(kind: &str, data: Value) -> Value {
 fn events() -> Vec<Value> {
     let known = EventType::ALL.map(|kind| event(kind.name(), json!(Data::example(kind))));
     let coming = [
-        event("visitor_drop", json!({"threshold": 5, "current_visitors": 3, "baseline": {"kind": "typical", "visitors": 30.5}})),
-        event("visitor_drop_resolved", json!({"threshold": 5, "current_visitors": 31})),
+        event("visitor_drop", json!({"threshold": 5, "current_visitors": 3, "baseline": "typical", "usual": {"visitors": 30.5}})),
+        event("visitor_drop_resolved", json!({"threshold": 5, "baseline": "typical", "current_visitors": 31})),
         event(
             "new_source",
             json!({"source": "example.org", "visitors": [], "nested": {"deep": {"deeper": [1, 2, {"a": null}]}}}),

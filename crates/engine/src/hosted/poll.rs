@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bellwether_domain::baseline::Usuals;
 use bellwether_domain::detector::Firing;
 use bellwether_domain::differences::{Comparison, Completed, PastVisitors, compare, firings};
 use bellwether_domain::goal::Goal;
@@ -201,7 +202,7 @@ impl Engine {
         let counts = polling.visitors.entry(site.site.id).or_default().note(visitors, running, interval);
         let mut alerts = seen.alerts.clone();
         let of_window = |length| (length == CURRENT_VISITORS_WINDOW_SECONDS).then_some(counts);
-        let crossings = site.watch.cross(of_window, &mut alerts, now.second());
+        let crossings = site.watch.cross((of_window, &Usuals::default()), &mut alerts, now.second());
         let firings = watch::firings(&crossings, |_| Tops::default(), now.second());
         let polled = PolledVisitors { site_id: site.site.id, visitors, polled_at: now };
         Finding {

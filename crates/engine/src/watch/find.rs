@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bellwether_domain::baseline::Usuals;
 use bellwether_domain::detector::{Firing, Target, fire};
 use bellwether_domain::id::{EventId, TriggerId};
 use bellwether_domain::payload::{Data, GoalCompleted};
@@ -15,7 +16,7 @@ use bellwether_domain::window::Counts;
 use bellwether_store::NewEvent;
 use bellwether_store::clickhouse::{ClickHouse, Completion, Completions, Window};
 
-use super::{GAP, Seen};
+use super::{GAP, LookError, Seen};
 use crate::Engine;
 use crate::counter::{CountError, Counter, by_window};
 use crate::plausible::{Log, Stretch};
@@ -25,6 +26,8 @@ use crate::registry::ActiveSite;
 const MAX_FILLED: usize = 100;
 /// On so many sites triggers on visitors fire with one look; on others they do with the next.
 const MAX_CROSSED_SITES: usize = 30;
+/// For so many sites it is found out with one look what is usual; for others with the next.
+const MAX_COMPARED_SITES: usize = 20;
 /// So many completions are looked at for one of them.
 const MAX_COMPLETIONS: u32 = 20_000;
 
@@ -75,7 +78,9 @@ impl Engine {
             site.watch.windows(before, now.second()).into_iter().map(move |length_seconds| Window { site: id, length_seconds })
         };
         let windows: Vec<_> = sites.iter().flat_map(of_site).collect();
+        let nothing = Usuals::default();
         let counts = by_window(&windows, counter.windows(&self.inner.registry, &windows, now.second()).await?);
+        self.compare_watched(sites, now, next).await?;
         let (mut events, mut crossed_sites) = (Vec::new(), 0);
         for site in sites {
             // Each costs questions. Those that are left now are looked at again in a moment.
@@ -88,7 +93,8 @@ impl Engine {
                 let was_watched = |times| now.second() >= watched_from.saturating_add(times * length_seconds);
                 Some(Counts { watched_once: was_watched(1), watched_twice: was_watched(2), ..*counts })
             };
-            let crossings = site.watch.cross(counts, &mut next.alerts, now.second());
+            let usuals = next.usuals.get(&site.site.id).unwrap_or(&nothing);
+            let crossings = site.watch.cross((counts, usuals), &mut next.alerts, now.second());
             if !crossings.is_empty() {
                 crossed_sites += 1;
                 let fired = crossings.iter().filter(|crossing| crossing.fires());
@@ -97,6 +103,29 @@ impl Engine {
             }
         }
         Ok(events)
+    }
+
+    /// Finds out what is usual now, for some sites where it is not known.
+    async fn compare_watched(&self, sites: &[Arc<ActiveSite>], now: Timestamp, next: &mut Seen) -> Result<(), CountError> {
+        let mut compared = 0;
+        for site in sites {
+            let usuals = next.usuals.entry(site.site.id).or_default();
+            let missing = usuals.missing(site.watch.spikes(), now.second());
+            if missing.is_empty() {
+                continue;
+            }
+            if compared == MAX_COMPARED_SITES {
+                break;
+            }
+            compared += 1;
+            match self.usual(site, missing, now).await {
+                Ok(found) => usuals.put(found, now.second()),
+                Err(LookError::Count(error)) => return Err(error),
+                // What is counted here asks no database of ours.
+                Err(LookError::Store(_)) => {}
+            }
+        }
+        Ok(())
     }
 
     async fn spikes(

@@ -140,6 +140,36 @@ async fn a_condition_must_last_and_its_end_is_told_although_nothing_happens() {
     assert_eq!(told(&mut receiver), []);
 }
 
+/// So many come every day at noon, and on one day many more.
+#[tokio::test]
+async fn a_rush_that_comes_every_day_is_none_beside_the_days_before() {
+    let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
+    let spike = |baseline: &str| {
+        json!({"type": "visitor_spike", "window_seconds": 60, "threshold": 50, "min_visitors": 3, "cooldown_seconds": 0,
+               "baseline": baseline})
+    };
+    for baseline in ["same_time_yesterday", "typical"] {
+        rig.webhook(json!({"url": receiver.url_at("127.0.0.1"), "triggers": [spike(baseline)]})).await;
+    }
+    let (minute, day) = (60, 86_400);
+    let mut fired = Vec::new();
+    rig.pass(seconds(10 * minute)).await;
+    for (number, visitors) in [4, 4, 4, 8].into_iter().enumerate() {
+        rig.engine.compare().await.expect("a past");
+        for visitor in 0..visitors {
+            take(&rig, visitor, pageview()).await;
+        }
+        rig.engine.compare().await.expect("a past");
+        pass(&rig, minute).await;
+        fired.extend(data(&mut receiver).into_iter().map(|data| (number, data)));
+        rig.engine.store_history(u32::MAX).await.expect("stored");
+        rig.pass(seconds(day - minute)).await;
+    }
+    let [(3, data)] = &fired[..] else { panic!("{fired:?}") };
+    assert_eq!((&data["baseline"], &data["baseline_visitors"]), (&json!("same_time_yesterday"), &json!(4)));
+    assert_eq!((&data["current_visitors"], &data["change_percent"]), (&json!(7), &json!(75.0)));
+}
+
 #[tokio::test]
 async fn what_is_over_is_told_after_a_restart_too_once_that_is_known() {
     let (mut receiver, mut rig) = (Receiver::start().await, Rig::start().await);
@@ -177,7 +207,8 @@ async fn a_spike_in_visitors_fires_once_per_crossing() {
         take(&rig, visitor, json!({"n": "pageview", "u": "https://example.com/a", "r": "https://news.ycombinator.com"})).await;
     }
     let expected = json!({
-        "current_visitors": 3, "previous_visitors": 0, "change_percent": null, "threshold": 3, "unit": "visitors",
+        "current_visitors": 3, "previous_visitors": 0, "baseline": "previous_window", "baseline_visitors": null,
+        "change_percent": null, "threshold": 3, "unit": "visitors",
         "window_seconds": 60, "top_sources": [{"source": "Hacker News", "visitors": 3}], "top_pages": [{"page": "/a", "visitors": 3}],
     });
     assert_eq!(data(&mut receiver), [expected]);

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -172,9 +173,9 @@ impl ClickHouse {
         Ok(rows.into_iter().map(|(second, source)| LatestVisit { second, source: named(source) }).collect())
     }
 
-    /// What happened on a site since a minute, minute by minute, in order, without completions.
-    pub async fn counted_minutes(&self, site_id: SiteId, from: u32) -> Result<Vec<Minute>, ClickHouseError> {
-        self.minutes(&SHAPE, &literal(site_id), from).await
+    /// What happened on a site in some minutes, in order, without completions.
+    pub async fn counted_minutes(&self, site_id: SiteId, within: RangeInclusive<u32>) -> Result<Vec<Minute>, ClickHouseError> {
+        self.minutes(&SHAPE, &literal(site_id), &within).await
     }
 
     /// How often each goal of a site was completed since a minute.

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use bellwether_domain::event::{ENGAGEMENT, PAGEVIEW, Revenue};
@@ -113,9 +113,9 @@ impl PlausibleEvents {
         Ok(Tops { sources: shares(sources), pages: shares(self.clickhouse.query(&pages).await?) })
     }
 
-    /// What happened on a site since a minute, minute by minute, in order, without completions.
-    pub async fn minutes(&self, site: PlausibleId, from: u32) -> Result<Vec<Minute>, ClickHouseError> {
-        self.clickhouse.minutes(&SHAPE, &site.0.to_string(), from).await
+    /// What happened on a site in some minutes, in order, without completions.
+    pub async fn minutes(&self, site: PlausibleId, within: RangeInclusive<u32>) -> Result<Vec<Minute>, ClickHouseError> {
+        self.clickhouse.minutes(&SHAPE, &site.0.to_string(), &within).await
     }
 
     /// What happened on a site in these hours, in order.

@@ -26,8 +26,9 @@ async fn minutes_are_added_up_and_those_that_are_old_deleted() {
     rig.store.add_minutes(vec![(site, minute(8, &[(0, 1), (5, 2)], &[(goals[1], 1)]))]).await.expect("kept");
     let sum = |pageviews, minute: Minute| Minute { pageviews, completions: Vec::new(), ..minute };
     let (seven, eight) = (sum(10, minute(7, &[(0, 3), (29, 1)], &[])), sum(20, minute(8, &[(0, 1), (5, 2)], &[])));
-    assert_eq!(rig.store.minutes(site, 0).await.expect("minutes"), [seven, eight.clone()]);
-    assert_eq!(rig.store.minutes(site, 8).await.expect("minutes"), [eight]);
+    assert_eq!(rig.store.minutes(site, 0..=9).await.expect("minutes"), [seven, eight.clone()]);
+    assert_eq!(rig.store.minutes(site, 8..=8).await.expect("minutes"), [eight]);
+    assert!(rig.store.minutes(site, 9..=u32::MAX).await.expect("minutes").is_empty());
     let completions = rig.store.completions(site, 0).await.expect("completions");
     assert_eq!(completions, [(goals[0], 3), (goals[1], 5)].into());
     assert_eq!(rig.store.completions(site, 8).await.expect("completions"), [(goals[0], 1), (goals[1], 5)].into());
@@ -35,7 +36,7 @@ async fn minutes_are_added_up_and_those_that_are_old_deleted() {
     assert_eq!(rig.store.delete_traffic_before(8, 0, 1).await.expect("deleted"), 2);
     assert_eq!(rig.store.delete_traffic_before(8, 0, 100).await.expect("deleted"), 1);
     assert_eq!(rig.store.delete_traffic_before(8, 0, 100).await.expect("deleted"), 0);
-    assert_eq!(rig.store.minutes(site, 0).await.expect("minutes").len(), 1);
+    assert_eq!(rig.store.minutes(site, 0..=9).await.expect("minutes").len(), 1);
 }
 
 #[tokio::test]
@@ -58,7 +59,7 @@ async fn hours_of_sites_outlive_their_minutes() {
     assert_eq!(hours(0, 9).await.expect("hours"), [first, second.clone()]);
     while rig.store.delete_traffic_before(1_000, 1, 1).await.expect("deleted") > 0 {}
     assert_eq!(hours(0, 9).await.expect("hours"), [second]);
-    assert!(rig.store.minutes(site, 0).await.expect("minutes").is_empty());
+    assert!(rig.store.minutes(site, 0..=9).await.expect("minutes").is_empty());
     assert!(hours(2, 9).await.expect("hours").is_empty());
 }
 

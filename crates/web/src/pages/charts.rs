@@ -108,13 +108,15 @@ impl Visitors {
     pub(super) fn of(preview: &Preview, is_exact: bool) -> Self {
         let most = preview.points.iter().map(|point| point.current).max().unwrap_or(0);
         // The line to be reached may be far above: then it stays at the edge of the picture, rather than making it flat.
-        let line = preview.points.iter().map(|point| point.limit).max().unwrap_or(0);
+        let line = preview.points.iter().filter_map(|point| point.limit).max().unwrap_or(0);
         let top = line.min(most.max(1).saturating_mul(MOST_ABOVE)).max(most).max(1);
         let shown: Vec<&[Point]> = preview.points.chunks(MINUTES_PER_STEP).collect();
         let step = LENGTH / f64::from(u32::try_from(shown.len().max(1)).unwrap_or(1));
         let y = |visitors: u32| BOTTOM - f64::from(visitors.min(top)) / f64::from(top) * (BOTTOM - TOP);
         let highest = |points: &&[Point]| points.iter().map(|point| point.current).max().unwrap_or(0);
-        let lowest = |points: &&[Point]| points.iter().map(|point| point.limit).min().unwrap_or(0);
+        // Where it is not known how many it takes, none are enough.
+        let lowest = |points: &&[Point]| points.iter().filter_map(|point| point.limit).min().unwrap_or(top);
+        let unknown = preview.points.iter().filter(|point| point.limit.is_none()).count();
         let first = preview.points.first().map_or(0, |point| point.minute);
         let per_minute = step / f64::from(u32::try_from(MINUTES_PER_STEP).unwrap_or(1));
         let moments = preview.fired.iter().rev().take(NAMED).map(|minute| moment(*minute));
@@ -129,9 +131,23 @@ impl Visitors {
             fired: preview.fired.iter().map(|minute| f64::from(minute - first) * per_minute).collect(),
             moments: moments.collect(),
             more: preview.fired.len().saturating_sub(NAMED),
-            summary: format!("Visitors of the last 24 hours, at most {most} within the window. {times}"),
+            summary: format!(
+                "Visitors of the last 24 hours, at most {most} within the window. {times}{}",
+                known(unknown, preview)
+            ),
             is_exact,
         }
+    }
+}
+
+/// For how much of the time there is nothing to compare with.
+fn known(unknown: usize, preview: &Preview) -> &'static str {
+    match unknown {
+        0 => "",
+        unknown if unknown == preview.points.len() => {
+            " There is not enough history yet to compare with: until there is it does not fire."
+        }
+        _ => " For a part of this time there was not enough history to compare with.",
     }
 }
 
@@ -172,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_preview_is_drawn_with_its_moments() {
-        let point = |minute, current| Point { minute, current, previous: 0, limit: 30 };
+        let point = |minute, current| Point { minute, current, previous: 0, limit: Some(30) };
         let preview = Preview {
             points: (0..1_440).map(|index| point(100 + index, if index == 720 { 40 } else { 10 })).collect(),
             fired: vec![820],

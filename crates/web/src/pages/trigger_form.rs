@@ -3,6 +3,7 @@
 //! They are rows, counted from 0; a row's fields bear its number, as in `triggers-0-threshold`. Buttons of the form add and remove rows
 //! without saving anything, so that it works without a script.
 
+use bellwether_domain::baseline::Baseline;
 use bellwether_domain::fields::Invalid;
 use bellwether_domain::goal::Goal;
 use bellwether_domain::trigger::{EventType, MAX_TRIGGERS_PER_WEBHOOK, Rule, Trigger};
@@ -20,8 +21,8 @@ const NUMBERS: [&str; 5] = ["threshold", "window_seconds", "min_visitors", "for_
 /// Those that are true or false.
 const FLAGS: [&str; 1] = ["notify_resolved"];
 const GOAL_FIELDS: [&str; 3] = ["goal_id", "threshold", "window_seconds"];
-const SPIKE_FIELDS: [&str; 7] =
-    ["threshold", "unit", "window_seconds", "min_visitors", "for_seconds", "cooldown_seconds", "notify_resolved"];
+const SPIKE_FIELDS: [&str; 8] =
+    ["threshold", "unit", "baseline", "window_seconds", "min_visitors", "for_seconds", "cooldown_seconds", "notify_resolved"];
 
 /// A trigger as a part of the form.
 pub(super) struct Row {
@@ -189,13 +190,16 @@ fn fields(form: &Form, number: usize, kind: EventType, goals: &[Goal]) -> Vec<Fi
             ]
         }
         EventType::VisitorSpike => {
-            let units = [("percent", "percent above the window before"), ("visitors", "visitors in the window")];
+            let units = [("percent", "percent above the baseline"), ("visitors", "visitors in the window")];
             let units = units.map(|(value, label)| (value.to_owned(), label.to_owned())).into();
+            let baselines =
+                Baseline::ALL.map(|baseline| (baseline.name().to_owned(), words::baseline(baseline).to_owned())).into();
             let told = [("false", "nothing is sent"), ("true", "that is sent too")];
             let told = told.map(|(value, label)| (value.to_owned(), label.to_owned()));
             vec![
                 field("threshold", "Threshold", "From 1 to 10,000."),
                 choice(field("unit", "Unit", ""), units),
+                choice(field("baseline", "Baseline, for percent", ""), baselines),
                 field("window_seconds", "Window in seconds", "300 is five minutes."),
                 field("min_visitors", "Minimum visitors", "Fewer are no spike, however few came before."),
                 field("for_seconds", "Must last, in seconds", "0 fires at once."),
@@ -245,7 +249,7 @@ mod tests {
             json!([
                 {"type": "goal_completion", "goal_id": null, "threshold": 1},
                 {"type": "visitor_spike", "threshold": 80, "unit": "percent", "window_seconds": 300, "min_visitors": 10,
-                 "for_seconds": 0, "cooldown_seconds": 3_600, "notify_resolved": false},
+                 "baseline": "previous_window", "for_seconds": 0, "cooldown_seconds": 3_600, "notify_resolved": false},
                 {"type": "webhook_disabled"},
             ])
         );

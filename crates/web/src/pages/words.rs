@@ -1,5 +1,6 @@
 //! What triggers do, in the words of people.
 
+use bellwether_domain::baseline::Baseline;
 use bellwether_domain::goal::Goal;
 use bellwether_domain::id::GoalId;
 use bellwether_domain::trigger::{EventType, GoalCompletion, Rule, Timing, Unit, VisitorSpike};
@@ -55,16 +56,36 @@ pub(super) fn sentence(rule: &Rule, goals: &[Goal]) -> String {
 }
 
 fn spike_sentence(spike: &VisitorSpike) -> String {
-    let VisitorSpike { threshold, unit, window_seconds, min_visitors, timing } = *spike;
+    let VisitorSpike { threshold, unit, window_seconds, min_visitors, baseline, timing } = *spike;
     let window = span(window_seconds);
     let condition = match unit {
         Unit::Percent => format!(
-            "the visitors of the last {window} are more than {threshold} % above the {window} before, with at least {}",
+            "the visitors of the last {window} are more than {threshold} % above {}, with at least {}",
+            compared_with(baseline, &window),
             visitors(min_visitors)
         ),
         Unit::Visitors => format!("there are at least {} within {window}", visitors(threshold)),
     };
     format!("Fires when {condition}{}", timing_sentences(&timing))
+}
+
+fn compared_with(baseline: Baseline, window: &str) -> String {
+    match baseline {
+        Baseline::PreviousWindow => format!("the {window} before"),
+        Baseline::SameTimeYesterday => "the same time yesterday".to_owned(),
+        Baseline::SameTimeLastWeek => "the same time last week".to_owned(),
+        Baseline::Typical => "what is typical for this hour of the week".to_owned(),
+    }
+}
+
+/// What people call a baseline.
+pub(super) fn baseline(baseline: Baseline) -> &'static str {
+    match baseline {
+        Baseline::PreviousWindow => "the window before",
+        Baseline::SameTimeYesterday => "the same time yesterday",
+        Baseline::SameTimeLastWeek => "the same time last week",
+        Baseline::Typical => "the same hour of the last four weeks",
+    }
 }
 
 /// The rest of a sentence that ends with a condition, and what comes then.
@@ -140,6 +161,12 @@ mod tests {
                 "9 visitors",
                 "Fires when there are at least 9 visitors within 5 minutes, for 2 minutes. Tells when that is over. Then not again \
                  within 1 hour.",
+            ),
+            (
+                json!({"type": "visitor_spike", "baseline": "typical", "cooldown_seconds": 0}),
+                "Visitors +50 %",
+                "Fires when the visitors of the last 5 minutes are more than 50 % above what is typical for this hour of the week, with \
+                 at least 10 visitors. Then not again until that is over.",
             ),
             (
                 json!("webhook_disabled"),

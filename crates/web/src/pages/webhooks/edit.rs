@@ -5,6 +5,7 @@ use std::time::Duration;
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use bellwether_domain::baseline::Past;
 use bellwether_domain::history::{self, MINUTE_SECONDS, minute_of};
 use bellwether_domain::id::{SiteId, WebhookId};
 use bellwether_domain::trigger::{Rule, VisitorSpike};
@@ -192,8 +193,9 @@ async fn previews(app: &App, access: &Access, rules: &[Option<Rule>]) -> Result<
         }
     };
     let (from, to) = (minute_of((now - DAY).second()) + 1, minute_of(now.second()));
-    let watched_from = minute_of(access.site.site.created_at.second());
-    let range = history::Range { from, to, watched_from };
-    let chart = |spike: &VisitorSpike| Visitors::of(&history::preview(spike, &minutes, range), history::is_exact(spike));
+    let known_from = minute_of(access.site.site.created_at.second());
+    let timezone = access.site.site.zone();
+    let past = Past { minutes: &minutes, known_from, timezone: &timezone };
+    let chart = |spike: &VisitorSpike| Visitors::of(&history::preview(spike, &past, from..=to), history::is_exact(spike));
     Ok(spikes.into_iter().map(|spike| spike.map(chart)).collect())
 }

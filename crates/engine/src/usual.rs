@@ -1,0 +1,78 @@
+//! What is usual on sites, for triggers that compare with other days: told from the history of traffic, once an hour for each site.
+//!
+//! Until it is known such a trigger neither fires nor ends. Where visitors are counted in memory it is kept by the detector of a site
+//! that somebody visits; where they are counted elsewhere, by whoever looks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellwether_domain::baseline::{Baseline, Past, Usual};
+use bellwether_domain::history::{hour_of, minute_of};
+use bellwether_domain::time::Timestamp;
+use tracing::error;
+
+use crate::Engine;
+use crate::registry::ActiveSite;
+use crate::watch::LookError;
+use crate::workers::Workers;
+
+/// How soon it is found out for a site that somebody visits.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+impl Engine {
+    pub(crate) fn start_comparing(&self, workers: &Workers) {
+        if !self.inner.settings.counts_here() {
+            return;
+        }
+        let (engine, shutdown) = (self.clone(), workers.shutdown().clone());
+        let comparing = async move {
+            let mut is_failing = false;
+            loop {
+                tokio::time::sleep(INTERVAL).await;
+                let compared = engine.compare().await;
+                match (&compared, std::mem::replace(&mut is_failing, compared.is_err())) {
+                    (Err(error), false) => error!(%error, "it cannot be told what is usual on sites"),
+                    (Err(_), true) | (Ok(()), _) => {}
+                }
+            }
+        };
+        workers.spawn("comparing", async move {
+            shutdown.run_until_cancelled(comparing).await;
+        });
+    }
+
+    /// Finds out what is usual now on the sites that somebody visits, as the engine does by itself every few seconds.
+    pub async fn compare(&self) -> Result<(), LookError> {
+        let now = self.inner.ambient.now();
+        for site in self.inner.registry.all() {
+            let missing = site.missing_usuals(now.second());
+            if !missing.is_empty() {
+                let found = self.usual(&site, missing, now).await?;
+                site.put_usuals(found, now.second());
+                // What has come meanwhile is looked at beside it.
+                self.inner.registry.await_time(&[site.site.id]);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is usual on a site in the hour of `now`, for windows of so many minutes and baselines.
+    pub(crate) async fn usual(
+        &self,
+        site: &Arc<ActiveSite>,
+        wanted: Vec<(u32, Baseline)>,
+        now: Timestamp,
+    ) -> Result<Vec<((u32, Baseline), Usual)>, LookError> {
+        let (hour, timezone) = (hour_of(now.second()), site.site.zone());
+        let mut found = Vec::new();
+        for (window, baseline) in wanted {
+            let mut minutes = Vec::new();
+            for stretch in baseline.stretches(hour, window, &timezone) {
+                minutes.extend(self.minutes_within(site, stretch).await?);
+            }
+            let past = Past { minutes: &minutes, known_from: minute_of(site.site.created_at.second()) + 1, timezone: &timezone };
+            found.push(((window, baseline), Usual::tell(baseline, (hour, window), &past)));
+        }
+        Ok(found)
+    }
+}
