@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::goal::Goal;
 use crate::history::{Recorder, minute_of};
 use crate::id::{GoalId, TriggerId, WebhookId};
-use crate::payload::{Data, GoalCompleted, SpikeResolved, VisitorsSpiked};
+use crate::payload::{Compared, Data, GoalCompleted, SpikeResolved, VisitorsSpiked};
 use crate::time::Second;
 use crate::traffic::{Session, Tops, Traffic, Visit};
 use crate::trigger::{Alert, Change, CompletionCount, GoalCompletion, Rule, Timing, Trigger, VisitorSpike};
@@ -279,18 +279,17 @@ impl Detector {
             let reference = spike.reference(&counts, |spike| self.usuals.visitors(spike, now));
             let change = alert.observe(spike.judge(&counts, reference), &spike.timing, now);
             self.awaits_time |= alert.awaits_time(&spike.timing);
+            let Some(change) = change else { continue };
+            let compared = Compared::new(spike, &counts, reference);
             let data = match change {
-                None => continue,
-                Some(Change::Resolves { fired_at }) => {
-                    Data::VisitorSpikeResolved(SpikeResolved::new(spike, (&counts, reference), (fired_at, now)))
-                }
-                Some(Change::Fires) => {
+                Change::Resolves { fired_at } => Data::VisitorSpikeResolved(SpikeResolved::new(compared, fired_at, now)),
+                Change::Fires => {
                     let known = tops.iter().position(|(window, _)| *window == spike.window_seconds);
                     let index = known.unwrap_or_else(|| {
                         tops.push((spike.window_seconds, self.tops(spike.window_seconds)));
                         tops.len() - 1
                     });
-                    Data::VisitorSpike(VisitorsSpiked::new(spike, &counts, reference, tops[index].1.clone()))
+                    Data::VisitorSpike(VisitorsSpiked::new(compared, tops[index].1.clone()))
                 }
             };
             fire(firings, data, *target);
@@ -534,7 +533,7 @@ pub(crate) mod tests {
         assert!(site.pageview(0, 1).is_empty() && site.pageview(0, 1).is_empty() && site.pageview(1, 2).is_empty());
         let firings = site.pageview(2, 3);
         let Data::VisitorSpike(data) = &firings[0].data else { panic!("{firings:?}") };
-        assert_eq!((data.current_visitors, data.previous_visitors, data.change_percent), (3, 0, None));
+        assert_eq!((data.compared.current_visitors, data.compared.previous_visitors, data.compared.change_percent), (3, 0, None));
         assert_eq!((data.top_sources[0].visitors, data.top_pages[0].visitors), (3, 3));
         assert_eq!(site.fired([3, 4, 30, 31, 32, 33]), [32]);
     }

@@ -74,9 +74,9 @@ pub struct GoalCompleted {
     pub revenue: Option<Revenue>,
 }
 
-/// Visitors rushed in.
+/// The visitors of a window beside what a trigger compares them with.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct VisitorsSpiked {
+pub struct Compared {
     /// Distinct visitors of the window.
     pub current_visitors: u32,
     /// Distinct visitors of the window before.
@@ -93,6 +93,14 @@ pub struct VisitorsSpiked {
     pub unit: Unit,
     /// The window's length.
     pub window_seconds: u32,
+}
+
+/// Visitors rushed in.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VisitorsSpiked {
+    /// How many.
+    #[serde(flatten)]
+    pub compared: Compared,
     /// The sources of most visitors, three at most.
     #[serde(serialize_with = "sources")]
     pub top_sources: Vec<Share>,
@@ -104,22 +112,9 @@ pub struct VisitorsSpiked {
 /// A rush of visitors that was told of is over.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SpikeResolved {
-    /// Distinct visitors of the window.
-    pub current_visitors: u32,
-    /// Distinct visitors of the window before.
-    pub previous_visitors: u32,
-    /// What the window is compared with.
-    pub baseline: Baseline,
-    /// How many visitors that had; null where it is not known.
-    pub baseline_visitors: Option<u32>,
-    /// How many percent more there are; null when there were none.
-    pub change_percent: Option<f64>,
-    /// The trigger's threshold.
-    pub threshold: u32,
-    /// What the threshold counts.
-    pub unit: Unit,
-    /// The window's length.
-    pub window_seconds: u32,
+    /// How many there are now.
+    #[serde(flatten)]
+    pub compared: Compared,
     /// When it was told of.
     pub fired_at: Timestamp,
     /// For how long it lasted from then on.
@@ -171,9 +166,9 @@ impl GoalCompleted {
     }
 }
 
-impl VisitorsSpiked {
-    /// The counts of the trigger's window are a spike beside its reference.
-    pub fn new(spike: &VisitorSpike, counts: &Counts, reference: Option<u32>, tops: Tops) -> Self {
+impl Compared {
+    /// The counts of a trigger's window beside its reference.
+    pub fn new(spike: &VisitorSpike, counts: &Counts, reference: Option<u32>) -> Self {
         Self {
             current_visitors: counts.current,
             previous_visitors: counts.previous,
@@ -183,27 +178,35 @@ impl VisitorsSpiked {
             threshold: spike.threshold,
             unit: spike.unit,
             window_seconds: spike.window_seconds,
-            top_sources: tops.sources,
-            top_pages: tops.pages,
+        }
+    }
+
+    /// So many now and before, for people who want to see some.
+    fn example(current_visitors: u32, previous_visitors: u32) -> Self {
+        Self {
+            current_visitors,
+            previous_visitors,
+            baseline: Baseline::PreviousWindow,
+            baseline_visitors: Some(previous_visitors),
+            change_percent: change_percent(current_visitors, previous_visitors),
+            threshold: 50,
+            unit: Unit::Percent,
+            window_seconds: 300,
         }
     }
 }
 
+impl VisitorsSpiked {
+    /// These are a spike, with where they come from and what they look at.
+    pub fn new(compared: Compared, tops: Tops) -> Self {
+        Self { compared, top_sources: tops.sources, top_pages: tops.pages }
+    }
+}
+
 impl SpikeResolved {
-    /// What was told of at `fired_at` is over at `now`, with these counts and their reference.
-    pub fn new(spike: &VisitorSpike, (counts, reference): (&Counts, Option<u32>), (fired_at, now): (Second, Second)) -> Self {
-        Self {
-            current_visitors: counts.current,
-            previous_visitors: counts.previous,
-            baseline: spike.baseline,
-            baseline_visitors: reference,
-            change_percent: reference.and_then(|reference| change_percent(counts.current, reference)),
-            threshold: spike.threshold,
-            unit: spike.unit,
-            window_seconds: spike.window_seconds,
-            fired_at: Timestamp::from_second(fired_at),
-            duration_seconds: now.saturating_sub(fired_at),
-        }
+    /// What was told of at `fired_at` is over at `now`.
+    pub fn new(compared: Compared, fired_at: Second, now: Second) -> Self {
+        Self { compared, fired_at: Timestamp::from_second(fired_at), duration_seconds: now.saturating_sub(fired_at) }
     }
 }
 
@@ -223,26 +226,12 @@ impl Data {
                 revenue: Some(Revenue { amount: "29.90".to_owned(), currency: "EUR".to_owned() }),
             }),
             EventType::VisitorSpike => Self::VisitorSpike(VisitorsSpiked {
-                current_visitors: 120,
-                previous_visitors: 40,
-                baseline: Baseline::PreviousWindow,
-                baseline_visitors: Some(40),
-                change_percent: change_percent(120, 40),
-                threshold: 50,
-                unit: Unit::Percent,
-                window_seconds: 300,
+                compared: Compared::example(120, 40),
                 top_sources: vec![share("Hacker News", 90), share("Google", 12)],
                 top_pages: vec![share("/", 80), share("/pricing", 25)],
             }),
             EventType::VisitorSpikeResolved => Self::VisitorSpikeResolved(SpikeResolved {
-                current_visitors: 45,
-                previous_visitors: 60,
-                baseline: Baseline::PreviousWindow,
-                baseline_visitors: Some(60),
-                change_percent: change_percent(45, 60),
-                threshold: 50,
-                unit: Unit::Percent,
-                window_seconds: 300,
+                compared: Compared::example(45, 60),
                 fired_at: Timestamp::from_second(1_772_029_800),
                 duration_seconds: 1_260,
             }),
@@ -349,14 +338,7 @@ mod tests {
     #[test]
     fn a_visitor_spike_that_is_over() {
         let data = Data::VisitorSpikeResolved(SpikeResolved {
-            current_visitors: 9,
-            previous_visitors: 16,
-            baseline: Baseline::PreviousWindow,
-            baseline_visitors: Some(16),
-            change_percent: Some(-43.7),
-            threshold: 50,
-            unit: Unit::Percent,
-            window_seconds: 300,
+            compared: Compared::example(9, 16),
             fired_at: Timestamp::from_second(1_772_029_800),
             duration_seconds: 420,
         });
@@ -373,14 +355,7 @@ mod tests {
     fn a_visitor_spike() {
         let share = |name: &str| vec![Share { name: Arc::from(name), visitors: 7 }];
         let data = Data::VisitorSpike(VisitorsSpiked {
-            current_visitors: 16,
-            previous_visitors: 0,
-            baseline: Baseline::Typical,
-            baseline_visitors: Some(0),
-            change_percent: None,
-            threshold: 50,
-            unit: Unit::Percent,
-            window_seconds: 300,
+            compared: Compared { baseline: Baseline::Typical, ..Compared::example(16, 0) },
             top_sources: share("Hacker News"),
             top_pages: share("/"),
         });

@@ -9,7 +9,7 @@ use crate::baseline::Usuals;
 use crate::detector::Firing;
 use crate::detector::{Target, fire};
 use crate::id::{GoalId, TriggerId};
-use crate::payload::{Data, SpikeResolved, VisitorsSpiked};
+use crate::payload::{Compared, Data, SpikeResolved, VisitorsSpiked};
 use crate::time::{Second, Timestamp};
 use crate::traffic::Tops;
 use crate::trigger::{Alert, Change, CompletionCount, GoalCompletion, VisitorSpike};
@@ -139,11 +139,10 @@ impl Crossing {
 pub fn firings(crossings: &[Crossing], tops: impl Fn(u32) -> Tops, now: Second) -> Vec<Firing> {
     let mut firings = Vec::new();
     for Crossing { target, spike, counts, reference, change } in crossings {
+        let compared = Compared::new(spike, counts, *reference);
         let data = match change {
-            Change::Fires => Data::VisitorSpike(VisitorsSpiked::new(spike, counts, *reference, tops(spike.window_seconds))),
-            Change::Resolves { fired_at } => {
-                Data::VisitorSpikeResolved(SpikeResolved::new(spike, (counts, *reference), (*fired_at, now)))
-            }
+            Change::Fires => Data::VisitorSpike(VisitorsSpiked::new(compared, tops(spike.window_seconds))),
+            Change::Resolves { fired_at } => Data::VisitorSpikeResolved(SpikeResolved::new(compared, *fired_at, now)),
         };
         fire(&mut firings, data, *target);
     }

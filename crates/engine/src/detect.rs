@@ -298,7 +298,7 @@ impl Inner {
         let deliveries = firing.told().filter_map(delivery).collect();
         let event = new_event(&site.site, id, now, &firing.data, deliveries);
         if let Data::VisitorSpike(spike) = &firing.data {
-            info!(site = %site.site.domain, event = %event.id, visitors = spike.current_visitors, "visitor spike");
+            info!(site = %site.site.domain, event = %event.id, visitors = spike.compared.current_visitors, "visitor spike");
         }
         event
     }

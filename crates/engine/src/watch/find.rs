@@ -107,10 +107,10 @@ impl Engine {
 
     /// Finds out what is usual now, for some sites where it is not known.
     async fn compare_watched(&self, sites: &[Arc<ActiveSite>], now: Timestamp, next: &mut Seen) -> Result<(), CountError> {
-        let mut compared = 0;
+        let (nothing, mut compared) = (Usuals::default(), 0);
         for site in sites {
-            let usuals = next.usuals.entry(site.site.id).or_default();
-            let missing = usuals.missing(site.watch.spikes(), now.second());
+            let known = next.usuals.get(&site.site.id).unwrap_or(&nothing);
+            let missing = known.missing(site.watch.spikes(), now.second());
             if missing.is_empty() {
                 continue;
             }
@@ -119,9 +119,9 @@ impl Engine {
             }
             compared += 1;
             match self.usual(site, missing, now).await {
-                Ok(found) => usuals.put(found, now.second()),
+                Ok(found) => next.usuals.entry(site.site.id).or_default().put(found, now.second()),
                 Err(LookError::Count(error)) => return Err(error),
-                // What is counted here asks no database of ours.
+                // What is counted elsewhere asks no database of ours.
                 Err(LookError::Store(_)) => {}
             }
         }

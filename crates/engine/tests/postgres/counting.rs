@@ -390,6 +390,29 @@ async fn everybody_sees_for_how_long_nobody_has_looked() {
     assert_eq!(Read::now().of("bellwether_look_age_seconds"), 0.0);
 }
 
+/// What is usual is told from the events that are counted there.
+#[tokio::test]
+async fn a_rush_is_compared_with_the_day_before() {
+    let (mut receiver, (_clickhouse, rig)) = (Receiver::start().await, counting().await);
+    let trigger = json!({"type": "visitor_spike", "window_seconds": 60, "threshold": 50, "min_visitors": 3, "cooldown_seconds": 0,
+                         "baseline": "same_time_yesterday"});
+    rig.webhook(json!({"url": receiver.url(), "triggers": [trigger]})).await;
+    pass(&[&rig], 600);
+    look(&[&rig]).await;
+    let mut told = Vec::new();
+    for visitors in [4, 5, 8] {
+        visits(&rig, 1..1 + visitors, pageview()).await;
+        pass(&[&rig], 1);
+        look(&[&rig]).await;
+        told.push(data(&mut receiver));
+        pass_looking(&[&rig], 179).await;
+        pass(&[&rig], 86_400 - 180);
+        look(&[&rig]).await;
+    }
+    assert_eq!((told[0].len(), told[1].len(), told[2].len()), (0, 0, 1), "{told:?}");
+    assert_eq!((&told[2][0]["current_visitors"], &told[2][0]["baseline_visitors"]), (&json!(8), &json!(5)));
+}
+
 /// Whoever looks, and whoever looked before.
 #[tokio::test]
 async fn what_is_over_is_told_by_whoever_looks() {
