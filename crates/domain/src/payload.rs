@@ -315,20 +315,11 @@ mod tests {
 
     #[test]
     fn a_goal_completion() {
-        let data = Data::GoalCompletion(GoalCompleted {
-            goal_id: GoalId::from_bytes([3; 16]),
-            goal_name: "Purchase".to_owned(),
-            goal_type: "event",
-            path: Some("/checkout".to_owned()),
-            count: 1,
-            source: Some(Arc::from("Google")),
-            props: BTreeMap::from([("plan".to_owned(), "pro".to_owned())]),
-            revenue: Some(Revenue { amount: "29.90".to_owned(), currency: "EUR".to_owned() }),
-        });
+        let data = Data::example(EventType::GoalCompletion);
         let expected = concat!(
             r#"{"event_id":"01010101-0101-0101-0101-010101010101","event_type":"goal_completion","#,
             r#""site_id":"02020202-0202-0202-0202-020202020202","site_domain":"example.com","site_name":"Example","#,
-            r#""timestamp":"2026-02-25T14:30:00.123Z","data":{"goal_id":"03030303-0303-0303-0303-030303030303","#,
+            r#""timestamp":"2026-02-25T14:30:00.123Z","data":{"goal_id":"01010101-0101-0101-0101-010101010101","#,
             r#""goal_name":"Purchase","goal_type":"event","path":"/checkout","count":1,"source":"Google","#,
             r#""props":{"plan":"pro"},"revenue":{"amount":"29.90","currency":"EUR"}}}"#,
         );

@@ -69,6 +69,8 @@ struct Seen {
     /// Of the entry whose rules the detector goes by.
     revision: u64,
     detector: Option<Box<Detector>>,
+    /// Whether there was a detector before, which knew more than what was kept when this process began.
+    had_detector: bool,
 }
 
 /// The parts of an entry that configuration changes.
@@ -153,12 +155,13 @@ impl ActiveSite {
 
     /// Lets `work` see what has happened on the site; none when this entry is not the newest any more. Short: it holds a lock.
     pub(crate) fn with_detector<T>(&self, registry: &Registry, now: Second, work: impl FnOnce(&mut Detector) -> T) -> Option<T> {
-        let kept = |id: TriggerId| registry.alerts.get(&id).copied();
         let mut seen = self.live.lock();
         if !seen.goes_by(self) {
             return None;
         }
-        let Seen { quiet_from, detector, .. } = &mut *seen;
+        let Seen { quiet_from, detector, had_detector, .. } = &mut *seen;
+        let is_first = !std::mem::replace(had_detector, true);
+        let kept = |id: TriggerId| registry.alerts.get(&id).copied().filter(|_| is_first);
         let new = || Box::new(Detector::new(&self.rules, now.min(*quiet_from), now, kept));
         let detector = detector.get_or_insert_with(new);
         let result = work(detector);
@@ -285,7 +288,9 @@ impl Registry {
         let before = self.by_id.pin().get(&parts.site.id).cloned();
         let live = match &before {
             Some(before) => before.live.clone(),
-            None => Arc::new(Live(Mutex::new(Seen { quiet_from: now.second(), revision: 0, detector: None }))),
+            None => {
+                Arc::new(Live(Mutex::new(Seen { quiet_from: now.second(), revision: 0, detector: None, had_detector: false })))
+            }
         };
         let revision = before.as_ref().map_or(0, |before| before.revision + 1);
         let active = Arc::new(ActiveSite::new(parts, self.counting, revision, live));

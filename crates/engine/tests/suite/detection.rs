@@ -192,6 +192,11 @@ async fn what_is_over_is_told_after_a_restart_too_once_that_is_known() {
     assert_eq!(told(&mut receiver), [], "nobody knows who came before");
     pass(&rig, 2).await;
     assert_eq!(told(&mut receiver), [event("visitor_spike_resolved", 0)]);
+    // Nor is it told again when the site was forgotten meanwhile, and somebody comes.
+    rig.pass(seconds(7_200)).await;
+    rig.engine.keep_up().await;
+    take(&rig, 1, pageview()).await;
+    pass(&rig, 120).await;
     rig.restart().await;
     pass(&rig, 120).await;
     assert_eq!(told(&mut receiver), []);
