@@ -11,9 +11,11 @@ use crate::report::{Beside, Figure};
 use crate::server::Server;
 use crate::settings::Settings;
 use crate::template::{NUMBER, Template};
+use crate::triggers::of_each_type;
 
 const AT_REST_LIMIT_MIB: f64 = 40.0;
 const SITES_LIMIT_MIB: f64 = 250.0;
+const TRIGGERS_LIMIT_MIB: f64 = 600.0;
 const VISITORS_LIMIT_MIB: f64 = 100.0;
 
 /// Sites that the many visitors are spread over.
@@ -23,15 +25,21 @@ const NOWHERE: &str = "http://127.0.0.1:9/";
 /// What a server that has just been busy gets to return memory.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// Measures the three in this order.
+/// Measures one after the other.
 pub(crate) async fn measure(settings: &Settings) -> Result<Vec<Figure>> {
     let server = Server::start(&settings.server).await?;
     let mut figures = vec![figure("memory at rest".to_owned(), &server, AT_REST_LIMIT_MIB).await?];
     let sites = settings.scale.sites;
-    seed(&server, settings).await?;
+    seed(&server, settings, &json!(["goal_completion", "visitor_spike"])).await?;
     figures.push(figure(format!("memory with {sites} sites, as they were added"), &server, SITES_LIMIT_MIB).await?);
     let server = server.restart().await?;
     figures.push(figure(format!("memory with {sites} sites, after a restart"), &server, SITES_LIMIT_MIB).await?);
+    server.process.kill().await?;
+    let server = Server::start(&settings.server).await?;
+    seed(&server, settings, &Value::Array(of_each_type(1))).await?;
+    let server = server.restart().await?;
+    let name = format!("memory with {sites} sites with triggers of each type, after a restart");
+    figures.push(figure(name, &server, TRIGGERS_LIMIT_MIB).await?);
     server.process.kill().await?;
     figures.push(measure_visitors(settings).await?);
     Ok(figures)
@@ -43,14 +51,14 @@ async fn figure(name: String, server: &Server, limit_mib: f64) -> Result<Figure>
     Ok(Figure::below(name, "MiB", memory.resident_mib, limit_mib, Beside::plain("peak", memory.peak_mib)))
 }
 
-/// Adds sites through the REST API, each with a goal and a webhook with two triggers.
-async fn seed(server: &Server, settings: &Settings) -> Result<()> {
+/// Adds sites through the REST API, each with a goal and a webhook with these triggers.
+async fn seed(server: &Server, settings: &Settings, triggers: &Value) -> Result<()> {
     let domain = format!("site-{NUMBER}.example");
     let post = |path: String, body: Value| Template::rest(&format!("POST /api/sites{path}"), &server.key, &body);
     let requests = Requests::Each(vec![
         post(String::new(), json!({"domain": domain})),
         post(format!("/{domain}/goals"), json!({"event_name": "Signup"})),
-        post(format!("/{domain}/webhooks"), json!({"url": NOWHERE, "triggers": ["goal_completion", "visitor_spike"]})),
+        post(format!("/{domain}/webhooks"), json!({"url": NOWHERE, "triggers": triggers})),
     ]);
     let load = Load { address: server.process.address, connections: settings.connections, requests, expected: 201 };
     let flood = load.each(0..settings.scale.sites).await?;

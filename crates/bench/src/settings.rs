@@ -42,6 +42,8 @@ pub(crate) struct Options {
 pub(crate) enum Measurement {
     /// Events that fire nothing, by the second
     Events,
+    /// The same on a site with many triggers
+    Triggers,
     /// Events that are delivered and recorded, by the second
     Deliveries,
     /// Deliveries to a thousand endpoints, by the second

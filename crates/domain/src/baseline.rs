@@ -3,21 +3,27 @@
 //! A [`Usual`] is told from the minutes of the past ([`history`](crate::history)), for all minutes of an hour at once, so that it has to
 //! be looked for once an hour. Days and weeks are those of the site's time zone: what is usual at nine stays at nine when clocks change.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp as Moment};
 use serde::Serialize;
 
-use crate::history::{HOUR_MINUTES, MINUTE_SECONDS, Minute, Timeline, minute_of};
+use crate::history::{HOUR_MINUTES, HOUR_SECONDS, MINUTE_SECONDS, Minute, Timeline, minute_of};
+use crate::id::GoalId;
 use crate::time::Second;
-use crate::trigger::VisitorSpike;
 
 /// So many weeks are looked back for what is typical.
 const TYPICAL_WEEKS: i32 = 4;
 /// With fewer weeks nothing is typical.
 const FEWEST_WEEKS: usize = 2;
 const WEEK_DAYS: i32 = 7;
+/// What is typical is told for so many minutes at once,
+const SLOT_MINUTES: u32 = 5;
+/// from windows that ended so many minutes before them, to as many after.
+const AROUND_MINUTES: u32 = 30;
+const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+const DAY_HOURS: u8 = 24;
 
 /// What a window is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -29,8 +35,39 @@ pub enum Baseline {
     SameTimeYesterday,
     /// The same window a week before.
     SameTimeLastWeek,
-    /// The middle one of all such windows that ended within the same hour of the week in the last four weeks.
+    /// The middle one of all such windows that ended around the same time of the week in the last four weeks.
     Typical,
+}
+
+/// What is counted of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Measure {
+    /// Distinct visitors.
+    Visitors,
+    /// Completions of a goal; none for any goal of the site.
+    Completions(Option<GoalId>),
+}
+
+/// What is compared with other days.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Comparison {
+    /// What is counted.
+    pub measure: Measure,
+    /// The window, in whole minutes.
+    pub window: u32,
+    /// With which other days.
+    pub baseline: Baseline,
+}
+
+/// What is usual at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usually {
+    /// How many; for what is typical, the middle of all.
+    pub value: u32,
+    /// For what is typical: the middle of their distances from that.
+    pub spread: u32,
+    /// The hour of the week, by the site's clocks, from Monday at midnight on.
+    pub(crate) hour_of_week: u8,
 }
 
 /// What is usual in each minute of an hour.
@@ -38,8 +75,8 @@ pub enum Baseline {
 pub struct Usual {
     /// The hour, counted from the start of 1970.
     hour: u32,
-    /// For each minute, or once for all.
-    visitors: Vec<Option<u32>>,
+    /// In order, each for as many minutes.
+    usually: Vec<Option<Usually>>,
 }
 
 /// A site's past, as far as it is known.
@@ -53,46 +90,59 @@ pub struct Past<'a> {
     pub timezone: &'a TimeZone,
 }
 
-/// What is usual on a site for those of its triggers that compare with other days, by window in minutes and baseline.
+/// What is usual on a site for those of its triggers that compare with other days.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Usuals(Vec<((u32, Baseline), Usual)>);
+pub struct Usuals(Vec<(Comparison, Usual)>);
 
-impl Usuals {
-    /// How many visitors are usual at `now` for a trigger; none where too little is known.
-    pub fn visitors(&self, spike: &VisitorSpike, now: Second) -> Option<u32> {
-        let (_, usual) = self.0.iter().find(|(of, _)| *of == key(spike))?;
-        usual.visitors(minute_of(now))
+impl Comparison {
+    /// Compares windows of so many seconds.
+    pub fn new(measure: Measure, window_seconds: u32, baseline: Baseline) -> Self {
+        Self { measure, window: window_seconds.div_ceil(MINUTE_SECONDS), baseline }
+    }
+}
+
+impl Usually {
+    /// The day of the week, by the site's clocks.
+    pub fn weekday(self) -> &'static str {
+        WEEKDAYS.get(usize::from(self.hour_of_week / DAY_HOURS)).copied().unwrap_or_default()
     }
 
-    /// The windows and baselines of these triggers of which it is not known what is usual at `now`.
-    pub fn missing<'s>(&self, spikes: impl Iterator<Item = &'s VisitorSpike>, now: Second) -> Vec<(u32, Baseline)> {
-        let is_there = |of: &(u32, Baseline)| self.0.iter().any(|(there, usual)| there == of && usual.is_of(minute_of(now)));
-        let compared = spikes.filter(|spike| spike.baseline != Baseline::PreviousWindow).map(key);
-        let mut missing: Vec<_> = compared.filter(|of| !is_there(of)).collect();
+    /// The hour of the day, by the site's clocks.
+    pub fn hour(self) -> u8 {
+        self.hour_of_week % DAY_HOURS
+    }
+}
+
+impl Usuals {
+    /// What is usual at `now`; none where too little is known.
+    pub fn at(&self, comparison: &Comparison, now: Second) -> Option<Usually> {
+        let (_, usual) = self.0.iter().find(|(of, _)| of == comparison)?;
+        usual.at(minute_of(now))
+    }
+
+    /// Those of which it is not known what is usual at `now`, each once.
+    pub fn missing(&self, comparisons: impl Iterator<Item = Comparison>, now: Second) -> Vec<Comparison> {
+        let is_there = |of: &Comparison| self.0.iter().any(|(there, usual)| there == of && usual.is_of(minute_of(now)));
+        let mut missing: Vec<_> = comparisons.filter(|of| !is_there(of)).collect();
         missing.sort_unstable();
         missing.dedup();
         missing
     }
 
-    /// Tells from the past what is usual at `now` for these triggers, where that is not known yet.
-    pub fn tell<'s>(&mut self, spikes: impl Iterator<Item = &'s VisitorSpike>, past: &Past<'_>, now: Second) {
-        let missing = self.missing(spikes, now);
-        let tell =
-            |(window, baseline)| ((window, baseline), Usual::tell(baseline, (minute_of(now) / HOUR_MINUTES, window), past));
+    /// Tells from the past what is usual at `now`, where that is not known yet.
+    pub fn tell(&mut self, comparisons: impl Iterator<Item = Comparison>, past: &Past<'_>, now: Second) {
+        let missing = self.missing(comparisons, now);
+        let tell = |comparison| (comparison, Usual::tell(&comparison, minute_of(now) / HOUR_MINUTES, past));
         if !missing.is_empty() {
             self.put(missing.into_iter().map(tell).collect(), now);
         }
     }
 
     /// Takes over what is usual in an hour, and forgets other hours.
-    pub fn put(&mut self, found: Vec<((u32, Baseline), Usual)>, now: Second) {
+    pub fn put(&mut self, found: Vec<(Comparison, Usual)>, now: Second) {
         self.0.retain(|(of, usual)| usual.is_of(minute_of(now)) && !found.iter().any(|(other, _)| other == of));
         self.0.extend(found);
     }
-}
-
-fn key(spike: &VisitorSpike) -> (u32, Baseline) {
-    (spike.window_seconds.div_ceil(MINUTE_SECONDS), spike.baseline)
 }
 
 impl Baseline {
@@ -124,39 +174,57 @@ impl Baseline {
         }
     }
 
+    /// How many minutes before and after a moment the windows ended that it looks at.
+    fn around(self) -> u32 {
+        if self == Self::Typical { AROUND_MINUTES } else { 0 }
+    }
+
     /// The stretches of the past that have a say in what is usual in an hour, for windows of so many minutes.
     pub fn stretches(self, hour: u32, window: u32, timezone: &TimeZone) -> Vec<RangeInclusive<u32>> {
-        let (first, last) = (hour * HOUR_MINUTES, hour * HOUR_MINUTES + HOUR_MINUTES - 1);
+        let around = self.around();
+        let (first, last) = (hour * HOUR_MINUTES - around, hour * HOUR_MINUTES + HOUR_MINUTES - 1 + around);
         let stretch = |days| {
             let ends = [earlier(first, days, timezone), earlier(last, days, timezone)];
             let from = ends[0].min(ends[1]).saturating_sub(window - 1);
             // Where clocks change within the hour, its minutes are not one behind the other.
-            from..=ends[0].max(ends[1]).max(from + HOUR_MINUTES + window)
+            from..=ends[0].max(ends[1]).max(from + HOUR_MINUTES + 2 * around + window)
         };
         self.days_before().into_iter().map(stretch).collect()
     }
 }
 
 impl Usual {
-    /// What is usual in an hour for windows of so many minutes that are compared with a baseline.
-    pub fn tell(baseline: Baseline, (hour, window): (u32, u32), past: &Past<'_>) -> Self {
-        let weeks: Vec<Vec<Option<u32>>> = baseline
-            .stretches(hour, window, past.timezone)
-            .into_iter()
-            .zip(baseline.days_before())
-            .map(|(stretch, days)| visitors_of((hour, window), days, &stretch, past))
+    /// What is usual in an hour.
+    pub fn tell(comparison: &Comparison, hour: u32, past: &Past<'_>) -> Self {
+        let Comparison { measure, window, baseline } = *comparison;
+        let days = baseline.stretches(hour, window, past.timezone).into_iter().zip(baseline.days_before());
+        let days: Vec<Vec<Option<u32>>> = days
+            .map(|(stretch, before)| {
+                let timeline = Timeline::of(past.minutes, (*stretch.start(), *stretch.end()), measure);
+                let minutes = hour * HOUR_MINUTES - baseline.around()..(hour + 1) * HOUR_MINUTES + baseline.around();
+                values_of(minutes, (window, before), &timeline, past)
+            })
             .collect();
-        let visitors = match baseline {
-            Baseline::Typical => vec![typical(&weeks)],
-            _ => weeks.into_iter().next().unwrap_or_default(),
+        let hour_of_week = hour_of_week(hour, past.timezone);
+        let usually = match baseline {
+            Baseline::Typical => {
+                let slot = |slot: u32| typical(&days, slot * SLOT_MINUTES..(slot + 1) * SLOT_MINUTES + 2 * AROUND_MINUTES);
+                let slots = (0..HOUR_MINUTES / SLOT_MINUTES).map(slot);
+                slots.map(|found| found.map(|(value, spread)| Usually { value, spread, hour_of_week })).collect()
+            }
+            _ => {
+                let of_minute = |value: Option<u32>| value.map(|value| Usually { value, spread: 0, hour_of_week });
+                days.into_iter().next().unwrap_or_default().into_iter().map(of_minute).collect()
+            }
         };
-        Self { hour, visitors }
+        Self { hour, usually }
     }
 
-    /// How many visitors are usual in a minute; none where too little is known, or of another hour.
-    pub fn visitors(&self, minute: u32) -> Option<u32> {
-        let index = usize::try_from(minute % HOUR_MINUTES).unwrap_or(0);
-        let of_minute = self.visitors.get(index).or(self.visitors.first()).copied().flatten();
+    /// What is usual in a minute; none where too little is known, or of another hour.
+    pub fn at(&self, minute: u32) -> Option<Usually> {
+        let of_hour = usize::try_from(minute % HOUR_MINUTES).unwrap_or(0);
+        let index = of_hour * self.usually.len() / HOUR_MINUTES as usize;
+        let of_minute = self.usually.get(index).copied().flatten();
         of_minute.filter(|_| minute / HOUR_MINUTES == self.hour)
     }
 
@@ -166,23 +234,42 @@ impl Usual {
     }
 }
 
-/// The visitors of the windows that ended so many days before each minute of an hour.
-fn visitors_of((hour, window): (u32, u32), days: i32, stretch: &RangeInclusive<u32>, past: &Past<'_>) -> Vec<Option<u32>> {
-    let timeline = Timeline::of(past.minutes, *stretch.start(), *stretch.end());
-    let visitors = |minute| {
+/// What is counted of the windows of a length that ended so many days before each of some minutes.
+fn values_of(minutes: Range<u32>, (window, days): (u32, i32), timeline: &Timeline, past: &Past<'_>) -> Vec<Option<u32>> {
+    let value = |minute| {
         let end = earlier(minute, days, past.timezone);
         let from = end.saturating_sub(window - 1);
-        (from >= past.known_from).then(|| timeline.distinct(from, end))
+        (from >= past.known_from).then(|| timeline.count(from, end))
     };
-    (hour * HOUR_MINUTES..(hour + 1) * HOUR_MINUTES).map(visitors).collect()
+    minutes.map(value).collect()
 }
 
-/// The middle one of all, where enough weeks are known.
-fn typical(weeks: &[Vec<Option<u32>>]) -> Option<u32> {
-    let known = weeks.iter().filter(|week| week.iter().all(Option::is_some)).count();
-    let mut all: Vec<u32> = weeks.iter().flatten().copied().flatten().collect();
-    all.sort_unstable();
-    all.get(all.len() / 2).copied().filter(|_| known >= FEWEST_WEEKS)
+/// The middle one of all minutes within a range of each week, and the middle one of their distances from it, where enough weeks are
+/// known.
+fn typical(weeks: &[Vec<Option<u32>>], within: Range<u32>) -> Option<(u32, u32)> {
+    let index = |minute: u32| usize::try_from(minute).unwrap_or(usize::MAX);
+    let within = index(within.start)..index(within.end);
+    let weeks = || weeks.iter().filter_map(|week| week.get(within.clone()));
+    let known = weeks().filter(|week| week.iter().all(Option::is_some)).count();
+    let all: Vec<u32> = weeks().flatten().copied().flatten().collect();
+    let middle = median(all.clone()).filter(|_| known >= FEWEST_WEEKS)?;
+    let spread = median(all.into_iter().map(|value| value.abs_diff(middle)).collect())?;
+    Some((middle, spread))
+}
+
+fn median(mut values: Vec<u32>) -> Option<u32> {
+    values.sort_unstable();
+    values.get(values.len() / 2).copied()
+}
+
+/// The hour of the week by the clocks of a time zone, from Monday at midnight on.
+fn hour_of_week(hour: u32, timezone: &TimeZone) -> u8 {
+    let of_week = |hour: u32| {
+        let moment = Moment::from_second(i64::from(hour) * i64::from(HOUR_SECONDS)).ok()?.to_zoned(timezone.clone());
+        let days = u8::try_from(moment.weekday().to_monday_zero_offset()).ok()?;
+        Some(days * DAY_HOURS + u8::try_from(moment.hour()).ok()?)
+    };
+    of_week(hour).unwrap_or(0)
 }
 
 /// The minute so many days before another, by the clocks of a time zone.
@@ -212,9 +299,14 @@ mod tests {
         Minute { minute, visitors: gaps, ..Minute::default() }
     }
 
+    fn value(usual: &Usual, minute: u32) -> Option<u32> {
+        usual.at(minute).map(|usually| usually.value)
+    }
+
     fn tell(baseline: Baseline, window: u32, minutes: &[Minute], known_from: u32, zone: &str) -> Usual {
         let timezone = TimeZone::get(zone).expect("a time zone");
-        Usual::tell(baseline, (HOUR, window), &Past { minutes, known_from, timezone: &timezone })
+        let comparison = Comparison { measure: Measure::Visitors, window, baseline };
+        Usual::tell(&comparison, HOUR, &Past { minutes, known_from, timezone: &timezone })
     }
 
     #[test]
@@ -222,23 +314,53 @@ mod tests {
         for (baseline, before) in [(Baseline::SameTimeYesterday, WEEK / 7), (Baseline::SameTimeLastWeek, WEEK)] {
             let minutes: Vec<_> = (0..70).map(|offset| minute(START - before - 5 + offset, offset)).collect();
             let usual = tell(baseline, 3, &minutes, 0, "UTC");
-            let told = [0, 1, 59].map(|offset| usual.visitors(START + offset));
+            let told = [0, 1, 59].map(|offset| value(&usual, START + offset));
             assert_eq!(told, [Some(3 + 4 + 5), Some(4 + 5 + 6), Some(62 + 63 + 64)], "{baseline:?}");
-            assert_eq!((usual.visitors(START + 60), usual.visitors(START - 1)), (None, None), "of another hour");
+            assert_eq!((value(&usual, START + 60), value(&usual, START - 1)), (None, None), "of another hour");
             let known = tell(baseline, 3, &minutes, START - before, "UTC");
-            assert_eq!([0, 1, 2].map(|offset| known.visitors(START + offset)), [None, None, Some(5 + 6 + 7)]);
+            assert_eq!([0, 1, 2].map(|offset| value(&known, START + offset)), [None, None, Some(5 + 6 + 7)]);
         }
     }
 
     #[test]
     fn what_is_typical_is_the_middle_one_and_takes_two_weeks() {
-        let week = |weeks: u32, visitors: u32| (0..60).map(move |offset| minute(START - weeks * WEEK + offset, visitors));
+        let week = |weeks: u32, visitors: u32| (0..120).map(move |offset| minute(START - 30 - weeks * WEEK + offset, visitors));
         let minutes: Vec<_> = week(4, 1_000).chain(week(3, 10)).chain(week(2, 20)).chain(week(1, 30)).collect();
-        let of = |known_from| tell(Baseline::Typical, 1, &minutes, known_from, "UTC").visitors(START + 30);
+        let of = |known_from| value(&tell(Baseline::Typical, 1, &minutes, known_from, "UTC"), START + 30);
         assert_eq!(of(0), Some(30), "one week that was far out moves it little");
         assert_eq!(of(START - 3 * WEEK), Some(20));
         assert_eq!(of(START - 2 * WEEK), Some(30));
         assert_eq!(of(START - 2 * WEEK + 1), None);
+        // Ten until the hour begins, and thirty from then on: both are told of while it has just begun.
+        let step = |weeks: u32| {
+            (0..150).map(move |offset| minute(START - 60 - weeks * WEEK + offset, if offset < 60 { 10 } else { 30 }))
+        };
+        let minutes: Vec<_> = step(4).chain(step(3)).chain(step(2)).chain(step(1)).collect();
+        let usual = tell(Baseline::Typical, 1, &minutes, 0, "UTC");
+        let at = |minute| usual.at(START + minute).map(|usually| (usually.value, usually.spread));
+        assert_eq!((at(0), at(40)), (Some((30, 0)), Some((30, 0))));
+    }
+
+    #[test]
+    fn how_far_weeks_lie_from_the_middle() {
+        let week = |weeks: u32, completions: u32| {
+            let goal = GoalId::from_bytes([1; 16]);
+            (0..120).map(move |offset| Minute {
+                minute: START - 30 - weeks * WEEK + offset,
+                completions: vec![(goal, completions), (GoalId::from_bytes([2; 16]), 1)],
+                ..Minute::default()
+            })
+        };
+        let minutes: Vec<_> = week(4, 100).chain(week(3, 8)).chain(week(2, 10)).chain(week(1, 13)).collect();
+        let of = |goal_id, zone: &str| {
+            let comparison = Comparison { measure: Measure::Completions(goal_id), window: 1, baseline: Baseline::Typical };
+            let timezone = TimeZone::get(zone).expect("a time zone");
+            Usual::tell(&comparison, HOUR, &Past { minutes: &minutes, known_from: 0, timezone: &timezone }).at(START)
+        };
+        let one = of(Some(GoalId::from_bytes([1; 16])), "UTC").expect("what is usual");
+        assert_eq!((one.value, one.spread, one.weekday(), one.hour()), (13, 5, "Wednesday", 12));
+        let any = of(None, "Asia/Kolkata").expect("what is usual");
+        assert_eq!((any.value, any.spread, any.weekday(), any.hour()), (14, 5, "Wednesday", 17));
     }
 
     #[test]

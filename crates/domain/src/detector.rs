@@ -3,19 +3,26 @@
 //! A [`Rules`] is what a site's configuration says, compiled once; a [`Detector`] is what has happened on the site so far. The
 //! detector never knows about storage: what it holds is forgotten when the process ends, except when triggers last fired.
 
+mod completions;
+mod conditions;
+
 use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
 
-use crate::baseline::Usuals;
+use self::conditions::Conditions;
+pub use self::conditions::Stand;
+use crate::alert::Alert;
+use crate::baseline::{Comparison, Usuals};
+use crate::condition::Condition;
 use crate::event::Event;
 use crate::goal::Goal;
 use crate::history::{Recorder, minute_of};
 use crate::id::{GoalId, TriggerId, WebhookId};
-use crate::payload::{Compared, Data, GoalCompleted, SpikeResolved, VisitorsSpiked};
+use crate::payload::{Data, GoalCompleted};
 use crate::time::Second;
-use crate::traffic::{Session, Tops, Traffic, Visit};
-use crate::trigger::{Alert, Change, CompletionCount, GoalCompletion, Rule, Timing, Trigger, VisitorSpike};
+use crate::traffic::{Session, Traffic, Visit};
+use crate::trigger::{CompletionCount, GoalCompletion, Rule, Trigger};
 use crate::visitor::VisitorId;
 use crate::watch::Watch;
 
@@ -27,7 +34,7 @@ const MAX_STEP_BACK_SECONDS: u32 = 60;
 pub struct Rules {
     goals: Arc<[Goal]>,
     completions: Vec<(Target, GoalCompletion)>,
-    spikes: Vec<(Target, VisitorSpike)>,
+    conditions: Vec<(Target, Condition)>,
 }
 
 /// Where a firing goes, and on whose account.
@@ -75,29 +82,25 @@ pub struct Detector {
     /// What is not stored yet.
     history: Recorder,
     completions: HashMap<TriggerId, CompletionCount>,
-    alerts: HashMap<TriggerId, Alert>,
-    /// Whether an alert may change although nothing happens.
-    awaits_time: bool,
-    /// What is usual now.
-    usuals: Usuals,
+    conditions: Conditions,
 }
 
 impl Rules {
     /// Compiles a site's goals and the triggers of its webhooks, those that are switched on.
     pub fn new<'a>(goals: Arc<[Goal]>, webhooks: impl IntoIterator<Item = (WebhookId, &'a [Trigger])>) -> Self {
-        let (mut completions, mut spikes) = (Vec::new(), Vec::new());
+        let (mut completions, mut conditions) = (Vec::new(), Vec::new());
         for (webhook_id, triggers) in webhooks {
             for trigger in triggers {
                 let target = Target { webhook_id, trigger_id: trigger.id };
                 match trigger.rule {
                     Rule::GoalCompletion(rule) => completions.push((target, rule)),
-                    Rule::VisitorSpike(rule) => spikes.push((target, rule)),
+                    Rule::Condition(condition) => conditions.push((target, condition)),
                     // No event of a visitor fires it.
                     Rule::WebhookDisabled => {}
                 }
             }
         }
-        Self { goals, completions, spikes }
+        Self { goals, completions, conditions }
     }
 
     /// The site's goals.
@@ -105,14 +108,19 @@ impl Rules {
         &self.goals
     }
 
-    /// The triggers on visitors.
-    pub fn spikes(&self) -> impl Iterator<Item = &VisitorSpike> {
-        self.spikes.iter().map(|(_, spike)| spike)
+    /// What is to be known of other days.
+    pub fn comparisons(&self) -> impl Iterator<Item = Comparison> {
+        self.conditions.iter().filter_map(|(_, condition)| condition.comparison())
     }
 
-    /// When it is told of a trigger's condition; none for one that has no condition.
-    pub fn timing(&self, id: TriggerId) -> Option<&Timing> {
-        self.spikes.iter().find(|(target, _)| target.trigger_id == id).map(|(_, spike)| &spike.timing)
+    /// Whether a trigger is one with a condition.
+    pub fn has_condition(&self, id: TriggerId) -> bool {
+        self.conditions.iter().any(|(target, _)| target.trigger_id == id)
+    }
+
+    /// Whether something may become true because nothing happens.
+    pub fn watches_absence(&self) -> bool {
+        self.conditions.iter().any(|(_, condition)| condition.is_of_absence())
     }
 
     /// Whether anybody is told of completions.
@@ -129,8 +137,8 @@ impl Rules {
     /// The rules that each event fulfils by itself, and apart from them those that take several, which are counted elsewhere.
     pub fn without_counts(self) -> (Self, Watch) {
         let (counted, completions) = self.completions.into_iter().partition(|(_, rule)| rule.window_seconds.is_some());
-        let watch = Watch { completions: counted, spikes: self.spikes };
-        (Self { goals: self.goals, completions, spikes: Vec::new() }, watch)
+        let watch = Watch { completions: counted, conditions: self.conditions };
+        (Self { goals: self.goals, completions, conditions: Vec::new() }, watch)
     }
 }
 
@@ -140,22 +148,15 @@ impl Detector {
     pub fn new(rules: &Rules, watched_from: Second, now: Second, kept: impl Fn(TriggerId) -> Option<Alert>) -> Self {
         let mut traffic = Traffic::new(watched_from, now);
         traffic.keep_windows(&window_lengths(rules));
-        let alert = |(target, _): &(Target, VisitorSpike)| Some((target.trigger_id, kept(target.trigger_id)?));
-        Self {
-            traffic,
-            history: Recorder::default(),
-            completions: HashMap::new(),
-            alerts: rules.spikes.iter().filter_map(alert).collect(),
-            awaits_time: true,
-            usuals: Usuals::default(),
-        }
+        let conditions = Conditions::new(rules, watched_from, kept);
+        Self { traffic, history: Recorder::default(), completions: HashMap::new(), conditions }
     }
 
     /// Takes over changed rules: what is counted for triggers that stay is kept.
     pub fn adapt(&mut self, rules: &Rules) {
         self.traffic.keep_windows(&window_lengths(rules));
         self.completions.retain(|id, _| rules.completions.iter().any(|(target, _)| target.trigger_id == *id));
-        self.alerts.retain(|id, _| rules.spikes.iter().any(|(target, _)| target.trigger_id == *id));
+        self.conditions.adapt(rules, self.traffic.now());
     }
 
     /// Takes an event in, at the time `now`, of the visitor behind `visit`.
@@ -165,22 +166,22 @@ impl Detector {
             history.forget_from(minute_of(now));
             *self = Self { history, ..Self::new(rules, now, now, |_| None) };
         }
-        let now = self.traffic.advance(now);
         let mut firings = Vec::new();
+        let now = self.advance(rules, now, &mut firings);
         if event.is_engagement() {
             if !self.traffic.extend_session(visit) {
                 return Detection::Dropped;
             }
         } else {
-            self.observe_spikes(rules, now, &mut firings);
             let visited = self.traffic.record_visit(visit);
             self.history.visit(visited, event.is_pageview(), now);
-            self.observe_spikes(rules, now, &mut firings);
         }
         for goal in rules.goals.iter().filter(|goal| goal.is_completed_by(event)) {
             self.history.complete(goal.id, now);
+            self.conditions.complete(goal.id, now);
             self.complete(rules, goal, &Occurrence { event, visit, now }, &mut firings);
         }
+        self.conditions.observe(rules, &self.traffic, now, &mut firings);
         Detection::Counted(firings)
     }
 
@@ -188,13 +189,7 @@ impl Detector {
     pub fn take_back(&mut self, rules: &Rules, firings: &[Firing]) {
         let fired = |target: &Target| firings.iter().any(|firing| firing.targets.contains(target));
         for firing in firings {
-            for (target, spike) in rules.spikes.iter().filter(|(target, _)| firing.targets.contains(target)) {
-                let before = match &firing.data {
-                    Data::VisitorSpikeResolved(resolved) => Alert::kept(resolved.fired_at.second(), true),
-                    _ => Alert::pending(self.traffic.now().saturating_sub(spike.timing.for_seconds)),
-                };
-                self.alerts.insert(target.trigger_id, before);
-            }
+            self.conditions.take_back(rules, firing, self.traffic.now());
         }
         for (target, rule) in rules.completions.iter().filter(|(target, _)| fired(target)) {
             if let Some(count) = self.completions.get_mut(&target.trigger_id) {
@@ -236,14 +231,10 @@ impl Detector {
             let count = self.completions.get(&target.trigger_id);
             count.zip(rule.window_seconds).is_some_and(|(count, window)| count.is_waiting(window, now))
         };
-        let cools = |(target, spike): &(Target, VisitorSpike)| {
-            let cools = |alert: &Alert| alert.is_cooling(spike.timing.cooldown_seconds, now) || alert.awaits_time(&spike.timing);
-            self.alerts.get(&target.trigger_id).is_some_and(cools)
-        };
         self.history.is_empty()
             && self.traffic.is_over(now)
             && !rules.completions.iter().any(counts)
-            && !rules.spikes.iter().any(cools)
+            && self.conditions.is_over(rules, now)
     }
 
     /// The second since which nobody came, for the detector that comes after this one.
@@ -253,52 +244,35 @@ impl Detector {
 
     /// What the time alone sets off that has passed until `now`.
     pub fn tick(&mut self, rules: &Rules, now: Second) -> Vec<Firing> {
-        let now = self.traffic.advance(now);
         let mut firings = Vec::new();
-        self.observe_spikes(rules, now, &mut firings);
+        self.advance(rules, now, &mut firings);
         firings
     }
 
     /// What is usual now, for those triggers that compare with other days.
     pub fn usuals(&mut self) -> &mut Usuals {
-        &mut self.usuals
+        self.conditions.usuals()
     }
 
-    /// Whether time alone may set something off.
-    pub fn awaits_time(&self) -> bool {
-        self.awaits_time
+    /// When time alone may set something off.
+    pub fn next_look(&self) -> Option<Second> {
+        self.conditions.next_look()
     }
 
-    /// The condition is looked at before an event counts, since it may have become false while nothing came, and after.
-    fn observe_spikes(&mut self, rules: &Rules, now: Second, firings: &mut Vec<Firing>) {
-        let mut tops: Vec<(u32, Tops)> = Vec::new();
-        self.awaits_time = false;
-        for (target, spike) in &rules.spikes {
-            let counts = self.traffic.counts(spike.window_seconds);
-            let alert = self.alerts.entry(target.trigger_id).or_default();
-            let reference = spike.reference(&counts, |spike| self.usuals.visitors(spike, now));
-            let change = alert.observe(spike.judge(&counts, reference), &spike.timing, now);
-            self.awaits_time |= alert.awaits_time(&spike.timing);
-            let Some(change) = change else { continue };
-            let compared = Compared::new(spike, &counts, reference);
-            let data = match change {
-                Change::Resolves { fired_at } => Data::VisitorSpikeResolved(SpikeResolved::new(compared, fired_at, now)),
-                Change::Fires => {
-                    let known = tops.iter().position(|(window, _)| *window == spike.window_seconds);
-                    let index = known.unwrap_or_else(|| {
-                        tops.push((spike.window_seconds, self.tops(spike.window_seconds)));
-                        tops.len() - 1
-                    });
-                    Data::VisitorSpike(VisitorsSpiked::new(compared, tops[index].1.clone()))
-                }
-            };
-            fire(firings, data, *target);
+    /// How triggers stand that have changed without anybody being told, until it is kept.
+    pub fn quiet(&mut self) -> &mut Vec<Stand> {
+        self.conditions.quiet()
+    }
+
+    /// Lets the time pass, and sees what has become true or false although nothing happened.
+    fn advance(&mut self, rules: &Rules, now: Second, firings: &mut Vec<Firing>) -> Second {
+        let before = self.traffic.now();
+        let now = self.traffic.advance(now);
+        if now > before || self.conditions.next_look() == Some(now) {
+            self.conditions.advance(now);
+            self.conditions.observe(rules, &self.traffic, now, firings);
         }
-    }
-
-    /// Looks at every visitor: once for all triggers of a window.
-    fn tops(&self, window_seconds: u32) -> Tops {
-        Tops { sources: self.traffic.top_sources(window_seconds), pages: self.traffic.top_pages(window_seconds) }
+        now
     }
 
     fn complete(&mut self, rules: &Rules, goal: &Goal, seen: &Occurrence<'_>, firings: &mut Vec<Firing>) {
@@ -337,7 +311,7 @@ pub fn fire(firings: &mut Vec<Firing>, data: Data, target: Target) {
 }
 
 fn window_lengths(rules: &Rules) -> Vec<u32> {
-    rules.spikes.iter().map(|(_, spike)| spike.window_seconds).collect()
+    rules.conditions.iter().map(|(_, condition)| condition.window_seconds()).collect()
 }
 
 #[cfg(test)]
@@ -348,7 +322,6 @@ pub(crate) mod tests {
     use crate::ambient::{Ambient, Clock, Random};
     use crate::baseline::Past;
     use crate::goal::GoalSpec;
-    use crate::history::preview;
     use crate::time::Timestamp;
 
     const START: Second = 1_000_000;
@@ -450,8 +423,8 @@ pub(crate) mod tests {
     fn looking_back_finds_what_fired_while_it_happened() {
         let rule =
             json!({"type": "visitor_spike", "window_seconds": 300, "threshold": 50, "min_visitors": 5, "cooldown_seconds": 900});
-        let mut site = site(&[], &[json!([rule])]);
-        let Rule::VisitorSpike(spike) = Rule::read(&rule, None).expect("a rule") else { panic!("{rule}") };
+        let mut site = site(&[], &[json!([rule.clone()])]);
+        let rule = Rule::read(&rule, None).expect("a rule");
         let (first, mut fired) = (minute_of(START) + 1, Vec::new());
         let begin = first * 60 - START;
         // A steady stream of those who come back, and two rushes.
@@ -468,7 +441,7 @@ pub(crate) mod tests {
         let past = Past { minutes: &minutes, known_from: minute_of(START), timezone: &timezone };
         let late: Vec<_> = fired.into_iter().filter(|minute| *minute >= minutes[0].minute + 10).collect();
         assert!(!late.is_empty());
-        assert_eq!(preview(&spike, &past, minutes[0].minute..=first + 109).fired, late);
+        assert_eq!(rule.try_on(&past, &[], minutes[0].minute..=first + 109).fired().collect::<Vec<_>>(), late);
         assert_eq!(minutes[5].pageviews, if minutes[5].distinct() > 2 { 9 } else { 2 });
     }
 
@@ -534,7 +507,7 @@ pub(crate) mod tests {
         let firings = site.pageview(2, 3);
         let Data::VisitorSpike(data) = &firings[0].data else { panic!("{firings:?}") };
         assert_eq!((data.compared.current_visitors, data.compared.previous_visitors, data.compared.change_percent), (3, 0, None));
-        assert_eq!((data.top_sources[0].visitors, data.top_pages[0].visitors), (3, 3));
+        assert_eq!((data.tops.sources[0].visitors, data.tops.pages[0].visitors), (3, 3));
         assert_eq!(site.fired([3, 4, 30, 31, 32, 33]), [32]);
     }
 

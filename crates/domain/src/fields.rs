@@ -136,6 +136,15 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A number with at most two decimals, in hundredths, within `range`.
+    pub fn hundredths(&mut self, name: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
+        let number = hundredths_of(&self.value(name)?.to_string());
+        number.filter(|number| range.contains(number)).or_else(|| {
+            let [least, most] = [range.start(), range.end()].map(|hundredths| f64::from(*hundredths) / 100.0);
+            self.refuse(name, format!("must be a number from {least} to {most} with at most two decimals"))
+        })
+    }
+
     /// True or false.
     pub fn boolean(&mut self, name: &'static str) -> Option<bool> {
         match self.value(name)? {
@@ -185,6 +194,16 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// A decimal number in hundredths, if it is a whole number of them.
+fn hundredths_of(number: &str) -> Option<u32> {
+    let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
+    let decimals = decimals.trim_end_matches('0');
+    if decimals.len() > 2 || !whole.bytes().chain(decimals.bytes()).all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    format!("{whole}{decimals:0<2}").parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -214,6 +233,29 @@ mod tests {
                 "typo": ["is not a known field"],
             })
         );
+    }
+
+    #[test]
+    fn hundredths_are_read_exactly() {
+        let cases = [
+            (json!(2.5), Some(250)),
+            (json!(2), Some(200)),
+            (json!(0.01), Some(1)),
+            (json!(0.29), Some(29)),
+            (json!(2.50), Some(250)),
+            (json!(0.005), None),
+            (json!(0), None),
+            (json!(-1), None),
+            (json!(1e30), None),
+            (json!(100.01), None),
+            (json!("2.5"), None),
+        ];
+        for (number, expected) in cases {
+            let value = json!({"rate": number});
+            let mut fields = Fields::of(&value).expect("an object");
+            assert_eq!(fields.hundredths("rate", 1..=10_000), expected, "{number}");
+            assert_eq!(fields.is_valid(), expected.is_some());
+        }
     }
 
     #[test]

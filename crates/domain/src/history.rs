@@ -5,14 +5,12 @@
 //! longer one, who comes back after more than [`MAX_GAP`] minutes counts once more, each time.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::RangeInclusive;
+use std::ops::Range;
 
-use crate::baseline::{Past, Usuals};
+use crate::baseline::Measure;
 use crate::id::GoalId;
 use crate::time::Second;
 use crate::traffic::Visited;
-use crate::trigger::{Alert, Change, Timing, Unit, VisitorSpike};
-use crate::window::Counts;
 
 /// The longest stretch whose distinct visitors can be told exactly, in minutes: visitors are sure to be remembered for so long.
 pub const EXACT_MINUTES: u32 = 30;
@@ -24,7 +22,6 @@ pub const MINUTE_SECONDS: u32 = 60;
 pub const HOUR_SECONDS: u32 = HOUR_MINUTES * MINUTE_SECONDS;
 /// Minutes of an hour.
 pub const HOUR_MINUTES: u32 = 60;
-const DAY_MINUTES: u32 = 24 * HOUR_MINUTES;
 
 /// So many minutes wait to be stored; where they cannot be, the oldest are forgotten.
 const MAX_WAITING: usize = 120;
@@ -65,28 +62,6 @@ pub struct Recorder {
     minutes: VecDeque<Minute>,
 }
 
-/// A trigger on visitors, and what it would have made of the past.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Preview {
-    /// Minute by minute.
-    pub points: Vec<Point>,
-    /// The minutes in which it would have fired.
-    pub fired: Vec<u32>,
-}
-
-/// What a trigger would have seen at the end of a minute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Point {
-    /// Which, counted from the start of 1970.
-    pub minute: u32,
-    /// Distinct visitors of its window.
-    pub current: u32,
-    /// Distinct visitors of the window before.
-    pub previous: u32,
-    /// How many there would have had to be; none where too little is known to tell.
-    pub limit: Option<u32>,
-}
-
 /// The minute that a second lies in, counted from the start of 1970.
 pub fn minute_of(second: Second) -> u32 {
     second / MINUTE_SECONDS
@@ -101,6 +76,12 @@ impl Minute {
     /// Its distinct visitors.
     pub fn distinct(&self) -> u32 {
         self.visitors.iter().sum()
+    }
+
+    /// How often a goal was completed, or any.
+    pub fn completed(&self, goal_id: Option<GoalId>) -> u32 {
+        let counts = self.completions.iter().filter(|(id, _)| goal_id.is_none_or(|goal_id| goal_id == *id));
+        counts.map(|(_, count)| *count).sum()
     }
 
     /// Those of them who had not been there in the same hour.
@@ -202,106 +183,84 @@ impl Recorder {
     }
 }
 
-/// How many minutes before the first that is shown have a say in a preview: the two windows at the first that is tried, and from there
-/// on as many as decide whether the trigger was silent or its condition true already; and the days that these are compared with.
-pub fn minutes_before(spike: &VisitorSpike) -> u32 {
-    let days = spike.baseline.days_before().into_iter().max().and_then(|days| u32::try_from(days).ok()).unwrap_or(0);
-    // What is usual is told for whole hours, and clocks may be changed by one.
-    let compared = if days > 0 { days * DAY_MINUTES + 2 * HOUR_MINUTES } else { 0 };
-    2 * window_minutes(spike) + minutes_tried_before(spike) + compared
-}
-
-/// Whether a preview can tell the visitors of a trigger's window exactly.
-pub fn is_exact(spike: &VisitorSpike) -> bool {
-    window_minutes(spike) <= EXACT_MINUTES
-}
-
-/// What a trigger would have made of these minutes, which begin [`minutes_before`] the first that is shown, by the same rules as it
-/// goes by while they happen. It looks at the end of each minute, and takes a window for whole minutes.
-pub fn preview(spike: &VisitorSpike, past: &Past<'_>, shown: RangeInclusive<u32>) -> Preview {
-    let (window, first) = (window_minutes(spike), shown.start().saturating_sub(minutes_tried_before(spike)));
-    let timeline = Timeline::of(past.minutes, first.saturating_sub(2 * window), *shown.end());
-    let (mut preview, mut alert, mut usuals) = (Preview::default(), Alert::default(), Usuals::default());
-    for minute in first..=*shown.end() {
-        let watched_for = (minute + 1).saturating_sub(past.known_from);
-        let current = timeline.distinct((minute + 1).saturating_sub(window), minute);
-        let before = (minute + 1).saturating_sub(2 * window);
-        let previous = timeline.distinct(before, minute.saturating_sub(window));
-        let counts = Counts { current, previous, watched_once: watched_for >= window, watched_twice: watched_for >= 2 * window };
-        let now = (minute + 1).saturating_mul(MINUTE_SECONDS).saturating_sub(1);
-        usuals.tell([spike].into_iter(), past, now);
-        let reference = spike.reference(&counts, |spike| usuals.visitors(spike, now));
-        let fires = alert.observe(spike.judge(&counts, reference), &spike.timing, now) == Some(Change::Fires);
-        if minute < *shown.start() {
-            continue;
-        }
-        preview.fired.extend(fires.then_some(minute));
-        preview.points.push(Point { minute, current, previous, limit: limit(spike, reference) });
-    }
-    preview
-}
-
-/// What fired before these keeps a trigger silent no longer, and whoever made its condition true has left its window.
-fn minutes_tried_before(spike: &VisitorSpike) -> u32 {
-    let Timing { for_seconds, cooldown_seconds, .. } = spike.timing;
-    window_minutes(spike) + (cooldown_seconds + for_seconds).div_ceil(MINUTE_SECONDS)
-}
-
-fn window_minutes(spike: &VisitorSpike) -> u32 {
-    spike.window_seconds.div_ceil(MINUTE_SECONDS)
-}
-
-/// How many visitors it takes beside a reference; none where that is not known.
-fn limit(spike: &VisitorSpike, reference: Option<u32>) -> Option<u32> {
-    match spike.unit {
-        Unit::Visitors => Some(spike.threshold),
-        Unit::Percent => {
-            let exceeded = u64::from(reference?) * (100 + u64::from(spike.threshold)) / 100 + 1;
-            Some(u32::try_from(exceeded).unwrap_or(u32::MAX).max(spike.min_visitors))
-        }
-    }
-}
-
-/// Every minute from the first to the last, those in which nobody came among them.
+/// Every minute from the first to the last, those in which nothing happened among them.
 pub(crate) struct Timeline {
     first: u32,
-    gaps: Vec<Gaps>,
-    /// Before each minute, how many came anew since the first.
-    anew: Vec<u32>,
+    measured: Measured,
+}
+
+/// What is counted of a timeline.
+enum Measured {
+    Visitors {
+        gaps: Vec<Gaps>,
+        /// Before each minute, how many came anew since the first.
+        anew: Vec<u32>,
+    },
+    /// Before each minute, how many there were since the first.
+    Completions(Vec<u32>),
 }
 
 impl Timeline {
-    pub(crate) fn of(minutes: &[Minute], first: u32, last: u32) -> Self {
+    /// Of minutes that are in order.
+    pub(crate) fn of(minutes: &[Minute], (first, last): (u32, u32), measure: Measure) -> Self {
         let length = usize::try_from((last + 1).saturating_sub(first)).unwrap_or(0);
-        let mut gaps = vec![Gaps::default(); length];
-        for minute in minutes.iter().filter(|minute| minute.minute >= first) {
-            let index = usize::try_from(minute.minute - first).unwrap_or(usize::MAX);
-            if let Some(slot) = gaps.get_mut(index) {
-                slot.iter_mut().zip(minute.visitors).for_each(|(sum, number)| *sum = sum.saturating_add(number));
+        let begin = minutes.partition_point(|minute| minute.minute < first);
+        let within = minutes.iter().skip(begin).map_while(|minute| {
+            let index = usize::try_from(minute.minute.checked_sub(first)?).ok()?;
+            (index < length).then_some((index, minute))
+        });
+        let measured = match measure {
+            Measure::Visitors => {
+                let mut gaps = vec![Gaps::default(); length];
+                for (index, minute) in within {
+                    gaps[index].iter_mut().zip(minute.visitors).for_each(|(sum, number)| *sum = sum.saturating_add(number));
+                }
+                Measured::Visitors { anew: sums(gaps.iter().map(|[new, ..]| *new)), gaps }
             }
-        }
-        let mut sum = 0;
-        let mut anew = vec![0];
-        for [new, ..] in &gaps {
-            // Only differences count, and those of windows are far from so large.
-            sum = u32::wrapping_add(sum, *new);
-            anew.push(sum);
-        }
-        Self { first, gaps, anew }
+            Measure::Completions(goal_id) => {
+                let mut counts = vec![0_u32; length];
+                for (index, minute) in within {
+                    counts[index] = counts[index].saturating_add(minute.completed(goal_id));
+                }
+                Measured::Completions(sums(counts))
+            }
+        };
+        Self { first, measured }
     }
 
-    /// Distinct visitors from one minute to another: those who came anew, and in its first minutes those whose visit before was
-    /// earlier than all of it.
-    pub(crate) fn distinct(&self, from: u32, to: u32) -> u32 {
-        let index = |minute: u32| usize::try_from(minute.saturating_sub(self.first)).unwrap_or(usize::MAX).min(self.gaps.len());
-        let (from, end) = (index(from), index(to.saturating_add(1)));
-        if from >= end {
-            return 0;
+    /// What is counted from one minute to another.
+    pub(crate) fn count(&self, from: u32, to: u32) -> u32 {
+        match &self.measured {
+            Measured::Visitors { gaps, anew } => distinct(gaps, anew, self.range(from, to, gaps.len())),
+            Measured::Completions(before) => {
+                let range = self.range(from, to, before.len() - 1);
+                before[range.end].wrapping_sub(before[range.start])
+            }
         }
-        let before = |(since, gaps): (usize, &Gaps)| gaps.iter().skip(since + 1).sum::<u32>();
-        let returned: u32 = self.gaps[from..end].iter().take(MAX_GAP).enumerate().map(before).sum();
-        self.anew[end].wrapping_sub(self.anew[from]).saturating_add(returned)
     }
+
+    /// Where minutes stand; the end is never before the start.
+    fn range(&self, from: u32, to: u32, length: usize) -> Range<usize> {
+        let index = |minute: u32| usize::try_from(minute.saturating_sub(self.first)).unwrap_or(usize::MAX).min(length);
+        let from = index(from);
+        from..index(to.saturating_add(1)).max(from)
+    }
+}
+
+/// Distinct visitors of some minutes: those who came anew, and in the first of these those whose visit before was earlier than all of it.
+fn distinct(gaps: &[Gaps], anew: &[u32], range: Range<usize>) -> u32 {
+    let before = |(since, gaps): (usize, &Gaps)| gaps.iter().skip(since + 1).sum::<u32>();
+    let returned: u32 = gaps[range.clone()].iter().take(MAX_GAP).enumerate().map(before).sum();
+    anew[range.end].wrapping_sub(anew[range.start]).saturating_add(returned)
+}
+
+/// Before each number, and after the last, the sum of those before. Only differences count, and those of windows are far from wrapping.
+fn sums(numbers: impl IntoIterator<Item = u32>) -> Vec<u32> {
+    let add = |sum: &mut u32, number| {
+        *sum = sum.wrapping_add(number);
+        Some(*sum)
+    };
+    std::iter::once(0).chain(numbers.into_iter().scan(0, add)).collect()
 }
 
 #[cfg(test)]
@@ -309,29 +268,9 @@ mod tests {
     use std::collections::BTreeMap;
     use std::collections::BTreeSet;
 
-    use jiff::tz::TimeZone;
     use proptest::prelude::*;
-    use serde_json::json;
 
     use super::*;
-    use crate::trigger::Rule;
-
-    fn spike(fields: serde_json::Value) -> VisitorSpike {
-        match Rule::read(&fields, None).expect("a rule") {
-            Rule::VisitorSpike(spike) => spike,
-            rule => panic!("{rule:?}"),
-        }
-    }
-
-    /// Minutes with so many visitors, none of whom came before.
-    fn minutes(from: u32, visitors: &[u32]) -> Vec<Minute> {
-        let minute = |(index, number): (u32, &u32)| {
-            let mut visitors = Gaps::default();
-            visitors[0] = *number;
-            Minute { minute: from + index, visitors, ..Minute::default() }
-        };
-        (0..).zip(visitors).map(minute).collect()
-    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(500))]
@@ -351,11 +290,11 @@ mod tests {
                 seen.insert((minute_of(now), visitor));
             }
             let minutes: Vec<_> = recorder.waiting().cloned().collect();
-            let timeline = Timeline::of(&minutes, from, minute_of(now));
+            let timeline = Timeline::of(&minutes, (from, minute_of(now)), Measure::Visitors);
             for start in from..=minute_of(now) {
                 for end in start..=minute_of(now).min(start + 28) {
                     let distinct: BTreeSet<_> = seen.iter().filter(|(minute, _)| (start..=end).contains(minute)).map(|(_, visitor)| visitor).collect();
-                    prop_assert_eq!(timeline.distinct(start, end) as usize, distinct.len(), "{} to {}", start - from, end - from);
+                    prop_assert_eq!(timeline.count(start, end) as usize, distinct.len(), "{} to {}", start - from, end - from);
                 }
             }
         }
@@ -382,84 +321,6 @@ mod tests {
         let mut sum = first;
         sum.add(&second);
         assert_eq!(sum, hour(1, 8, 14, &[(goal(1), 2), (goal(2), 3)]));
-    }
-
-    #[test]
-    fn triggers_are_tried_on_the_past() {
-        let percent =
-            json!({"type": "visitor_spike", "window_seconds": 120, "threshold": 50, "min_visitors": 10, "cooldown_seconds": 0});
-        let many =
-            json!({"type": "visitor_spike", "unit": "visitors", "window_seconds": 50, "threshold": 20, "cooldown_seconds": 0});
-        let silent =
-            json!({"type": "visitor_spike", "unit": "visitors", "window_seconds": 60, "threshold": 20, "cooldown_seconds": 600});
-        let traffic = [5, 5, 5, 5, 5, 20, 20, 5, 5, 25, 0, 0];
-        let cases = [
-            ("half more than before", &percent, 100, 0, vec![101, 105, 110]),
-            ("not before two windows were watched", &percent, 100, 103, vec![106, 110]),
-            ("so many, once each time", &many, 100, 0, vec![105, 109]),
-            ("silence after it fired", &silent, 100, 0, vec![105]),
-            ("true before the first that is shown", &many, 106, 0, vec![109]),
-            ("true again in the first that is shown", &many, 109, 0, vec![109]),
-            ("silence since before the first that is shown", &silent, 107, 0, vec![]),
-        ];
-        for (name, rule, from, watched_from, expected) in cases {
-            let (minutes, timezone) = (minutes(100, &traffic), TimeZone::UTC);
-            let past = Past { minutes: &minutes, known_from: watched_from, timezone: &timezone };
-            let preview = preview(&spike(rule.clone()), &past, from..=111);
-            let points: Vec<_> = preview.points.iter().map(|point| point.minute).collect();
-            assert_eq!((preview.fired, points), (expected, (from..=111).collect()), "{name}");
-        }
-    }
-
-    #[test]
-    fn what_has_a_say_in_a_preview_is_bounded_by_window_and_silence() {
-        let cases = [
-            (json!({"type": "visitor_spike", "window_seconds": 60, "cooldown_seconds": 0}), 3, true),
-            (json!({"type": "visitor_spike", "window_seconds": 1_800, "cooldown_seconds": 90}), 92, true),
-            (json!({"type": "visitor_spike", "window_seconds": 1_801, "cooldown_seconds": 0}), 93, false),
-            (json!({"type": "visitor_spike", "window_seconds": 86_400, "cooldown_seconds": 604_800}), 10 * 1_440, false),
-        ];
-        for (rule, minutes, exact) in cases {
-            let spike = spike(rule.clone());
-            assert_eq!((minutes_before(&spike), is_exact(&spike)), (minutes, exact), "{rule}");
-        }
-    }
-
-    #[test]
-    fn a_preview_shows_what_it_takes() {
-        let rule = json!({"type": "visitor_spike", "window_seconds": 60, "threshold": 50, "min_visitors": 10});
-        let (minutes, timezone) = (minutes(101, &[4, 40, 7]), TimeZone::UTC);
-        let preview = preview(&spike(rule), &Past { minutes: &minutes, known_from: 0, timezone: &timezone }, 102..=103);
-        let point = |minute, current, previous, limit| Point { minute, current, previous, limit: Some(limit) };
-        assert_eq!(preview.points, [point(102, 40, 4, 10), point(103, 7, 40, 61)]);
-    }
-
-    /// Each day has a rush at the same time; on the last it is larger.
-    #[test]
-    fn a_preview_compares_with_other_days() {
-        let (day, timezone) = (24 * 60, TimeZone::UTC);
-        let mut all = Vec::new();
-        for (number, rush) in [(30, 20), (31, 20), (32, 60)] {
-            all.extend(minutes(number * day + 600, &[2, rush, rush, 2]));
-        }
-        let rule = |baseline: &str| {
-            spike(
-                json!({"type": "visitor_spike", "window_seconds": 60, "threshold": 50, "min_visitors": 5, "cooldown_seconds": 0,
-                         "baseline": baseline}),
-            )
-        };
-        let fired = |baseline: &str, known_from: u32| {
-            let past = Past { minutes: &all, known_from, timezone: &timezone };
-            let preview = preview(&rule(baseline), &past, 31 * day..=33 * day - 1);
-            let unknown = preview.points.iter().filter(|point| point.limit.is_none()).count();
-            (preview.fired, unknown)
-        };
-        let rush = |number: u32| number * day + 601;
-        assert_eq!(fired("previous_window", 0), (vec![rush(31), rush(32)], 0));
-        assert_eq!(fired("same_time_yesterday", 0), (vec![rush(32)], 0));
-        assert_eq!(fired("same_time_yesterday", 31 * day), (vec![rush(32)], day as usize), "of the first day nothing is known");
-        assert_eq!(fired("same_time_last_week", 30 * day), (vec![], 2 * day as usize));
-        assert_eq!(minutes_before(&rule("same_time_yesterday")), 2 + 1 + day + 120);
     }
 
     #[test]

@@ -12,11 +12,13 @@
 //! [`ambient`]'s two traits.
 
 pub mod account;
+pub mod alert;
 pub mod ambient;
 pub mod baseline;
 pub mod bot;
 pub mod breaker;
 pub mod client;
+pub mod condition;
 pub mod counting;
 pub mod delivery;
 pub mod detector;
@@ -48,6 +50,7 @@ pub mod template;
 pub mod time;
 pub mod trace;
 pub mod traffic;
+pub mod trial;
 pub mod trigger;
 pub mod visitor;
 pub mod watch;

@@ -10,7 +10,7 @@ const RESOLVED: &str = "_resolved";
 /// What happens once and is over: each of them is an incident of its own.
 const HAPPENINGS: [&str; 2] = ["goal_completion", "webhook_test"];
 /// What tells apart incidents of the same type on a site: what they are about, and what their trigger goes by.
-const APART: [&str; 6] = ["goal_id", "webhook_id", "threshold", "unit", "window_seconds", "baseline"];
+const APART: [&str; 8] = ["goal_id", "webhook_id", "metric", "threshold", "unit", "window_seconds", "baseline", "sensitivity"];
 const MAX_FACTS: usize = 10;
 /// Names come from trackers, and a fact may be a list of them.
 const MAX_CHARS: usize = 1_000;
@@ -46,6 +46,10 @@ impl Message {
         let (title, text) = match event.kind() {
             "goal_completion" => event.completion(),
             "visitor_spike" => event.spike(),
+            "visitor_drop" => event.drop(),
+            "visitor_drop_resolved" => event.drop_that_is_over(),
+            "goal_rate" | "goal_rate_resolved" => event.rate(),
+            "anomaly" | "anomaly_resolved" => event.anomaly(),
             "visitor_spike_resolved" => event.spike_that_is_over(),
             "webhook_disabled" => event.switched_off(),
             "webhook_test" => ("Test".to_owned(), event.data("message")),
@@ -102,12 +106,7 @@ impl Event<'_> {
 
     fn spike(&self) -> (String, String) {
         let (site, window) = (self.field("site_domain"), duration(self.number("window_seconds")));
-        let then = match self.data("baseline").as_str() {
-            "same_time_yesterday" => "at the same time yesterday".to_owned(),
-            "same_time_last_week" => "at the same time last week".to_owned(),
-            "typical" => "usual at this time of the week".to_owned(),
-            _ => format!("in the {window} before"),
-        };
+        let then = self.then(&window);
         let compared = match self.data("change_percent").as_str() {
             "" => format!("{} {then}", self.data("baseline_visitors")),
             percent => format!("{percent} % more than {then}"),
@@ -121,6 +120,81 @@ impl Event<'_> {
         let (visitors, lasted) = (self.data("current_visitors"), duration(self.number("duration_seconds")));
         let text = format!("The rush of visitors on {site} is over after {lasted}: {visitors} within {window}.");
         (format!("Back to normal: visitors on {site}"), text)
+    }
+
+    /// What it is compared with.
+    fn then(&self, window: &str) -> String {
+        match self.data("baseline").as_str() {
+            "same_time_yesterday" => "at the same time yesterday".to_owned(),
+            "same_time_last_week" => "at the same time last week".to_owned(),
+            "typical" => "usual at this time of the week".to_owned(),
+            _ => format!("in the {window} before"),
+        }
+    }
+
+    fn drop(&self) -> (String, String) {
+        let (site, window) = (self.field("site_domain"), duration(self.number("window_seconds")));
+        let compared = match self.data("unit").as_str() {
+            "visitors" => format!("fewer than {}", self.data("threshold")),
+            _ => format!("{} {}", self.data("baseline_visitors"), self.then(&window)),
+        };
+        let text = match self.data("current_visitors").as_str() {
+            "0" => format!("Nobody visited {site} within {window}: {compared}."),
+            visitors => format!("{site} has {visitors} visitors within {window}: {compared}."),
+        };
+        (format!("Visitors stay away from {site}"), text)
+    }
+
+    fn drop_that_is_over(&self) -> (String, String) {
+        let (site, window) = (self.field("site_domain"), duration(self.number("window_seconds")));
+        let (visitors, lasted) = (self.data("current_visitors"), duration(self.number("duration_seconds")));
+        let text = format!("Visitors are back on {site} after {lasted}: {visitors} within {window}.");
+        (format!("Back to normal: visitors on {site}"), text)
+    }
+
+    /// The goal that it is about.
+    fn goal(&self) -> String {
+        let name = self.data("goal_name");
+        if name.is_empty() { "any goal".to_owned() } else { name }
+    }
+
+    fn rate(&self) -> (String, String) {
+        let (site, window, goal) = (self.field("site_domain"), duration(self.number("window_seconds")), self.goal());
+        let beside = format!("{} {} %", self.data("direction"), self.data("threshold"));
+        let rate = format!(
+            "{} completions of {goal} by {} visitors of {site} within {window}, a rate of {} %",
+            self.data("completions"),
+            self.data("visitors"),
+            self.data("rate_percent"),
+        );
+        match self.is_resolved() {
+            false => (format!("Goal rate {beside}: {goal}"), format!("{rate}, {beside}.")),
+            true => {
+                let lasted = duration(self.number("duration_seconds"));
+                (format!("Back to normal: rate of {goal}"), format!("After {lasted}: {rate}."))
+            }
+        }
+    }
+
+    fn anomaly(&self) -> (String, String) {
+        let (site, window) = (self.field("site_domain"), duration(self.number("window_seconds")));
+        let counted = match self.data("metric").as_str() {
+            "completions" => format!("completions of {}", self.goal()),
+            _ => "visitors".to_owned(),
+        };
+        let usual = format!("{} to {} are usual", self.data("lowest_usual"), self.data("highest_usual"));
+        let when = format!("a {} around {}:00", self.data("weekday"), self.data("hour"));
+        let seen = format!("{site} has {} {counted} within {window}", self.data("current"));
+        match self.is_resolved() {
+            false => {
+                let text = format!("{seen}: {} for {when}, when {usual}.", self.data("how_unusual"));
+                (format!("Unusual: {counted} on {site}"), text)
+            }
+            true => {
+                let lasted = duration(self.number("duration_seconds"));
+                (format!("Back to normal: {counted} on {site}"), format!("After {lasted}: {seen}; {usual} for {when}."))
+            }
+        }
     }
 
     fn switched_off(&self) -> (String, String) {
@@ -293,12 +367,61 @@ mod tests {
                 "The rush of visitors on example.com is over after 7 minutes: 9 within 5 minutes.",
             ),
             ("webhook_test", json!({"message": "This is a test."}), "Test", "This is a test."),
-            ("visitor_drop", json!({"current_visitors": 3}), "Visitor drop on example.com", "Visitor drop on example.com."),
+            (
+                "visitor_drop",
+                json!({"current_visitors": 3, "baseline": "typical", "baseline_visitors": 30, "unit": "percent",
+                       "window_seconds": 1_800}),
+                "Visitors stay away from example.com",
+                "example.com has 3 visitors within 30 minutes: 30 usual at this time of the week.",
+            ),
+            (
+                "visitor_drop",
+                json!({"current_visitors": 0, "unit": "visitors", "threshold": 1, "window_seconds": 3_600}),
+                "Visitors stay away from example.com",
+                "Nobody visited example.com within 1 hour: fewer than 1.",
+            ),
             (
                 "visitor_drop_resolved",
+                json!({"current_visitors": 7, "window_seconds": 60, "duration_seconds": 3_600}),
+                "Back to normal: visitors on example.com",
+                "Visitors are back on example.com after 1 hour: 7 within 1 minute.",
+            ),
+            (
+                "goal_rate",
+                json!({"goal_name": "Purchase", "completions": 3, "visitors": 200, "rate_percent": 1.5, "direction": "below",
+                       "threshold": 2.0, "window_seconds": 3_600}),
+                "Goal rate below 2 %: Purchase",
+                "3 completions of Purchase by 200 visitors of example.com within 1 hour, a rate of 1.5 %, below 2 %.",
+            ),
+            (
+                "goal_rate_resolved",
+                json!({"goal_name": null, "completions": 5, "visitors": 200, "rate_percent": 2.5, "direction": "below",
+                       "threshold": 2.0, "window_seconds": 3_600, "duration_seconds": 60}),
+                "Back to normal: rate of any goal",
+                "After 1 minute: 5 completions of any goal by 200 visitors of example.com within 1 hour, a rate of 2.5 %.",
+            ),
+            (
+                "anomaly",
+                json!({"metric": "visitors", "current": 412, "lowest_usual": 137, "highest_usual": 263, "weekday": "Wednesday",
+                       "how_unusual": "far more than usual", "hour": 14, "window_seconds": 1_800}),
+                "Unusual: visitors on example.com",
+                "example.com has 412 visitors within 30 minutes: far more than usual for a Wednesday around 14:00, when 137 to 263 \
+                 are usual.",
+            ),
+            (
+                "anomaly_resolved",
+                json!({"metric": "completions", "goal_name": "Purchase", "current": 9, "lowest_usual": 7, "highest_usual": 13,
+                       "weekday": "Sunday", "hour": 9, "window_seconds": 1_800, "duration_seconds": 7_200}),
+                "Back to normal: completions of Purchase on example.com",
+                "After 2 hours: example.com has 9 completions of Purchase within 30 minutes; 7 to 13 are usual for a Sunday around \
+                 9:00.",
+            ),
+            ("queue_length", json!({"current": 3}), "Queue length on example.com", "Queue length on example.com."),
+            (
+                "queue_length_resolved",
                 json!({}),
-                "Back to normal: visitor drop on example.com",
-                "Back to normal: visitor drop on example.com.",
+                "Back to normal: queue length on example.com",
+                "Back to normal: queue length on example.com.",
             ),
             ("", json!(null), " on example.com", " on example.com."),
         ];

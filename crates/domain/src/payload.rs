@@ -6,13 +6,14 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::baseline::Baseline;
+use crate::condition::{Direction, Sensitivity, Unit, VisitorLevel};
 use crate::event::Revenue;
 use crate::goal::{Goal, GoalKind};
 use crate::id::{EventId, GoalId, SiteId, WebhookId};
 use crate::site::Site;
 use crate::time::{Second, Timestamp};
 use crate::traffic::{Share, Tops};
-use crate::trigger::{EventType, Unit, VisitorSpike, change_percent};
+use crate::trigger::{EventType, change_percent};
 use crate::window::Counts;
 
 /// What a test says.
@@ -46,7 +47,19 @@ pub enum Data {
     /// Visitors rushed in.
     VisitorSpike(VisitorsSpiked),
     /// A rush of visitors is over.
-    VisitorSpikeResolved(SpikeResolved),
+    VisitorSpikeResolved(Over<Compared>),
+    /// Visitors stay away.
+    VisitorDrop(Compared),
+    /// They are back.
+    VisitorDropResolved(Over<Compared>),
+    /// More or fewer of the visitors complete goals.
+    GoalRate(Rated),
+    /// They do not any more.
+    GoalRateResolved(Over<Rated>),
+    /// More or fewer than is usual.
+    Anomaly(Unusual),
+    /// As usual again.
+    AnomalyResolved(Over<Unusual>),
     /// Another webhook was switched off.
     WebhookDisabled(WebhookDisabled),
     /// Somebody tries the webhook out.
@@ -101,24 +114,78 @@ pub struct VisitorsSpiked {
     /// How many.
     #[serde(flatten)]
     pub compared: Compared,
-    /// The sources of most visitors, three at most.
-    #[serde(serialize_with = "sources")]
-    pub top_sources: Vec<Share>,
-    /// The pages of most visitors, three at most.
-    #[serde(serialize_with = "pages")]
-    pub top_pages: Vec<Share>,
+    /// Where most come from, and what they look at.
+    #[serde(flatten)]
+    pub tops: Tops,
 }
 
-/// A rush of visitors that was told of is over.
+/// Something that was told of is over.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct SpikeResolved {
-    /// How many there are now.
+pub struct Over<T> {
+    /// How it is now.
     #[serde(flatten)]
-    pub compared: Compared,
+    pub now: T,
     /// When it was told of.
     pub fired_at: Timestamp,
     /// For how long it lasted from then on.
     pub duration_seconds: u32,
+}
+
+/// Completions by visitors.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Rated {
+    /// The goal; null for any goal of the site.
+    pub goal_id: Option<GoalId>,
+    /// Its name.
+    pub goal_name: Option<String>,
+    /// Completions within the window.
+    pub completions: u32,
+    /// Distinct visitors of the window.
+    pub visitors: u32,
+    /// Completions by a hundred visitors.
+    pub rate_percent: f64,
+    /// On which side of the threshold the trigger waits for it.
+    pub direction: Direction,
+    /// The trigger's threshold, in percent.
+    pub threshold: f64,
+    /// The window's length.
+    pub window_seconds: u32,
+}
+
+/// More or fewer than is usual at this hour of the week.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Unusual {
+    /// What is counted: `visitors` or `completions`.
+    pub metric: &'static str,
+    /// The goal whose completions are; null for visitors, and for any goal of the site.
+    pub goal_id: Option<GoalId>,
+    /// Its name.
+    pub goal_name: Option<String>,
+    /// How many there are within the window.
+    pub current: u32,
+    /// How many are typical.
+    pub typical: u32,
+    /// The fewest that are usual.
+    pub lowest_usual: u32,
+    /// The most that are.
+    pub highest_usual: u32,
+    /// How many percent more there are than typical; null where none are.
+    pub change_percent: Option<f64>,
+    /// On which side of the usual.
+    pub direction: Direction,
+    /// In plain words.
+    pub how_unusual: &'static str,
+    /// The day of the week, by the site's clocks.
+    pub weekday: &'static str,
+    /// The hour of the day, by the site's clocks, 0 to 23.
+    pub hour: u8,
+    /// The trigger's sensitivity.
+    pub sensitivity: Sensitivity,
+    /// The window's length.
+    pub window_seconds: u32,
+    /// For visitors, where most come from and what they look at.
+    #[serde(flatten)]
+    pub tops: Tops,
 }
 
 /// Another webhook of the site was switched off because its endpoint fails.
@@ -168,16 +235,16 @@ impl GoalCompleted {
 
 impl Compared {
     /// The counts of a trigger's window beside its reference.
-    pub fn new(spike: &VisitorSpike, counts: &Counts, reference: Option<u32>) -> Self {
+    pub fn new(level: &VisitorLevel, counts: &Counts, reference: Option<u32>) -> Self {
         Self {
             current_visitors: counts.current,
             previous_visitors: counts.previous,
-            baseline: spike.baseline,
+            baseline: level.baseline,
             baseline_visitors: reference,
             change_percent: reference.and_then(|reference| change_percent(counts.current, reference)),
-            threshold: spike.threshold,
-            unit: spike.unit,
-            window_seconds: spike.window_seconds,
+            threshold: level.threshold,
+            unit: level.unit,
+            window_seconds: level.window_seconds,
         }
     }
 
@@ -199,14 +266,58 @@ impl Compared {
 impl VisitorsSpiked {
     /// These are a spike, with where they come from and what they look at.
     pub fn new(compared: Compared, tops: Tops) -> Self {
-        Self { compared, top_sources: tops.sources, top_pages: tops.pages }
+        Self { compared, tops }
     }
 }
 
-impl SpikeResolved {
-    /// What was told of at `fired_at` is over at `now`.
-    pub fn new(compared: Compared, fired_at: Second, now: Second) -> Self {
-        Self { compared, fired_at: Timestamp::from_second(fired_at), duration_seconds: now.saturating_sub(fired_at) }
+impl<T> Over<T> {
+    /// What was told of at `fired_at` is over at `now`, and this is how it is.
+    pub fn new(now_is: T, fired_at: Second, now: Second) -> Self {
+        Self { now: now_is, fired_at: Timestamp::from_second(fired_at), duration_seconds: now.saturating_sub(fired_at) }
+    }
+
+    /// What began some time ago is over, for people who want to see one.
+    fn example(now: T) -> Self {
+        Self { now, fired_at: Timestamp::from_second(1_772_029_800), duration_seconds: 1_260 }
+    }
+}
+
+impl Rated {
+    /// So many completions, for people who want to see some.
+    fn example(completions: u32) -> Self {
+        Self {
+            goal_id: Some(GoalId::from_bytes([1; 16])),
+            goal_name: Some("Purchase".to_owned()),
+            completions,
+            visitors: 200,
+            rate_percent: f64::from(completions) / 2.0,
+            direction: Direction::Below,
+            threshold: 2.0,
+            window_seconds: 3_600,
+        }
+    }
+}
+
+impl Unusual {
+    /// So many visitors, for people who want to see some.
+    fn example(current: u32, how_unusual: &'static str, tops: Tops) -> Self {
+        Self {
+            metric: "visitors",
+            goal_id: None,
+            goal_name: None,
+            current,
+            typical: 200,
+            lowest_usual: 137,
+            highest_usual: 263,
+            change_percent: change_percent(current, 200),
+            direction: if current >= 200 { Direction::Above } else { Direction::Below },
+            how_unusual,
+            weekday: "Wednesday",
+            hour: 14,
+            sensitivity: Sensitivity::Medium,
+            window_seconds: 1_800,
+            tops,
+        }
     }
 }
 
@@ -214,6 +325,10 @@ impl Data {
     /// What an event of this type may say, for people who want to see one.
     pub fn example(event_type: EventType) -> Self {
         let share = |name: &str, visitors| Share { name: Arc::from(name), visitors };
+        let tops = Tops {
+            sources: vec![share("Hacker News", 90), share("Google", 12)],
+            pages: vec![share("/", 80), share("/pricing", 25)],
+        };
         match event_type {
             EventType::GoalCompletion => Self::GoalCompletion(GoalCompleted {
                 goal_id: GoalId::from_bytes([1; 16]),
@@ -225,16 +340,16 @@ impl Data {
                 props: BTreeMap::from([("plan".to_owned(), "pro".to_owned())]),
                 revenue: Some(Revenue { amount: "29.90".to_owned(), currency: "EUR".to_owned() }),
             }),
-            EventType::VisitorSpike => Self::VisitorSpike(VisitorsSpiked {
-                compared: Compared::example(120, 40),
-                top_sources: vec![share("Hacker News", 90), share("Google", 12)],
-                top_pages: vec![share("/", 80), share("/pricing", 25)],
-            }),
-            EventType::VisitorSpikeResolved => Self::VisitorSpikeResolved(SpikeResolved {
-                compared: Compared::example(45, 60),
-                fired_at: Timestamp::from_second(1_772_029_800),
-                duration_seconds: 1_260,
-            }),
+            EventType::VisitorSpike => Self::VisitorSpike(VisitorsSpiked { compared: Compared::example(120, 40), tops }),
+            EventType::VisitorSpikeResolved => Self::VisitorSpikeResolved(Over::example(Compared::example(45, 60))),
+            EventType::VisitorDrop => Self::VisitorDrop(Compared::example(12, 60)),
+            EventType::VisitorDropResolved => Self::VisitorDropResolved(Over::example(Compared::example(55, 12))),
+            EventType::GoalRate => Self::GoalRate(Rated::example(3)),
+            EventType::GoalRateResolved => Self::GoalRateResolved(Over::example(Rated::example(5))),
+            EventType::Anomaly => Self::Anomaly(Unusual::example(412, "far more than usual", tops)),
+            EventType::AnomalyResolved => {
+                Self::AnomalyResolved(Over::example(Unusual::example(231, "as usual", Tops::default())))
+            }
             EventType::WebhookDisabled => Self::WebhookDisabled(WebhookDisabled {
                 webhook_id: WebhookId::from_bytes([2; 16]),
                 webhook_name: "Shop".to_owned(),
@@ -244,12 +359,28 @@ impl Data {
         }
     }
 
+    /// When something fired, where this tells that it is over.
+    pub fn resolved(&self) -> Option<Timestamp> {
+        match self {
+            Self::VisitorSpikeResolved(over) | Self::VisitorDropResolved(over) => Some(over.fired_at),
+            Self::GoalRateResolved(over) => Some(over.fired_at),
+            Self::AnomalyResolved(over) => Some(over.fired_at),
+            _ => None,
+        }
+    }
+
     /// The type of event.
     pub fn event_type(&self) -> EventType {
         match self {
             Self::GoalCompletion(_) => EventType::GoalCompletion,
             Self::VisitorSpike(_) => EventType::VisitorSpike,
             Self::VisitorSpikeResolved(_) => EventType::VisitorSpikeResolved,
+            Self::VisitorDrop(_) => EventType::VisitorDrop,
+            Self::VisitorDropResolved(_) => EventType::VisitorDropResolved,
+            Self::GoalRate(_) => EventType::GoalRate,
+            Self::GoalRateResolved(_) => EventType::GoalRateResolved,
+            Self::Anomaly(_) => EventType::Anomaly,
+            Self::AnomalyResolved(_) => EventType::AnomalyResolved,
             Self::WebhookDisabled(_) => EventType::WebhookDisabled,
             Self::WebhookTest(_) => EventType::WebhookTest,
         }
@@ -277,12 +408,17 @@ impl<'a> Payload<'a> {
     }
 }
 
-fn sources<S: Serializer>(shares: &[Share], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(shares.iter().map(|share| Named("source", share)))
+impl Serialize for Tops {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut tops = serializer.serialize_struct("Tops", 2)?;
+        tops.serialize_field("top_sources", &named("source", &self.sources))?;
+        tops.serialize_field("top_pages", &named("page", &self.pages))?;
+        tops.end()
+    }
 }
 
-fn pages<S: Serializer>(shares: &[Share], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(shares.iter().map(|share| Named("page", share)))
+fn named<'a>(kind: &'static str, shares: &'a [Share]) -> Vec<Named<'a>> {
+    shares.iter().map(|share| Named(kind, share)).collect()
 }
 
 struct Named<'a>(&'static str, &'a Share);
@@ -328,8 +464,8 @@ mod tests {
 
     #[test]
     fn a_visitor_spike_that_is_over() {
-        let data = Data::VisitorSpikeResolved(SpikeResolved {
-            compared: Compared::example(9, 16),
+        let data = Data::VisitorSpikeResolved(Over {
+            now: Compared::example(9, 16),
             fired_at: Timestamp::from_second(1_772_029_800),
             duration_seconds: 420,
         });
@@ -347,8 +483,7 @@ mod tests {
         let share = |name: &str| vec![Share { name: Arc::from(name), visitors: 7 }];
         let data = Data::VisitorSpike(VisitorsSpiked {
             compared: Compared { baseline: Baseline::Typical, ..Compared::example(16, 0) },
-            top_sources: share("Hacker News"),
-            top_pages: share("/"),
+            tops: Tops { sources: share("Hacker News"), pages: share("/") },
         });
         let expected = concat!(
             r#""data":{"current_visitors":16,"previous_visitors":0,"baseline":"typical","baseline_visitors":0,"#,

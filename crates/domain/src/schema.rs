@@ -14,6 +14,12 @@ impl EventType {
             Self::GoalCompletion => include_str!("../schemas/goal_completion.json"),
             Self::VisitorSpike => include_str!("../schemas/visitor_spike.json"),
             Self::VisitorSpikeResolved => include_str!("../schemas/visitor_spike_resolved.json"),
+            Self::VisitorDrop => include_str!("../schemas/visitor_drop.json"),
+            Self::VisitorDropResolved => include_str!("../schemas/visitor_drop_resolved.json"),
+            Self::GoalRate => include_str!("../schemas/goal_rate.json"),
+            Self::GoalRateResolved => include_str!("../schemas/goal_rate_resolved.json"),
+            Self::Anomaly => include_str!("../schemas/anomaly.json"),
+            Self::AnomalyResolved => include_str!("../schemas/anomaly_resolved.json"),
             Self::WebhookDisabled => include_str!("../schemas/webhook_disabled.json"),
             Self::WebhookTest => include_str!("../schemas/webhook_test.json"),
         }

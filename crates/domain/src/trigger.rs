@@ -2,14 +2,12 @@
 
 use std::collections::VecDeque;
 
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::baseline::Baseline;
+use crate::condition::{Anomaly, Condition, Direction, GoalRate, VisitorLevel};
 use crate::fields::{Fields, Invalid};
 use crate::id::{GoalId, TriggerId};
 use crate::time::Second;
-use crate::window::Counts;
 
 /// How many triggers a webhook may have.
 pub const MAX_TRIGGERS_PER_WEBHOOK: usize = 100;
@@ -19,13 +17,9 @@ pub const MAX_WINDOW_SECONDS: u32 = 86_400;
 /// What is wrong with an id that is none of a goal of the site.
 pub const NOT_A_GOAL: &str = "must be the id of a goal of the site";
 
-const MAX_THRESHOLD: u32 = 10_000;
-const MAX_COOLDOWN_SECONDS: u32 = 7 * 86_400;
+/// The greatest threshold.
+pub(crate) const MAX_THRESHOLD: u32 = 10_000;
 const DEFAULT_WINDOW_SECONDS: u32 = 300;
-const DEFAULT_MIN_VISITORS: u32 = 10;
-const DEFAULT_COOLDOWN_SECONDS: u32 = 3_600;
-const DEFAULT_PERCENT: u32 = 50;
-const DEFAULT_VISITORS: u32 = 10;
 
 /// A trigger of a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +35,8 @@ pub struct Trigger {
 pub enum Rule {
     /// Goals are completed.
     GoalCompletion(GoalCompletion),
-    /// Visitors rush in.
-    VisitorSpike(VisitorSpike),
+    /// A condition becomes true.
+    Condition(Condition),
     /// Another webhook of the site is switched off because its endpoint fails.
     WebhookDisabled,
 }
@@ -58,50 +52,12 @@ pub struct GoalCompletion {
     pub window_seconds: Option<u32>,
 }
 
-/// Fires when visitors rush in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct VisitorSpike {
-    /// How many visitors, or how many percent more of them.
-    pub threshold: u32,
-    /// What `threshold` counts.
-    pub unit: Unit,
-    /// The window's length in seconds.
-    pub window_seconds: u32,
-    /// In percent: fewer visitors than this are no spike.
-    pub min_visitors: u32,
-    /// In percent: what the window is compared with.
-    pub baseline: Baseline,
-    /// When it is told.
-    pub timing: Timing,
-}
-
-/// When it is told that a condition is true, and that it is not any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Timing {
-    /// For how many seconds the condition must have been true.
-    pub for_seconds: u32,
-    /// For how many seconds a trigger stays silent after it fired.
-    pub cooldown_seconds: u32,
-    /// Whether it is told when the condition is not true any more.
-    pub notify_resolved: bool,
-}
-
-/// What a spike's threshold counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Unit {
-    /// Percent above the baseline.
-    Percent,
-    /// Visitors in the window.
-    Visitors,
-}
-
 impl Rule {
     /// Whether it counts what several events tell, so that one process has to see them all.
     pub fn counts_events(&self) -> bool {
         match self {
             Self::GoalCompletion(rule) => rule.threshold > 1,
-            Self::VisitorSpike(_) => true,
+            Self::Condition(_) => true,
             Self::WebhookDisabled => false,
         }
     }
@@ -110,16 +66,17 @@ impl Rule {
     pub fn event_type(&self) -> EventType {
         match self {
             Self::GoalCompletion(_) => EventType::GoalCompletion,
-            Self::VisitorSpike(_) => EventType::VisitorSpike,
+            Self::Condition(condition) => condition.event_type(),
             Self::WebhookDisabled => EventType::WebhookDisabled,
         }
     }
 
-    /// The rule, if it is one on visitors.
-    pub fn spike(&self) -> Option<&VisitorSpike> {
+    /// The goal that it is about, if it is about a certain one.
+    pub fn goal_id(&self) -> Option<GoalId> {
         match self {
-            Self::VisitorSpike(spike) => Some(spike),
-            Self::GoalCompletion(_) | Self::WebhookDisabled => None,
+            Self::GoalCompletion(rule) => rule.goal_id,
+            Self::Condition(condition) => condition.goal_id(),
+            Self::WebhookDisabled => None,
         }
     }
 
@@ -139,9 +96,19 @@ impl Rule {
         let mut fields = Fields::of(&object)?;
         let rule = match fields.required_text("type", 64) {
             Some("goal_completion") => GoalCompletion::read(&mut fields).map(Self::GoalCompletion),
-            Some("visitor_spike") => VisitorSpike::read(&mut fields).map(Self::VisitorSpike),
+            Some("visitor_spike") => {
+                VisitorLevel::read(Direction::Above, &mut fields).map(Condition::Visitors).map(Self::Condition)
+            }
+            Some("visitor_drop") => {
+                VisitorLevel::read(Direction::Below, &mut fields).map(Condition::Visitors).map(Self::Condition)
+            }
+            Some("goal_rate") => GoalRate::read(&mut fields).map(Condition::GoalRate).map(Self::Condition),
+            Some("anomaly") => Anomaly::read(&mut fields).map(Condition::Anomaly).map(Self::Condition),
             Some("webhook_disabled") => Some(Self::WebhookDisabled),
-            Some(_) => return Err(Invalid::field("type", "must be goal_completion, visitor_spike or webhook_disabled")),
+            Some(_) => {
+                let names = EventType::TRIGGERS.map(EventType::name).join(", ");
+                return Err(Invalid::field("type", format!("must be one of {names}")));
+            }
             None => return Err(fields.into_invalid()),
         };
         fields.finish()?;
@@ -155,11 +122,13 @@ impl Rule {
             Self::GoalCompletion(GoalCompletion { goal_id, threshold, window_seconds }) => {
                 json!({"type": name, "goal_id": goal_id, "threshold": threshold, "window_seconds": window_seconds})
             }
-            Self::VisitorSpike(VisitorSpike { threshold, unit, window_seconds, min_visitors, baseline, timing }) => json!({
-                "type": name, "threshold": threshold, "unit": unit, "window_seconds": window_seconds,
-                "min_visitors": min_visitors, "baseline": baseline, "for_seconds": timing.for_seconds, "cooldown_seconds": timing.cooldown_seconds,
-                "notify_resolved": timing.notify_resolved,
-            }),
+            Self::Condition(condition) => {
+                let mut fields = json!({"type": name});
+                if let (Value::Object(fields), Value::Object(own)) = (&mut fields, condition.to_json()) {
+                    fields.extend(own);
+                }
+                fields
+            }
             Self::WebhookDisabled => json!({"type": name}),
         }
     }
@@ -183,6 +152,18 @@ pub enum EventType {
     VisitorSpike,
     /// A rush of visitors that was told of is over.
     VisitorSpikeResolved,
+    /// Visitors stay away.
+    VisitorDrop,
+    /// They are back.
+    VisitorDropResolved,
+    /// More or fewer of the visitors complete goals.
+    GoalRate,
+    /// They do not any more.
+    GoalRateResolved,
+    /// More or fewer than is usual.
+    Anomaly,
+    /// As usual again.
+    AnomalyResolved,
     /// Another webhook of the site was switched off because its endpoint fails.
     WebhookDisabled,
     /// Somebody tries a webhook out. No trigger fires it.
@@ -191,8 +172,22 @@ pub enum EventType {
 
 impl EventType {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::GoalCompletion, Self::VisitorSpike, Self::VisitorSpikeResolved, Self::WebhookDisabled, Self::WebhookTest];
+    pub const ALL: [Self; 11] = [
+        Self::GoalCompletion,
+        Self::VisitorSpike,
+        Self::VisitorSpikeResolved,
+        Self::VisitorDrop,
+        Self::VisitorDropResolved,
+        Self::GoalRate,
+        Self::GoalRateResolved,
+        Self::Anomaly,
+        Self::AnomalyResolved,
+        Self::WebhookDisabled,
+        Self::WebhookTest,
+    ];
+    /// Those that a trigger can be of.
+    pub const TRIGGERS: [Self; 6] =
+        [Self::GoalCompletion, Self::VisitorSpike, Self::VisitorDrop, Self::GoalRate, Self::Anomaly, Self::WebhookDisabled];
 
     /// Its name in payloads, headers and the API.
     pub fn name(self) -> &'static str {
@@ -200,9 +195,20 @@ impl EventType {
             Self::GoalCompletion => "goal_completion",
             Self::VisitorSpike => "visitor_spike",
             Self::VisitorSpikeResolved => "visitor_spike_resolved",
+            Self::VisitorDrop => "visitor_drop",
+            Self::VisitorDropResolved => "visitor_drop_resolved",
+            Self::GoalRate => "goal_rate",
+            Self::GoalRateResolved => "goal_rate_resolved",
+            Self::Anomaly => "anomaly",
+            Self::AnomalyResolved => "anomaly_resolved",
             Self::WebhookDisabled => "webhook_disabled",
             Self::WebhookTest => "webhook_test",
         }
+    }
+
+    /// Whether something is back to normal.
+    pub fn is_resolved(self) -> bool {
+        matches!(self, Self::VisitorSpikeResolved | Self::VisitorDropResolved | Self::GoalRateResolved | Self::AnomalyResolved)
     }
 
     /// The type of a name.
@@ -211,15 +217,25 @@ impl EventType {
     }
 }
 
+/// The id of a goal, which may not be there.
+pub(crate) fn read_goal_id(fields: &mut Fields<'_>) -> Option<GoalId> {
+    let goal_id = fields.text("goal_id", 64);
+    goal_id.and_then(|text| text.parse().map_err(|_| fields.refuse::<()>("goal_id", NOT_A_GOAL)).ok())
+}
+
 impl GoalCompletion {
+    /// The window with which a threshold over one is suggested.
+    pub(crate) fn suggested_window(&self) -> u32 {
+        self.window_seconds.unwrap_or(DEFAULT_WINDOW_SECONDS)
+    }
+
     /// Whether completions of a goal count.
     pub fn is_on(&self, goal_id: GoalId) -> bool {
         self.goal_id.is_none_or(|id| id == goal_id)
     }
 
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let goal_id = fields.text("goal_id", 64);
-        let goal_id = goal_id.and_then(|text| text.parse().map_err(|_| fields.refuse::<()>("goal_id", NOT_A_GOAL)).ok());
+        let goal_id = read_goal_id(fields);
         let threshold = fields.integer("threshold", 1..=MAX_THRESHOLD);
         let window_seconds = fields.integer("window_seconds", 1..=MAX_WINDOW_SECONDS);
         if !fields.is_valid() {
@@ -231,74 +247,6 @@ impl GoalCompletion {
             (_, window) => Some(window.unwrap_or(DEFAULT_WINDOW_SECONDS)),
         };
         Some(Self { goal_id, threshold: threshold.unwrap_or(1), window_seconds })
-    }
-}
-
-impl VisitorSpike {
-    fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let unit = match fields.text("unit", 64) {
-            None | Some("percent") => Unit::Percent,
-            Some("visitors") => Unit::Visitors,
-            Some(_) => fields.refuse("unit", "must be percent or visitors").unwrap_or(Unit::Percent),
-        };
-        let default_threshold = match unit {
-            Unit::Percent => DEFAULT_PERCENT,
-            Unit::Visitors => DEFAULT_VISITORS,
-        };
-        let baseline = read_baseline(fields);
-        if baseline != Baseline::PreviousWindow && unit == Unit::Visitors {
-            return fields.refuse("baseline", "needs the unit percent");
-        }
-        Some(Self {
-            threshold: fields.integer("threshold", 1..=MAX_THRESHOLD).unwrap_or(default_threshold),
-            unit,
-            baseline,
-            window_seconds: fields.integer("window_seconds", 1..=MAX_WINDOW_SECONDS).unwrap_or(DEFAULT_WINDOW_SECONDS),
-            min_visitors: fields.integer("min_visitors", 1..=MAX_THRESHOLD).unwrap_or(DEFAULT_MIN_VISITORS),
-            timing: Timing::read(fields),
-        })
-    }
-
-    /// The visitors that the window is compared with, where they are known. `usual` says how many are usual now.
-    pub fn reference(&self, counts: &Counts, usual: impl Fn(&Self) -> Option<u32>) -> Option<u32> {
-        match self.baseline {
-            Baseline::PreviousWindow => counts.watched_twice.then_some(counts.previous),
-            _ => usual(self),
-        }
-    }
-
-    /// Whether the window's counts are a spike beside a reference; none where too little is known to tell.
-    pub fn judge(&self, counts: &Counts, reference: Option<u32>) -> Option<bool> {
-        let Counts { current, watched_once, .. } = *counts;
-        let is_enough = match self.unit {
-            Unit::Visitors => current >= self.threshold,
-            Unit::Percent => current >= self.min_visitors,
-        };
-        match self.unit {
-            _ if !is_enough => watched_once.then_some(false),
-            Unit::Visitors => Some(true),
-            Unit::Percent => {
-                let reference = u64::from(reference?);
-                Some(u64::from(current) * 100 > reference * (100 + u64::from(self.threshold)))
-            }
-        }
-    }
-}
-
-fn read_baseline(fields: &mut Fields<'_>) -> Baseline {
-    let Some(name) = fields.text("baseline", 64) else { return Baseline::PreviousWindow };
-    let names = || Baseline::ALL.map(Baseline::name).join(", ");
-    let read = Baseline::from_name(name).or_else(|| fields.refuse("baseline", format!("must be one of {}", names())));
-    read.unwrap_or(Baseline::PreviousWindow)
-}
-
-impl Timing {
-    fn read(fields: &mut Fields<'_>) -> Self {
-        Self {
-            for_seconds: fields.integer("for_seconds", 0..=MAX_WINDOW_SECONDS).unwrap_or(0),
-            cooldown_seconds: fields.integer("cooldown_seconds", 0..=MAX_COOLDOWN_SECONDS).unwrap_or(DEFAULT_COOLDOWN_SECONDS),
-            notify_resolved: fields.boolean("notify_resolved").unwrap_or(false),
-        }
     }
 }
 
@@ -342,88 +290,9 @@ impl CompletionCount {
     }
 }
 
-/// How a trigger stands that has a condition.
-///
-/// It fires once per crossing: when its condition has been true for long enough. It fires again after the condition has been false and
-/// its cooldown is over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Alert {
-    /// Since when its condition has been true, where it has not fired for that yet.
-    true_since: Option<Second>,
-    fired_at: Option<Second>,
-    /// Whether its condition has been true since it fired.
-    is_firing: bool,
-}
-
-/// What becomes of an alert.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// It fires.
-    Fires,
-    /// What it fired for is over.
-    Resolves {
-        /// When it fired.
-        fired_at: Second,
-    },
-}
-
-impl Alert {
-    /// As it was kept: it fired at `fired_at`, and the condition has been true since or not.
-    pub fn kept(fired_at: Second, is_firing: bool) -> Self {
-        Self { true_since: None, fired_at: Some(fired_at), is_firing }
-    }
-
-    /// Its condition has been true since `true_since`, and it has not fired.
-    pub fn pending(true_since: Second) -> Self {
-        Self { true_since: Some(true_since), ..Self::default() }
-    }
-
-    /// Whether the condition has been true since it fired.
-    pub fn is_firing(&self) -> bool {
-        self.is_firing
-    }
-
-    /// Whether it fired too short a time before `now` to fire again.
-    pub fn is_cooling(&self, cooldown_seconds: u32, now: Second) -> bool {
-        self.fired_at.is_some_and(|fired_at| now.saturating_sub(fired_at) < cooldown_seconds)
-    }
-
-    /// Whether it may change although nothing happens: the condition has to be true for longer, or it is to be told when it ends.
-    pub fn awaits_time(&self, timing: &Timing) -> bool {
-        self.true_since.is_some() || (self.is_firing && timing.notify_resolved)
-    }
-
-    /// Takes note of the condition at `now`; none where it is not known, and all stays as it is.
-    pub fn observe(&mut self, condition: Option<bool>, timing: &Timing, now: Second) -> Option<Change> {
-        match condition? {
-            true if self.is_firing => None,
-            true => {
-                let since = *self.true_since.get_or_insert(now);
-                let fires = now.saturating_sub(since) >= timing.for_seconds && !self.is_cooling(timing.cooldown_seconds, now);
-                fires.then(|| {
-                    *self = Self::kept(now, true);
-                    Change::Fires
-                })
-            }
-            false => {
-                self.true_since = None;
-                let was_firing = std::mem::replace(&mut self.is_firing, false);
-                self.fired_at.filter(|_| was_firing && timing.notify_resolved).map(|fired_at| Change::Resolves { fired_at })
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn spike(value: Value) -> VisitorSpike {
-        match Rule::read(&value, None).expect("a rule") {
-            Rule::VisitorSpike(spike) => spike,
-            rule => panic!("{rule:?}"),
-        }
-    }
 
     #[test]
     fn defaults_and_short_forms() {
@@ -437,6 +306,22 @@ mod tests {
         assert_eq!(goal.to_json(), json!({"type": "goal_completion", "goal_id": null, "threshold": 1, "window_seconds": null}));
         let many = Rule::read(&json!({"type": "goal_completion", "threshold": 5}), Some(&json!(9))).expect("a rule");
         assert_eq!(many.to_json(), json!({"type": "goal_completion", "goal_id": null, "threshold": 5, "window_seconds": 300}));
+        let rate = Rule::read(&json!({"type": "goal_rate", "threshold": 2.5}), None).expect("a rule");
+        assert_eq!(
+            rate.to_json(),
+            json!({"type": "goal_rate", "goal_id": null, "direction": "below", "threshold": 2.5, "window_seconds": 3600,
+                   "min_visitors": 100, "for_seconds": 0, "cooldown_seconds": 3600, "notify_resolved": false})
+        );
+        let anomaly = Rule::read(&json!("anomaly"), None).expect("a rule");
+        assert_eq!(
+            anomaly.to_json(),
+            json!({"type": "anomaly", "metric": "visitors", "goal_id": null, "direction": "both", "sensitivity": "medium",
+                   "window_seconds": 1800, "for_seconds": 0, "cooldown_seconds": 3600, "notify_resolved": false})
+        );
+        let drop = Rule::read(&json!({"type": "visitor_drop", "unit": "visitors"}), None).expect("a rule");
+        for rule in [rate, anomaly, drop] {
+            assert_eq!(Rule::read(&rule.to_json(), None), Ok(rule));
+        }
         assert_eq!(Rule::read(&many.to_json(), None), Ok(many));
         assert_eq!(Rule::read(&goal.to_json(), None), Ok(goal));
     }
@@ -465,38 +350,22 @@ mod tests {
             (json!({"type": "goal_completion", "goal_id": "5", "threshold": 5, "window_seconds": 60}), "goal_id"),
             (json!({"type": "goal_completion", "threshold": 0, "window_seconds": 60}), "threshold"),
             (json!({"type": "visitor_spike", "unit": "people", "threshold": 5, "min_visitors": 5}), "unit"),
+            (json!({"type": "visitor_drop", "threshold": 101}), "threshold"),
+            (json!({"type": "visitor_drop", "unit": "visitors", "baseline": "typical"}), "baseline"),
+            (json!("goal_rate"), "threshold"),
+            (json!({"type": "goal_rate", "threshold": 0.001}), "threshold"),
+            (json!({"type": "goal_rate", "threshold": 2, "direction": "both"}), "direction"),
+            (json!({"type": "goal_rate", "threshold": 2, "unit": "percent"}), "unit"),
+            (json!({"type": "anomaly", "threshold": 2}), "threshold"),
+            (json!({"type": "anomaly", "sensitivity": "none"}), "sensitivity"),
+            (json!({"type": "anomaly", "direction": "up"}), "direction"),
+            (json!({"type": "anomaly", "metric": "people"}), "metric"),
+            (json!({"type": "anomaly", "goal_id": "0199d5c0-0000-7000-8000-000000000000"}), "goal_id"),
+            (json!({"type": "anomaly", "window_seconds": 59}), "window_seconds"),
         ];
         for (value, field) in cases {
             let invalid = Rule::read(&value, None).expect_err("a mistake");
             assert_eq!(invalid.errors().keys().collect::<Vec<_>>(), [field], "{value}");
-        }
-    }
-
-    #[test]
-    fn a_spike_is_more_than_the_threshold() {
-        let percent = spike(json!({"type": "visitor_spike", "threshold": 50, "min_visitors": 10}));
-        let visitors = spike(json!({"type": "visitor_spike", "threshold": 50, "unit": "visitors"}));
-        let cases = [
-            (&percent, 15, 10, 2, Some(false)),
-            (&percent, 16, 10, 2, Some(true)),
-            (&percent, 16, 10, 1, None),
-            (&percent, 9, 1, 2, Some(false)),
-            (&percent, 9, 1, 1, Some(false)),
-            (&percent, 9, 1, 0, None),
-            (&percent, 10, 0, 2, Some(true)),
-            (&visitors, 49, 0, 1, Some(false)),
-            (&visitors, 49, 0, 0, None),
-            (&visitors, 50, 0, 0, Some(true)),
-            (&visitors, 50, 500, 0, Some(true)),
-        ];
-        for (spike, current, previous, watched, expected) in cases {
-            let counts = Counts { current, previous, watched_once: watched >= 1, watched_twice: watched >= 2 };
-            assert_eq!(spike.judge(&counts, spike.reference(&counts, |_| None)), expected, "{spike:?} {counts:?}");
-        }
-        let typical = spike(json!({"type": "visitor_spike", "threshold": 50, "min_visitors": 10, "baseline": "typical"}));
-        let counts = Counts { current: 16, previous: 1_000, watched_once: true, watched_twice: true };
-        for (usual, expected) in [(Some(10), Some(true)), (Some(11), Some(false)), (Some(0), Some(true)), (None, None)] {
-            assert_eq!(typical.judge(&counts, typical.reference(&counts, |_| usual)), expected, "{usual:?}");
         }
     }
 
@@ -513,52 +382,5 @@ mod tests {
         let mut count = CompletionCount::default();
         let mut complete = |now| count.complete(3, 10, now);
         assert_eq!([0, 1, 2, 3, 4, 13, 14, 15].map(&mut complete), [false, false, true, false, false, false, false, true]);
-    }
-
-    #[test]
-    fn an_alert_fires_once_for_each_crossing() {
-        let (mut alert, timing) = (Alert::default(), Timing { for_seconds: 0, cooldown_seconds: 10, notify_resolved: false });
-        let steps = [
-            (0, Some(false), false),
-            (1, Some(true), true),
-            (2, Some(true), false),
-            (3, Some(false), false),
-            (4, Some(true), false),  // cooling
-            (12, Some(true), true),  // may fire again while it was true
-            (30, Some(true), false), // has not been false
-            (31, None, false),
-            (32, Some(true), false), // nobody knows whether it has
-            (33, Some(false), false),
-            (34, Some(true), true),
-        ];
-        for (now, condition, fires) in steps {
-            assert_eq!(alert.observe(condition, &timing, now).is_some(), fires, "at {now}");
-        }
-        let mut restarted = Alert::kept(100, false);
-        assert!(restarted.observe(Some(true), &timing, 105).is_none());
-        assert_eq!(restarted.observe(Some(true), &timing, 110), Some(Change::Fires));
-    }
-
-    #[test]
-    fn an_alert_waits_until_its_condition_has_been_true_for_long_and_tells_when_it_is_over() {
-        let (mut alert, timing) = (Alert::default(), Timing { for_seconds: 10, cooldown_seconds: 0, notify_resolved: true });
-        let steps = [
-            (0, Some(true), None, true),
-            (9, Some(true), None, true),
-            (9, Some(false), None, false),
-            (20, Some(true), None, true),
-            (25, None, None, true),
-            (30, Some(true), Some(Change::Fires), true),
-            (40, Some(true), None, true),
-            (41, None, None, true),
-            (42, Some(false), Some(Change::Resolves { fired_at: 30 }), false),
-            (43, Some(false), None, false),
-        ];
-        for (now, condition, change, awaits_time) in steps {
-            assert_eq!((alert.observe(condition, &timing, now), alert.awaits_time(&timing)), (change, awaits_time), "at {now}");
-        }
-        let mut restarted = Alert::kept(100, true);
-        assert!(restarted.observe(None, &timing, 105).is_none() && restarted.awaits_time(&timing));
-        assert_eq!(restarted.observe(Some(false), &timing, 110), Some(Change::Resolves { fired_at: 100 }));
     }
 }

@@ -5,83 +5,109 @@
 
 use std::collections::HashMap;
 
-use crate::baseline::Usuals;
-use crate::detector::Firing;
-use crate::detector::{Target, fire};
+use crate::alert::{Alert, Change};
+use crate::baseline::{Comparison, Usuals};
+use crate::condition::{Condition, Seen, step_seconds};
+use crate::detector::{Firing, Target, fire};
+use crate::goal::Goal;
 use crate::id::{GoalId, TriggerId};
-use crate::payload::{Compared, Data, SpikeResolved, VisitorsSpiked};
 use crate::time::{Second, Timestamp};
 use crate::traffic::Tops;
-use crate::trigger::{Alert, Change, CompletionCount, GoalCompletion, VisitorSpike};
+use crate::trigger::{CompletionCount, GoalCompletion};
 use crate::window::Counts;
-
-/// A window is counted so many times while it passes, but once a second at most.
-const LOOKS_PER_WINDOW: u32 = 300;
 
 /// The triggers of a site that take several events.
 #[derive(Debug, Default)]
 pub struct Watch {
     pub(crate) completions: Vec<(Target, GoalCompletion)>,
-    pub(crate) spikes: Vec<(Target, VisitorSpike)>,
+    pub(crate) conditions: Vec<(Target, Condition)>,
 }
 
-/// How triggers on visitors stand.
+/// How triggers with a condition stand.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Alerts(HashMap<TriggerId, Alert>);
 
-/// A trigger on visitors that fires, or what it fired for is over.
+/// A trigger whose condition has become true, or is over.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Crossing {
     /// Whose it is.
     pub target: Target,
     /// What it asks for.
-    pub spike: VisitorSpike,
+    pub condition: Condition,
     /// What it saw.
-    pub counts: Counts,
-    /// What that was compared with, where it is known.
-    pub reference: Option<u32>,
+    pub seen: Seen,
     /// What becomes of it.
     pub change: Change,
+}
+
+/// Completions of a goal, or of any, within so many seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CompletionsWithin {
+    /// The goal; none for any goal of the site.
+    pub goal_id: Option<GoalId>,
+    /// The window.
+    pub window_seconds: u32,
+}
+
+/// What was counted for a look.
+pub struct Counted<'a> {
+    /// The visitors of windows of so many seconds, those that were looked at.
+    pub visitors: &'a (dyn Fn(u32) -> Option<Counts> + Sync),
+    /// The completions of others.
+    pub completions: &'a (dyn Fn(CompletionsWithin) -> Option<u32> + Sync),
+    /// What is usual now.
+    pub usuals: &'a Usuals,
 }
 
 impl Watch {
     /// Whether there is nothing to look at.
     pub fn is_empty(&self) -> bool {
-        self.completions.is_empty() && self.spikes.is_empty()
+        self.completions.is_empty() && self.conditions.is_empty()
     }
 
     /// The lengths of the windows to be counted at `now`, where the look before was at `before`; each once. A long window changes
     /// slowly, and is counted less often.
     pub fn windows(&self, before: Second, now: Second) -> Vec<u32> {
-        let mut lengths: Vec<u32> = self.spikes.iter().map(|(_, spike)| spike.window_seconds).collect();
+        let mut lengths: Vec<u32> = self.conditions.iter().map(|(_, condition)| condition.window_seconds()).collect();
         lengths.sort_unstable();
         lengths.dedup();
-        lengths.retain(|length| {
-            let step = (length / LOOKS_PER_WINDOW).max(1);
-            before / step != now / step
-        });
+        lengths.retain(|length| is_looked_at(*length, before, now));
         lengths
     }
 
-    /// The triggers that change at `now` with the counts of the windows that were counted, and what is usual.
-    pub fn cross(
-        &self,
-        (counts, usuals): (impl Fn(u32) -> Option<Counts>, &Usuals),
-        alerts: &mut Alerts,
-        now: Second,
-    ) -> Vec<Crossing> {
-        let crossing = |(target, spike): &(Target, VisitorSpike)| {
-            let counts = counts(spike.window_seconds)?;
-            let reference = spike.reference(&counts, |spike| usuals.visitors(spike, now));
-            let change = alerts.observe(target.trigger_id, spike, spike.judge(&counts, reference), now)?;
-            Some(Crossing { target: *target, spike: *spike, counts, reference, change })
-        };
-        self.spikes.iter().filter_map(crossing).collect()
+    /// The completions to be counted at `now`, each once.
+    pub fn completion_windows(&self, before: Second, now: Second) -> Vec<CompletionsWithin> {
+        let mut wanted: Vec<CompletionsWithin> = Vec::new();
+        let counted = self.conditions.iter().filter_map(|(_, condition)| CompletionsWithin::of(condition));
+        for window in counted.filter(|window| is_looked_at(window.window_seconds, before, now)) {
+            if !wanted.contains(&window) {
+                wanted.push(window);
+            }
+        }
+        wanted
     }
 
-    /// The triggers on visitors.
-    pub fn spikes(&self) -> impl Iterator<Item = &VisitorSpike> {
-        self.spikes.iter().map(|(_, spike)| spike)
+    /// The triggers that change at `now` with what was counted. What was not is looked at another time.
+    pub fn cross(&self, counted: &Counted<'_>, alerts: &mut Alerts, now: Second) -> Vec<Crossing> {
+        let crossing = |(target, condition): &(Target, Condition)| {
+            let visitors = (counted.visitors)(condition.window_seconds())?;
+            let completions = CompletionsWithin::of(condition).map_or(Some(0), |within| (counted.completions)(within))?;
+            let usual = condition.comparison().and_then(|comparison| counted.usuals.at(&comparison, now));
+            let seen = Seen { visitors, completions, usual };
+            let change = alerts.observe(target.trigger_id, condition, &seen, now)?;
+            Some(Crossing { target: *target, condition: *condition, seen, change })
+        };
+        self.conditions.iter().filter_map(crossing).collect()
+    }
+
+    /// What is to be known of other days.
+    pub fn comparisons(&self) -> impl Iterator<Item = Comparison> {
+        self.conditions.iter().filter_map(|(_, condition)| condition.comparison())
+    }
+
+    /// The conditions.
+    pub fn conditions(&self) -> impl Iterator<Item = &Condition> {
+        self.conditions.iter().map(|(_, condition)| condition)
     }
 
     /// The triggers on several completions, with the length of their window in seconds.
@@ -108,9 +134,14 @@ impl Alerts {
         self.0.get(&id).is_some_and(Alert::is_firing)
     }
 
-    /// Those whose condition was true when they were looked at before and is not any more.
+    /// Those whose condition was true when they were looked at before and is not any more, and those that were seen to be false for the
+    /// first time.
     pub fn lowered_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = TriggerId> + 'a {
-        self.0.iter().filter(|(id, alert)| before.is_firing(**id) && !alert.is_firing()).map(|(id, _)| *id)
+        let is_lowered = |(id, alert): &(&TriggerId, &Alert)| {
+            let was_false = before.0.get(id).is_some_and(Alert::was_false);
+            !alert.is_firing() && (before.is_firing(**id) || (alert.was_false() && !was_false))
+        };
+        self.0.iter().filter(is_lowered).map(|(id, _)| *id)
     }
 
     /// Forgets all others.
@@ -118,13 +149,24 @@ impl Alerts {
         self.0.retain(|id, _| is_kept(*id));
     }
 
-    fn observe(&mut self, id: TriggerId, spike: &VisitorSpike, condition: Option<bool>, now: Second) -> Option<Change> {
-        match self.0.get_mut(&id) {
-            Some(alert) => alert.observe(condition, &spike.timing, now),
-            // What never fired and does not now has nothing to remember.
-            None if condition == Some(true) => self.0.entry(id).or_default().observe(condition, &spike.timing, now),
-            None => None,
+    fn observe(&mut self, id: TriggerId, condition: &Condition, seen: &Seen, now: Second) -> Option<Change> {
+        if let Some(alert) = self.0.get_mut(&id) {
+            return alert.observe(condition, seen, now);
         }
+        let mut alert = Alert::default();
+        let change = alert.observe(condition, seen, now);
+        // What never fired and does not now has nothing to remember, unless it is about to miss something.
+        if alert.fired_at().is_some() || alert.is_pending() || (condition.must_have_been_false() && alert.was_false()) {
+            self.0.insert(id, alert);
+        }
+        change
+    }
+}
+
+impl CompletionsWithin {
+    /// Those that a condition counts.
+    fn of(condition: &Condition) -> Option<Self> {
+        Some(Self { goal_id: condition.completions()?, window_seconds: condition.window_seconds() })
     }
 }
 
@@ -136,17 +178,19 @@ impl Crossing {
 }
 
 /// What is told of crossings at the moment `now`, with the sources and pages of their windows: those that say the same are one.
-pub fn firings(crossings: &[Crossing], tops: impl Fn(u32) -> Tops, now: Second) -> Vec<Firing> {
+pub fn firings(crossings: &[Crossing], goals: &[Goal], tops: impl Fn(u32) -> Tops, now: Second) -> Vec<Firing> {
     let mut firings = Vec::new();
-    for Crossing { target, spike, counts, reference, change } in crossings {
-        let compared = Compared::new(spike, counts, *reference);
-        let data = match change {
-            Change::Fires => Data::VisitorSpike(VisitorsSpiked::new(compared, tops(spike.window_seconds))),
-            Change::Resolves { fired_at } => Data::VisitorSpikeResolved(SpikeResolved::new(compared, *fired_at, now)),
-        };
-        fire(&mut firings, data, *target);
+    for Crossing { target, condition, seen, change } in crossings {
+        let tops = || tops(condition.window_seconds());
+        fire(&mut firings, condition.told((*change, now), seen, goals, tops), *target);
     }
     firings
+}
+
+/// Whether the time for a look at a window has come since the look before: a long one changes slowly.
+fn is_looked_at(window_seconds: u32, before: Second, now: Second) -> bool {
+    let step = step_seconds(window_seconds);
+    before / step != now / step
 }
 
 /// Which of some completions, by the time of each, in order, fill a threshold: each is the last of its number within the window.
@@ -166,17 +210,24 @@ mod tests {
     use crate::id::WebhookId;
     use crate::trigger::Rule;
 
-    fn spike(number: u8, window_seconds: u32) -> (Target, VisitorSpike) {
+    fn spike(number: u8, window_seconds: u32) -> (Target, Condition) {
         let rule = json!({"type": "visitor_spike", "unit": "visitors", "threshold": 10, "window_seconds": window_seconds,
                           "cooldown_seconds": 60});
-        let Ok(Rule::VisitorSpike(spike)) = Rule::read(&rule, None) else { panic!("{rule}") };
+        let Ok(Rule::Condition(spike)) = Rule::read(&rule, None) else { panic!("{rule}") };
         let target = Target { webhook_id: WebhookId::from_bytes([9; 16]), trigger_id: TriggerId::from_bytes([number; 16]) };
         (target, spike)
     }
 
+    static NOTHING_USUAL: std::sync::LazyLock<Usuals> = std::sync::LazyLock::new(Usuals::default);
+
+    fn counted(visitors: &(dyn Fn(u32) -> Option<Counts> + Sync)) -> Counted<'_> {
+        Counted { visitors, completions: &|_| Some(0), usuals: &NOTHING_USUAL }
+    }
+
     #[test]
     fn long_windows_are_looked_at_less_often() {
-        let watch = Watch { spikes: vec![spike(1, 3_600), spike(2, 1), spike(3, 3_600), spike(4, 600)], completions: Vec::new() };
+        let watch =
+            Watch { conditions: vec![spike(1, 3_600), spike(2, 1), spike(3, 3_600), spike(4, 600)], completions: Vec::new() };
         for (before, now, lengths) in [
             (1_200, 1_201, &[1][..]),
             (1_201, 1_202, &[1, 600]),
@@ -190,14 +241,14 @@ mod tests {
 
     #[test]
     fn a_trigger_fires_once_for_each_crossing() {
-        let watch = Watch { spikes: vec![spike(1, 300), spike(2, 600)], completions: Vec::new() };
+        let watch = Watch { conditions: vec![spike(1, 300), spike(2, 600)], completions: Vec::new() };
         let mut alerts = Alerts::default();
         let mut look = |now, visitors: u32| {
             let before = alerts.clone();
             let counts = |length| {
                 (length == 300).then_some(Counts { current: visitors, previous: 1, watched_once: true, watched_twice: true })
             };
-            let crossed = watch.cross((counts, &Usuals::default()), &mut alerts, now).len();
+            let crossed = watch.cross(&counted(&counts), &mut alerts, now).len();
             (crossed, alerts.lowered_since(&before).count())
         };
         let looks = [(100, 9), (101, 10), (102, 11), (130, 9), (140, 10), (161, 9), (162, 10), (163, 10)];
@@ -207,12 +258,12 @@ mod tests {
 
     #[test]
     fn what_was_kept_goes_on() {
-        let watch = Watch { spikes: vec![spike(1, 300)], completions: Vec::new() };
+        let watch = Watch { conditions: vec![spike(1, 300)], completions: Vec::new() };
         let fires = |still_true, now| {
             let fired_at = Timestamp::from_micros(100_000_000);
             let mut alerts = Alerts::kept([(TriggerId::from_bytes([1; 16]), fired_at, still_true)]);
             let counts = |_| Some(Counts { current: 10, previous: 0, watched_once: true, watched_twice: true });
-            !watch.cross((counts, &Usuals::default()), &mut alerts, now).is_empty()
+            !watch.cross(&counted(&counts), &mut alerts, now).is_empty()
         };
         assert_eq!([fires(true, 500), fires(false, 159), fires(false, 160)], [false, false, true]);
     }
@@ -221,12 +272,12 @@ mod tests {
     fn crossings_that_say_the_same_are_one_firing() {
         let counts = Counts { current: 12, previous: 3, watched_once: true, watched_twice: true };
         let crossing = |number, length, change| {
-            let (target, spike) = spike(number, length);
-            Crossing { target, spike, counts, reference: Some(3), change }
+            let (target, condition) = spike(number, length);
+            Crossing { target, condition, seen: Seen { visitors: counts, ..Seen::default() }, change }
         };
         let (fires, over) = (Change::Fires, Change::Resolves { fired_at: 40 });
         let crossings = [crossing(1, 300, fires), crossing(2, 300, fires), crossing(3, 600, fires), crossing(4, 300, over)];
-        let firings = firings(&crossings, |_| Tops::default(), 100);
+        let firings = firings(&crossings, &[], |_| Tops::default(), 100);
         let told: Vec<_> = firings.iter().map(|firing| (firing.data.event_type().name(), firing.targets.len())).collect();
         assert_eq!(told, [("visitor_spike", 2), ("visitor_spike", 1), ("visitor_spike_resolved", 1)]);
     }

@@ -5,16 +5,19 @@
 use std::collections::HashMap;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
+use std::time::Duration;
 
-use bellwether_domain::history::{Hour, Minute};
+use bellwether_domain::goal::Goal;
+use bellwether_domain::history::{Hour, Minute, minute_of};
 use bellwether_domain::id::{GoalId, SiteId};
 use bellwether_domain::plausible::PlausibleId;
 use bellwether_domain::time::{Second, Timestamp};
 use bellwether_domain::traffic::{CURRENT_VISITORS_WINDOW_SECONDS, Session, Tops};
 use bellwether_domain::visitor::VisitorId;
+use bellwether_domain::watch::CompletionsWithin;
 use bellwether_domain::window::Counts;
 pub use bellwether_store::clickhouse::ClickHouseError as CountError;
-use bellwether_store::clickhouse::{ClickHouse, Window};
+use bellwether_store::clickhouse::{ClickHouse, Completions, Window};
 
 use crate::Engine;
 use crate::plausible::Plausible;
@@ -80,6 +83,52 @@ impl Counter {
         match self {
             Self::Own(clickhouse) => clickhouse.counted_minutes(site.site.id, within).await,
             Self::Plausible(plausible) => plausible.events.minutes(name_there(site), within).await,
+        }
+    }
+
+    /// How often goals of a site were completed in some minutes: the minute, the goal, how often.
+    pub(crate) async fn completions_by_minute(
+        &self,
+        site: &ActiveSite,
+        within: RangeInclusive<u32>,
+    ) -> Result<Vec<(u32, GoalId, u32)>, CountError> {
+        match self {
+            Self::Own(clickhouse) => clickhouse.completions_by_minute(site.site.id, within).await,
+            Self::Plausible(plausible) => plausible.events.completions_by_minute(name_there(site), &site.goals, within).await,
+        }
+    }
+
+    /// How often goals of sites were completed within so many seconds before a moment; in their order. Of a Plausible whole minutes
+    /// are asked.
+    pub(crate) async fn completions_within(
+        &self,
+        wanted: &[(Arc<ActiveSite>, CompletionsWithin)],
+        now: Timestamp,
+    ) -> Result<Vec<u32>, CountError> {
+        let since = |window: &CompletionsWithin| now - Duration::from_secs(u64::from(window.window_seconds));
+        match self {
+            _ if wanted.is_empty() => Ok(Vec::new()),
+            Self::Own(clickhouse) => {
+                let list = |(site, window): &(Arc<ActiveSite>, CompletionsWithin)| Completions {
+                    site_id: site.site.id,
+                    goal_id: window.goal_id,
+                    after: since(window),
+                    until: now,
+                };
+                let counts = clickhouse.count_completions(&wanted.iter().map(list).collect::<Vec<_>>()).await?;
+                Ok(counts.into_iter().map(|count| u32::try_from(count).unwrap_or(u32::MAX)).collect())
+            }
+            Self::Plausible(plausible) => {
+                let mut counts = Vec::new();
+                for (site, window) in wanted {
+                    let is_counted = |goal: &&Goal| window.goal_id.is_none_or(|id| id == goal.id);
+                    let goals: Vec<_> = site.goals.iter().filter(is_counted).cloned().collect();
+                    let from = minute_of(since(window).second()) + 1;
+                    let found = plausible.events.count_completions(name_there(site), &goals, from).await?;
+                    counts.push(u32::try_from(found.values().sum::<u64>()).unwrap_or(u32::MAX));
+                }
+                Ok(counts)
+            }
         }
     }
 

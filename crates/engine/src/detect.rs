@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_domain::bot;
-use bellwether_domain::detector::{Detection, Detector, Firing, Target};
+use bellwether_domain::detector::{Detection, Detector, Firing, Stand, Target};
 use bellwether_domain::event::Event;
 use bellwether_domain::id::{DeliveryId, EventId, SiteId};
 use bellwether_domain::payload::{Data, Payload};
@@ -23,6 +23,8 @@ use crate::workers::Workers;
 use crate::{Engine, Inner};
 
 const TICK_INTERVAL: Duration = Duration::from_secs(1);
+/// So many sites are looked at before others have their turn.
+const SITES_AT_A_TIME: usize = 1_000;
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// How long it may take to find out about a session that began elsewhere.
 const SESSION_TIME_LIMIT: Duration = Duration::from_secs(1);
@@ -77,6 +79,26 @@ struct Detected {
 struct Fired {
     sites: Vec<(Arc<ActiveSite>, Vec<Firing>)>,
     now: Timestamp,
+}
+
+/// How triggers stand that have changed without anybody being told, by site. Unless it is kept, it is put back.
+struct Quiet(Vec<(Arc<ActiveSite>, Vec<Stand>)>);
+
+impl Quiet {
+    fn crossed(&self) -> Vec<Crossed> {
+        let crossed = |stand: &Stand| Crossed {
+            trigger_id: stand.trigger_id,
+            fired_at: Timestamp::from_second(stand.fired_at),
+            still_true: stand.is_firing,
+        };
+        self.0.iter().flat_map(|(_, stands)| stands).map(crossed).collect()
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(|(site, stands)| site.put_back_quiet(stands));
+    }
 }
 
 impl<'a> Arrival<'a> {
@@ -182,14 +204,33 @@ impl Engine {
                 // It was said why; what could not be kept fires again.
                 let _ = engine.tick().await;
             }
+            // How triggers stand is kept for the next process.
+            let _ = engine.tick().await;
         });
     }
 
     /// Tells of what time alone has set off, as the engine does by itself once a second.
     pub async fn tick(&self) -> Result<(), StoreError> {
-        let now = self.inner.ambient.now();
-        let sites = self.inner.registry.tick(now.second());
-        if sites.is_empty() { Ok(()) } else { self.inner.commit(Fired { sites, now }).await }
+        let (inner, now) = (&self.inner, self.inner.ambient.now());
+        let (mut fired, mut quiet) = (Fired { sites: Vec::new(), now }, Quiet(Vec::new()));
+        for (number, id) in inner.registry.due(now.second()).into_iter().enumerate() {
+            if let Some((site, firings, stands)) = inner.registry.tick(id, now.second()) {
+                if !stands.is_empty() {
+                    quiet.0.push((site.clone(), stands));
+                }
+                if !firings.is_empty() {
+                    fired.sites.push((site, firings));
+                }
+            }
+            if number % SITES_AT_A_TIME == SITES_AT_A_TIME - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+        if !quiet.0.is_empty() {
+            inner.store.keep_stands(quiet.crossed()).await?;
+            quiet.0.clear();
+        }
+        if fired.sites.is_empty() { Ok(()) } else { inner.commit(fired).await }
     }
 
     /// Changes the salts when a day begins, whether or not events come, and frees memory that idle sites held.
@@ -297,8 +338,8 @@ impl Inner {
         };
         let deliveries = firing.told().filter_map(delivery).collect();
         let event = new_event(&site.site, id, now, &firing.data, deliveries);
-        if let Data::VisitorSpike(spike) = &firing.data {
-            info!(site = %site.site.domain, event = %event.id, visitors = spike.compared.current_visitors, "visitor spike");
+        if !matches!(firing.data, Data::GoalCompletion(_)) {
+            info!(site = %site.site.domain, event = %event.id, "{}", event.event_type.name().replace('_', " "));
         }
         event
     }
@@ -321,17 +362,12 @@ impl Inner {
     }
 }
 
-/// How the triggers of a firing stand after it. That one is still firing is remembered where it matters: when that is told once more.
+/// How the triggers of a firing stand after it.
 fn crossed(site: &ActiveSite, firing: &Firing, now: Timestamp) -> Vec<Crossed> {
-    let (fired_at, fires) = match &firing.data {
-        Data::VisitorSpike(_) => (now, true),
-        Data::VisitorSpikeResolved(resolved) => (resolved.fired_at, false),
-        _ => return Vec::new(),
-    };
-    let tells_of_end = |target: &Target| site.rules.timing(target.trigger_id).is_some_and(|timing| timing.notify_resolved);
-    let crossed =
-        |target: &Target| Crossed { trigger_id: target.trigger_id, fired_at, still_true: fires && tells_of_end(target) };
-    firing.targets.iter().map(crossed).collect()
+    let (fired_at, still_true) = firing.data.resolved().map_or((now, true), |fired_at| (fired_at, false));
+    let has_condition = |target: &&Target| site.rules.has_condition(target.trigger_id);
+    let crossed = |target: &Target| Crossed { trigger_id: target.trigger_id, fired_at, still_true };
+    firing.targets.iter().filter(has_condition).map(crossed).collect()
 }
 
 fn new_event(site: &Site, id: EventId, now: Timestamp, data: &Data, deliveries: Vec<NewDelivery>) -> NewEvent {

@@ -2,7 +2,7 @@
 //!
 //! It is no promise: a process that is killed takes the last minute of it along. No event and no delivery waits for it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::mem;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -77,6 +77,15 @@ impl Outcomes {
     }
 }
 
+/// What is wanted of minutes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Pageviews and visitors.
+    Visitors,
+    /// Those, and how often each goal was completed.
+    Completions,
+}
+
 impl Engine {
     pub(crate) fn start_history(&self, workers: &Workers) {
         let (engine, shutdown) = (self.clone(), workers.shutdown().clone());
@@ -121,25 +130,38 @@ impl Engine {
         Ok(())
     }
 
-    /// What happened on a site since the minute of a moment, in order, without completions.
-    pub async fn minutes(&self, site: &ActiveSite, since: Timestamp) -> Result<Vec<Minute>, LookError> {
-        self.minutes_within(site, minute_of(since.second())..=u32::MAX / MINUTE_SECONDS).await
+    /// What happened on a site since the minute of a moment, in order.
+    pub async fn minutes(&self, site: &ActiveSite, since: Timestamp, detail: Detail) -> Result<Vec<Minute>, LookError> {
+        self.minutes_within(site, minute_of(since.second())..=u32::MAX / MINUTE_SECONDS, detail).await
     }
 
     /// The same of some minutes.
-    pub(crate) async fn minutes_within(&self, site: &ActiveSite, within: RangeInclusive<u32>) -> Result<Vec<Minute>, LookError> {
+    pub(crate) async fn minutes_within(
+        &self,
+        site: &ActiveSite,
+        within: RangeInclusive<u32>,
+        detail: Detail,
+    ) -> Result<Vec<Minute>, LookError> {
         if let Some(counter) = &self.inner.settings.counter {
-            return Ok(counter.minutes(site, within).await?);
+            let mut minutes = counter.minutes(site, within.clone()).await?;
+            if detail == Detail::Completions {
+                add_completions(&mut minutes, counter.completions_by_minute(site, within).await?);
+            }
+            return Ok(minutes);
         }
         // Before the table is read: what is stored in between must not be missing. It is there then, and does not wait any more.
         let waiting = site.waiting_minutes(u32::MAX);
         let mut minutes = self.inner.store.minutes(site.site.id, within.clone()).await?;
+        if detail == Detail::Completions {
+            add_completions(&mut minutes, self.inner.store.completions_by_minute(site.site.id, within.clone()).await?);
+        }
         for minute in waiting.into_iter().filter(|minute| within.contains(&minute.minute)) {
             match minutes.iter_mut().rev().find(|stored| stored.minute == minute.minute) {
                 // A process that began in the middle of a minute has a part of it.
                 Some(stored) if site.is_waiting(minute.minute) => {
                     stored.pageviews += minute.pageviews;
                     stored.visitors.iter_mut().zip(minute.visitors).for_each(|(sum, number)| *sum += number);
+                    stored.completions.extend(minute.completions);
                 }
                 Some(_) => {}
                 None => minutes.push(minute),
@@ -246,6 +268,16 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// Adds how often goals were completed to the minutes in which they were.
+fn add_completions(minutes: &mut Vec<Minute>, completions: Vec<(u32, GoalId, u32)>) {
+    let mut by_minute: BTreeMap<u32, Minute> = mem::take(minutes).into_iter().map(|minute| (minute.minute, minute)).collect();
+    for (minute, goal_id, count) in completions {
+        let minute = by_minute.entry(minute).or_insert_with(|| Minute { minute, ..Minute::default() });
+        minute.completions.push((goal_id, count));
+    }
+    minutes.extend(by_minute.into_values());
 }
 
 fn shown(((id, hour), (succeeded, failed)): ((WebhookId, u32), (u64, u64))) -> (WebhookId, HourOfOutcomes) {

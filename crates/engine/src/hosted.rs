@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bellwether_domain::baseline::Baseline;
+use bellwether_domain::condition::Condition;
 use bellwether_domain::polling::{Plan, Question, Subject, Urgency};
 use bellwether_domain::site::SiteChange;
 use bellwether_domain::traffic::CURRENT_VISITORS_WINDOW_SECONDS;
@@ -28,6 +29,8 @@ const OTHER_WINDOW: &str =
     "must be 300: of visitors, Plausible's hosted service only tells how many there were in the last five minutes";
 /// What is wrong with a baseline that it does not tell.
 const OTHER_DAY: &str = "must be previous_window: Plausible's hosted service does not tell when visitors came";
+/// What is wrong with a type of trigger that takes what it does not tell.
+const OTHER_TYPE: &str = "cannot be told: Plausible's hosted service does not tell when visitors came and goals were completed";
 
 /// So many sites are asked for.
 pub const MAX_HOSTED_SITES: usize = 100;
@@ -111,10 +114,14 @@ pub(crate) fn is_counted_there(rule: &Rule) -> bool {
 
 /// The field of a trigger that asks for what the service does not tell, and what is wrong with it.
 pub(crate) fn not_counted_there(rule: &Rule) -> Option<(&'static str, &'static str)> {
-    match rule.spike()? {
-        spike if spike.window_seconds != CURRENT_VISITORS_WINDOW_SECONDS => Some(("window_seconds", OTHER_WINDOW)),
-        spike if spike.baseline != Baseline::PreviousWindow => Some(("baseline", OTHER_DAY)),
-        _ => None,
+    let Rule::Condition(condition) = rule else { return None };
+    match condition {
+        Condition::Visitors(level) if level.window_seconds != CURRENT_VISITORS_WINDOW_SECONDS => {
+            Some(("window_seconds", OTHER_WINDOW))
+        }
+        Condition::Visitors(level) if level.baseline != Baseline::PreviousWindow => Some(("baseline", OTHER_DAY)),
+        Condition::Visitors(_) => None,
+        Condition::GoalRate(_) | Condition::Anomaly(_) => Some(("type", OTHER_TYPE)),
     }
 }
 
@@ -128,7 +135,8 @@ fn wanted(sites: &[Arc<ActiveSite>]) -> BTreeMap<Question, Urgency> {
     let of_site = |site: &Arc<ActiveSite>| {
         let site_id = site.site.id;
         let counts_goals = site.rules.tells_of_completions() || site.watch.completions().next().is_some();
-        let counts_visitors = site.watch.spikes().any(|spike| spike.window_seconds == CURRENT_VISITORS_WINDOW_SECONDS);
+        let counts_visitors =
+            site.watch.conditions().any(|condition| condition.window_seconds() == CURRENT_VISITORS_WINDOW_SECONDS);
         let urgency = |is_waited_for| if is_waited_for { Urgency::Often } else { Urgency::Seldom };
         [(Subject::Completions, counts_goals), (Subject::Visitors, counts_visitors), (Subject::Goals, false)]
             .map(|(subject, is_waited_for)| (Question { subject, site_id }, urgency(is_waited_for)))

@@ -462,6 +462,13 @@ impl Engine {
         (!deliveries.is_empty()).then(|| self.inner.new_event(&active.site, now, &data, deliveries))
     }
 
+    /// Whether a trigger could be one of a site's: its goal is there, and what it counts is told.
+    pub fn check_trigger(&self, site: &ActiveSite, rule: &Rule) -> Result<()> {
+        let wrong = not_counted_there(rule).filter(|_| self.is_polled(site));
+        let wrong = wrong.or_else(|| (!has_goal_of(site, rule)).then_some(("goal_id", NOT_A_GOAL)));
+        wrong.map_or(Ok(()), |(field, sentence)| Err(Invalid::field(&format!("trigger.{field}"), sentence).into()))
+    }
+
     /// Triggers for rules: those that were there keep their ids, and with them what was counted.
     fn triggers(&self, active: &ActiveSite, before: &[Trigger], rules: Vec<Rule>) -> Result<Vec<Trigger>> {
         let mut invalid = Invalid::default();
@@ -549,14 +556,11 @@ fn applied(change: Option<TemplateChange>, before: Option<&WebhookTemplate>) -> 
 
 /// Whether the goal that a rule waits for, if it is a certain one, is there.
 fn has_goal_of(site: &ActiveSite, rule: &Rule) -> bool {
-    match rule {
-        Rule::GoalCompletion(rule) => rule.goal_id.is_none_or(|id| site.goals.iter().any(|goal| goal.id == id)),
-        Rule::VisitorSpike(_) | Rule::WebhookDisabled => true,
-    }
+    rule.goal_id().is_none_or(|id| site.goals.iter().any(|goal| goal.id == id))
 }
 
 fn waits_for(rule: &Rule, id: GoalId) -> bool {
-    matches!(rule, Rule::GoalCompletion(rule) if rule.goal_id == Some(id))
+    rule.goal_id() == Some(id)
 }
 
 /// Of something that was there a moment ago.

@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bellwether_domain::baseline::{Baseline, Usual};
-use bellwether_domain::detector::{Detector, Firing, Rules};
+use bellwether_domain::alert::Alert;
+use bellwether_domain::baseline::{Comparison, Usual};
+use bellwether_domain::detector::{Detector, Firing, Rules, Stand};
 use bellwether_domain::goal::Goal;
 use bellwether_domain::headers::CustomHeaders;
 use bellwether_domain::history::Minute;
@@ -15,7 +16,6 @@ use bellwether_domain::id::{SiteId, TriggerId, WebhookId};
 use bellwether_domain::signature::Secret;
 use bellwether_domain::site::Site;
 use bellwether_domain::time::{Second, Timestamp};
-use bellwether_domain::trigger::Alert;
 use bellwether_domain::watch::Watch;
 use bellwether_domain::webhook::Webhook;
 use bellwether_store::{Crossed, Store};
@@ -71,6 +71,8 @@ struct Seen {
     detector: Option<Box<Detector>>,
     /// Whether there was a detector before, which knew more than what was kept when this process began.
     had_detector: bool,
+    /// When it is to be looked at next, as it is noted.
+    next_look: Option<Second>,
 }
 
 /// The parts of an entry that configuration changes.
@@ -99,8 +101,8 @@ pub(crate) struct Registry {
     webhooks: Map<WebhookId, Arc<ActiveWebhook>>,
     /// How triggers with a condition stood when this process began.
     alerts: HashMap<TriggerId, Alert>,
-    /// The sites on which time alone may set something off.
-    awaiting_time: Map<SiteId, ()>,
+    /// The sites on which time alone may set something off, and when.
+    awaiting_time: Map<SiteId, Second>,
     /// Since when webhooks had been failing when this process began.
     failing: Vec<(WebhookId, Timestamp)>,
 }
@@ -159,31 +161,46 @@ impl ActiveSite {
         if !seen.goes_by(self) {
             return None;
         }
-        let Seen { quiet_from, detector, had_detector, .. } = &mut *seen;
+        let Seen { quiet_from, detector, had_detector, next_look, .. } = &mut *seen;
         let is_first = !std::mem::replace(had_detector, true);
         let kept = |id: TriggerId| registry.alerts.get(&id).copied().filter(|_| is_first);
         let new = || Box::new(Detector::new(&self.rules, now.min(*quiet_from), now, kept));
         let detector = detector.get_or_insert_with(new);
         let result = work(detector);
-        if detector.awaits_time() {
-            registry.awaiting_time.pin().get_or_insert(self.site.id, ());
+        let at = detector.next_look();
+        if at.is_some() && (next_look.is_none() || at < *next_look) {
+            *next_look = at;
+            at.into_iter().for_each(|at| _ = registry.awaiting_time.pin().insert(self.site.id, at));
         }
         Some(result)
     }
 
-    /// Of what it is to be found out what is usual at `now`, where the site is visited.
-    pub(crate) fn missing_usuals(&self, now: Second) -> Vec<(u32, Baseline)> {
-        let compares = self.rules.spikes().any(|spike| spike.baseline != Baseline::PreviousWindow);
+    /// Of what it is to be found out what is usual at `now`, where the site is visited or missed.
+    pub(crate) fn missing_usuals(&self, now: Second) -> Vec<Comparison> {
         match &mut self.live.lock().detector {
-            Some(detector) if compares => detector.usuals().missing(self.rules.spikes(), now),
+            Some(detector) if self.rules.comparisons().next().is_some() => {
+                detector.usuals().missing(self.rules.comparisons(), now)
+            }
             _ => Vec::new(),
         }
     }
 
     /// This is usual at `now`.
-    pub(crate) fn put_usuals(&self, found: Vec<((u32, Baseline), Usual)>, now: Second) {
+    pub(crate) fn put_usuals(&self, found: Vec<(Comparison, Usual)>, now: Second) {
         if let Some(detector) = &mut self.live.lock().detector {
             detector.usuals().put(found, now);
+        }
+    }
+
+    /// How triggers stand that have changed without anybody being told, to be kept.
+    pub(crate) fn take_quiet(&self) -> Vec<Stand> {
+        self.live.lock().detector.as_mut().map(|detector| std::mem::take(detector.quiet())).unwrap_or_default()
+    }
+
+    /// Puts back what could not be kept. What has changed since is newer.
+    pub(crate) fn put_back_quiet(&self, stands: Vec<Stand>) {
+        if let Some(detector) = &mut self.live.lock().detector {
+            detector.quiet().splice(..0, stands);
         }
     }
 
@@ -289,12 +306,14 @@ impl Registry {
         let live = match &before {
             Some(before) => before.live.clone(),
             None => {
-                Arc::new(Live(Mutex::new(Seen { quiet_from: now.second(), revision: 0, detector: None, had_detector: false })))
+                let (quiet_from, detector) = (now.second(), None);
+                Arc::new(Live(Mutex::new(Seen { quiet_from, revision: 0, detector, had_detector: false, next_look: None })))
             }
         };
         let revision = before.as_ref().map_or(0, |before| before.revision + 1);
         let active = Arc::new(ActiveSite::new(parts, self.counting, revision, live));
-        if self.counting == Counting::Here && before.is_none() && self.is_left_firing(&active) {
+        let is_left_firing = before.is_none() && self.is_left_firing(&active);
+        if self.counting == Counting::Here && (is_left_firing || active.rules.watches_absence()) {
             self.await_time(&[active.site.id]);
         }
         for webhook in &active.webhooks {
@@ -321,27 +340,29 @@ impl Registry {
         triggers.filter_map(|trigger| self.alerts.get(&trigger.id)).any(Alert::is_firing)
     }
 
-    /// On these sites time alone may set something off.
+    /// On these sites time alone may set something off, at once.
     pub(crate) fn await_time(&self, ids: &[SiteId]) {
-        ids.iter().for_each(|id| _ = self.awaiting_time.pin().insert(*id, ()));
+        ids.iter().for_each(|id| _ = self.awaiting_time.pin().insert(*id, 0));
     }
 
-    /// Lets the time pass to `now` where it alone may set something off. Returns what that is.
-    pub(crate) fn tick(&self, now: Second) -> Vec<(Arc<ActiveSite>, Vec<Firing>)> {
-        let ids: Vec<SiteId> = self.awaiting_time.pin().keys().copied().collect();
-        ids.into_iter().filter_map(|id| self.tick_site(id, now)).collect()
+    /// The sites on which time alone may have set something off by `now`.
+    pub(crate) fn due(&self, now: Second) -> Vec<SiteId> {
+        self.awaiting_time.pin().iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect()
     }
 
-    fn tick_site(&self, id: SiteId, now: Second) -> Option<(Arc<ActiveSite>, Vec<Firing>)> {
-        // Before it is looked at: whoever finds in the meantime that it awaits time puts it back.
-        self.awaiting_time.pin().remove(&id);
+    /// Lets the time of a site pass to `now`. Returns what that sets off, and what is to be kept of it though nobody is told.
+    pub(crate) fn tick(&self, id: SiteId, now: Second) -> Option<(Arc<ActiveSite>, Vec<Firing>, Vec<Stand>)> {
         let site = self.by_id(id)?;
+        // Before it is looked at: whoever finds in the meantime that it awaits time puts it back.
+        site.live.lock().next_look = None;
+        self.awaiting_time.pin().remove(&id);
         let firings = site.with_detector(self, now, |detector| detector.tick(&site.rules, now));
         if firings.is_none() {
             // It was changed between the two lines, and comes next time.
             self.await_time(&[id]);
         }
-        firings.filter(|firings| !firings.is_empty()).map(|firings| (site, firings))
+        let quiet = site.take_quiet();
+        firings.filter(|firings| !firings.is_empty() || !quiet.is_empty()).map(|firings| (site, firings, quiet))
     }
 
     /// Takes a site out, with its webhooks.

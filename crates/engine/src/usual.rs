@@ -6,12 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_domain::baseline::{Baseline, Past, Usual};
+use bellwether_domain::baseline::{Comparison, Measure, Past, Usual};
 use bellwether_domain::history::{hour_of, minute_of};
 use bellwether_domain::time::Timestamp;
 use tracing::error;
 
 use crate::Engine;
+use crate::history::Detail;
 use crate::registry::ActiveSite;
 use crate::watch::LookError;
 use crate::workers::Workers;
@@ -56,22 +57,24 @@ impl Engine {
         Ok(())
     }
 
-    /// What is usual on a site in the hour of `now`, for windows of so many minutes and baselines.
+    /// What is usual on a site in the hour of `now`.
     pub(crate) async fn usual(
         &self,
         site: &Arc<ActiveSite>,
-        wanted: Vec<(u32, Baseline)>,
+        wanted: Vec<Comparison>,
         now: Timestamp,
-    ) -> Result<Vec<((u32, Baseline), Usual)>, LookError> {
+    ) -> Result<Vec<(Comparison, Usual)>, LookError> {
         let (hour, timezone) = (hour_of(now.second()), site.site.zone());
         let mut found = Vec::new();
-        for (window, baseline) in wanted {
+        for comparison in wanted {
+            let detail = if comparison.measure == Measure::Visitors { Detail::Visitors } else { Detail::Completions };
             let mut minutes = Vec::new();
-            for stretch in baseline.stretches(hour, window, &timezone) {
-                minutes.extend(self.minutes_within(site, stretch).await?);
+            for stretch in comparison.baseline.stretches(hour, comparison.window, &timezone) {
+                minutes.extend(self.minutes_within(site, stretch, detail).await?);
             }
+            minutes.sort_by_key(|minute| minute.minute);
             let past = Past { minutes: &minutes, known_from: minute_of(site.site.created_at.second()) + 1, timezone: &timezone };
-            found.push(((window, baseline), Usual::tell(baseline, (hour, window), &past)));
+            found.push((comparison, Usual::tell(&comparison, hour, &past)));
         }
         Ok(found)
     }

@@ -317,9 +317,9 @@ fn is_due(before: Timestamp, now: Timestamp) -> bool {
 fn changes(before: &Seen, after: &Seen) -> Vec<Crossed> {
     let fired = after.fired_at.iter().filter(|(id, at)| before.fired_at.get(id) != Some(at));
     let fired = fired.map(|(id, at)| Crossed { trigger_id: *id, fired_at: *at, still_true: after.alerts.is_firing(*id) });
-    let lowered = after.alerts.lowered_since(&before.alerts).filter_map(|id| {
-        let fired_at = *after.fired_at.get(&id)?;
-        Some(Crossed { trigger_id: id, fired_at, still_true: false })
+    let lowered = after.alerts.lowered_since(&before.alerts).map(|id| {
+        let fired_at = after.fired_at.get(&id).copied().unwrap_or(Timestamp::EPOCH);
+        Crossed { trigger_id: id, fired_at, still_true: false }
     });
     fired.chain(lowered).collect()
 }

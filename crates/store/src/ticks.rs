@@ -85,6 +85,11 @@ impl Store {
         self.read_apart(all).await
     }
 
+    /// Keeps how triggers stand; one transaction.
+    pub async fn keep_stands(&self, crossed: Vec<Crossed>) -> Result<(), StoreError> {
+        self.write(move |connection: &Connection| keep_crossed(connection, &crossed)).await
+    }
+
     /// Keeps the look of this number, and what came of it; one transaction. Returns the events of a Plausible that were kept before,
     /// and are left alone. Errors: `Overtaken` when there was another one meanwhile.
     pub async fn keep_tick(&self, tick: Tick, found: Found) -> Result<Vec<EventId>, StoreError> {

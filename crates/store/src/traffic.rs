@@ -53,6 +53,21 @@ impl Store {
         self.read(all).await
     }
 
+    /// How often goals of a site were completed in some minutes: the minute, the goal, how often; in order, one statement.
+    pub async fn completions_by_minute(
+        &self,
+        site_id: SiteId,
+        within: RangeInclusive<u32>,
+    ) -> Result<Vec<(u32, GoalId, u32)>, StoreError> {
+        let all = move |connection: &Connection| {
+            let sql = "SELECT minute, goal_id, number FROM completions
+                       WHERE site_id = $1 AND minute >= $2 AND minute <= $3 ORDER BY minute, goal_id";
+            let of = values![site_id, *within.start(), *within.end()];
+            connection.query(sql, &of, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        };
+        self.read(all).await
+    }
+
     /// What happened on a site in these hours, in their order; those in which nothing did are left out. Two statements.
     pub async fn hours(&self, site_id: SiteId, hours: Range<u32>) -> Result<Vec<Hour>, StoreError> {
         let all = move |connection: &Connection| {

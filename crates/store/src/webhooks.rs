@@ -220,10 +220,7 @@ fn update_sealed(connection: &Connection, id: WebhookId, sealed: &Sealed) -> Res
 fn insert_triggers(connection: &Connection, webhook_id: WebhookId, triggers: &[Trigger]) -> Result<(), StoreError> {
     let sql = "INSERT INTO triggers (id, webhook_id, goal_id, position, rule) VALUES ($1, $2, $3, $4, $5)";
     for (position, trigger) in triggers.iter().enumerate() {
-        let goal_id = match &trigger.rule {
-            Rule::GoalCompletion(rule) => rule.goal_id,
-            Rule::VisitorSpike(_) | Rule::WebhookDisabled => None,
-        };
+        let goal_id = trigger.rule.goal_id();
         let rule = trigger.rule.to_json().to_string();
         connection.execute(sql, &values![trigger.id, webhook_id, goal_id, position, &rule])?;
     }

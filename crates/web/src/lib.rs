@@ -16,6 +16,7 @@ mod pages;
 mod problem;
 mod server;
 mod sites;
+mod triggers;
 mod webhooks;
 
 use std::sync::Arc;
@@ -87,6 +88,7 @@ fn routes(app: App) -> Router {
         .route("/goals", get(goals::list).post(goals::create))
         .route("/goals/{goal_id}", delete(goals::delete))
         .route("/webhooks", get(webhooks::list).post(webhooks::create))
+        .route("/triggers/trial", post(triggers::trial))
         .route("/webhooks/preview", post(webhooks::preview))
         .route("/webhooks/{webhook_id}", webhooks::one())
         .route("/webhooks/{webhook_id}/triggers", post(webhooks::create_trigger))

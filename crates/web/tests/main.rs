@@ -13,4 +13,5 @@ mod problems;
 mod sites;
 mod support;
 mod templates;
+mod trial;
 mod webhooks;

@@ -104,6 +104,12 @@ async fn a_preview_shows_what_each_type_of_event_becomes() {
         (false, r#"{"text": "Goal completed: Signup", "path": "/a"}"#),
         (true, r#"{"text": "Visitors rush in on example.com", "path": null}"#),
         (true, r#"{"text": "Back to normal: visitors on example.com", "path": null}"#),
+        (true, r#"{"text": "Visitors stay away from example.com", "path": null}"#),
+        (true, r#"{"text": "Back to normal: visitors on example.com", "path": null}"#),
+        (true, r#"{"text": "Goal rate below 2 %: Purchase", "path": null}"#),
+        (true, r#"{"text": "Back to normal: rate of Purchase", "path": null}"#),
+        (true, r#"{"text": "Unusual: visitors on example.com", "path": null}"#),
+        (true, r#"{"text": "Back to normal: visitors on example.com", "path": null}"#),
         (true, r#"{"text": "Webhook switched off: Shop", "path": null}"#),
         (true, r#"{"text": "Test", "path": null}"#),
     ];

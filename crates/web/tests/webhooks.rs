@@ -403,8 +403,16 @@ fn wrong_triggers(goal_of_another_site: &str) -> Vec<(Value, &'static str, &'sta
     vec![
         (json!(5), "", "must be a type of trigger, or an object with one"),
         (json!(null), "", "must be a type of trigger, or an object with one"),
-        (json!("visitor_spoke"), "type", "must be goal_completion, visitor_spike or webhook_disabled"),
-        (json!({"type": "webhook_test", "threshold": 5}), "type", "must be goal_completion, visitor_spike or webhook_disabled"),
+        (
+            json!("visitor_spoke"),
+            "type",
+            "must be one of goal_completion, visitor_spike, visitor_drop, goal_rate, anomaly, webhook_disabled",
+        ),
+        (
+            json!({"type": "webhook_test", "threshold": 5}),
+            "type",
+            "must be one of goal_completion, visitor_spike, visitor_drop, goal_rate, anomaly, webhook_disabled",
+        ),
         (json!({"threshold": 5}), "type", "is required"),
         (json!({"type": 5, "threshold": 5}), "type", "must be a text"),
         (spike("threshold", json!(0)), "threshold", range),

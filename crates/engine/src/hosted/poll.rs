@@ -202,8 +202,9 @@ impl Engine {
         let counts = polling.visitors.entry(site.site.id).or_default().note(visitors, running, interval);
         let mut alerts = seen.alerts.clone();
         let of_window = |length| (length == CURRENT_VISITORS_WINDOW_SECONDS).then_some(counts);
-        let crossings = site.watch.cross((of_window, &Usuals::default()), &mut alerts, now.second());
-        let firings = watch::firings(&crossings, |_| Tops::default(), now.second());
+        let counted = watch::Counted { visitors: &of_window, completions: &|_| None, usuals: &Usuals::default() };
+        let crossings = site.watch.cross(&counted, &mut alerts, now.second());
+        let firings = watch::firings(&crossings, &site.goals, |_| Tops::default(), now.second());
         let polled = PolledVisitors { site_id: site.site.id, visitors, polled_at: now };
         Finding {
             polled: Polled { visitors: Some(polled), ..Polled::default() },

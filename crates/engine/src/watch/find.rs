@@ -11,7 +11,7 @@ use bellwether_domain::payload::{Data, GoalCompleted};
 use bellwether_domain::time::{Second, Timestamp};
 use bellwether_domain::traffic::Tops;
 use bellwether_domain::trigger::GoalCompletion;
-use bellwether_domain::watch::{Crossing, fill, firings};
+use bellwether_domain::watch::{Counted, Crossing, fill, firings};
 use bellwether_domain::window::Counts;
 use bellwether_store::NewEvent;
 use bellwether_store::clickhouse::{ClickHouse, Completion, Completions, Window};
@@ -80,6 +80,13 @@ impl Engine {
         let windows: Vec<_> = sites.iter().flat_map(of_site).collect();
         let nothing = Usuals::default();
         let counts = by_window(&windows, counter.windows(&self.inner.registry, &windows, now.second()).await?);
+        let wanted = |site: &Arc<ActiveSite>| {
+            let windows = site.watch.completion_windows(before, now.second());
+            windows.into_iter().map(|within| (site.clone(), within)).collect::<Vec<_>>()
+        };
+        let wanted: Vec<_> = sites.iter().flat_map(wanted).collect();
+        let completions = counter.completions_within(&wanted, now).await?;
+        let completions: HashMap<_, _> = wanted.iter().map(|(site, within)| (site.site.id, *within)).zip(completions).collect();
         self.compare_watched(sites, now, next).await?;
         let (mut events, mut crossed_sites) = (Vec::new(), 0);
         for site in sites {
@@ -93,13 +100,15 @@ impl Engine {
                 let was_watched = |times| now.second() >= watched_from.saturating_add(times * length_seconds);
                 Some(Counts { watched_once: was_watched(1), watched_twice: was_watched(2), ..*counts })
             };
+            let completions = |within| completions.get(&(site.site.id, within)).copied();
             let usuals = next.usuals.get(&site.site.id).unwrap_or(&nothing);
-            let crossings = site.watch.cross((counts, usuals), &mut next.alerts, now.second());
+            let counted = Counted { visitors: &counts, completions: &completions, usuals };
+            let crossings = site.watch.cross(&counted, &mut next.alerts, now.second());
             if !crossings.is_empty() {
                 crossed_sites += 1;
                 let fired = crossings.iter().filter(|crossing| crossing.fires());
                 next.fired_at.extend(fired.map(|crossing| (crossing.target.trigger_id, now)));
-                events.extend(self.spikes(counter, site, &crossings, now).await?);
+                events.extend(self.crossed(counter, site, &crossings, now).await?);
             }
         }
         Ok(events)
@@ -110,7 +119,7 @@ impl Engine {
         let (nothing, mut compared) = (Usuals::default(), 0);
         for site in sites {
             let known = next.usuals.get(&site.site.id).unwrap_or(&nothing);
-            let missing = known.missing(site.watch.spikes(), now.second());
+            let missing = known.missing(site.watch.comparisons(), now.second());
             if missing.is_empty() {
                 continue;
             }
@@ -128,7 +137,7 @@ impl Engine {
         Ok(())
     }
 
-    async fn spikes(
+    async fn crossed(
         &self,
         counter: &Counter,
         site: &ActiveSite,
@@ -136,14 +145,15 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Vec<NewEvent>, CountError> {
         let mut tops: HashMap<u32, Tops> = HashMap::new();
-        for length_seconds in crossings.iter().filter(|crossing| crossing.fires()).map(|crossing| crossing.spike.window_seconds) {
+        let windows = crossings.iter().filter(|crossing| crossing.fires()).map(|crossing| crossing.condition.window_seconds());
+        for length_seconds in windows {
             if let std::collections::hash_map::Entry::Vacant(missing) = tops.entry(length_seconds) {
                 missing.insert(
                     counter.tops(&self.inner.registry, Window { site: site.site.id, length_seconds }, now.second()).await?,
                 );
             }
         }
-        let firings = firings(crossings, |length| tops.get(&length).cloned().unwrap_or_default(), now.second());
+        let firings = firings(crossings, &site.goals, |length| tops.get(&length).cloned().unwrap_or_default(), now.second());
         Ok(firings.iter().map(|firing| self.crossing(site, firing, now)).collect())
     }
 

@@ -3,6 +3,7 @@
 use bellwether_domain::ambient::Clock as _;
 use bellwether_domain::history::{Hour, minute_of};
 use bellwether_domain::time::Timestamp;
+use bellwether_engine::Detail;
 use bellwether_testkit::receiver::Receiver;
 
 use super::rig::{Rig, pageview, seconds};
@@ -10,7 +11,7 @@ use super::rig::{Rig, pageview, seconds};
 /// Pageviews and distinct visitors of each minute, completions of the goal, and how the webhooks' attempts ended.
 async fn shown(rig: &Rig) -> (Vec<(u32, u32)>, u64, Vec<(u64, u64)>) {
     let site = rig.site();
-    let minutes = rig.engine.minutes(&site, Timestamp::EPOCH).await.expect("minutes");
+    let minutes = rig.engine.minutes(&site, Timestamp::EPOCH, Detail::Visitors).await.expect("minutes");
     let completions = rig.engine.completions(&site, Timestamp::EPOCH).await.expect("completions");
     let ids: Vec<_> = site.webhooks.iter().map(|webhook| webhook.webhook.id).collect();
     let outcomes = rig.engine.outcomes(&ids, Timestamp::EPOCH).await.expect("outcomes");
@@ -75,7 +76,7 @@ async fn hours_are_seen_at_once_and_outlive_their_minutes() {
     rig.restart().await;
     rig.pass_days(36).await;
     rig.engine.prune().await.expect("pruned");
-    assert!(rig.engine.minutes(&rig.site(), Timestamp::EPOCH).await.expect("minutes").is_empty());
+    assert!(rig.engine.minutes(&rig.site(), Timestamp::EPOCH, Detail::Visitors).await.expect("minutes").is_empty());
     assert_eq!(hours(&rig).await, before);
     rig.pass_days(365).await;
     rig.engine.prune().await.expect("pruned");

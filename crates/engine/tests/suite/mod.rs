@@ -19,4 +19,5 @@ mod retention;
 pub(crate) mod rig;
 mod secrets;
 mod sending;
+mod shapes;
 mod templates;

@@ -192,6 +192,12 @@ async fn a_preview_is_of_real_events_where_there_are_any() {
             (false, "Goal completed: Signup /b"),
             (true, "Visitors rush in on example.com "),
             (true, "Back to normal: visitors on example.com "),
+            (true, "Visitors stay away from example.com "),
+            (true, "Back to normal: visitors on example.com "),
+            (true, "Goal rate below 2 %: Purchase "),
+            (true, "Back to normal: rate of Purchase "),
+            (true, "Unusual: visitors on example.com "),
+            (true, "Back to normal: visitors on example.com "),
             (true, "Webhook switched off: Shop "),
             (false, "Test "),
         ]

@@ -17,7 +17,7 @@ use clickhouse::Row;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::minutes::beginning;
+use super::minutes::{beginning, minute_of, within_minutes};
 use super::windows::Shape;
 use super::{ClickHouse, ClickHouseError, Window, named, shares, within};
 
@@ -176,6 +176,23 @@ impl ClickHouse {
     /// What happened on a site in some minutes, in order, without completions.
     pub async fn counted_minutes(&self, site_id: SiteId, within: RangeInclusive<u32>) -> Result<Vec<Minute>, ClickHouseError> {
         self.minutes(&SHAPE, &literal(site_id), &within).await
+    }
+
+    /// How often goals of a site were completed in some minutes: the minute, the goal, how often; in order.
+    pub async fn completions_by_minute(
+        &self,
+        site_id: SiteId,
+        within: RangeInclusive<u32>,
+    ) -> Result<Vec<(u32, GoalId, u32)>, ClickHouseError> {
+        let sql = format!(
+            "SELECT {} AS minute, toString(goal) AS id, toUInt32(count()) FROM events ARRAY JOIN goals AS goal
+             WHERE site_id = {} AND {} GROUP BY minute, id ORDER BY minute, id",
+            minute_of("time"),
+            literal(site_id),
+            within_minutes("time", &within),
+        );
+        let rows = self.query::<(u32, String, u32)>(&sql).await?;
+        Ok(rows.into_iter().filter_map(|(minute, goal, count)| Some((minute, goal.parse().ok()?, count))).collect())
     }
 
     /// How often each goal of a site was completed since a minute.

@@ -56,6 +56,16 @@ fn visitors_by_minute(shape: &Shape, of_site: &str, within: &RangeInclusive<u32>
     )
 }
 
+/// The minute of a time, in SQL.
+pub(super) fn minute_of(time: &str) -> String {
+    format!("toUInt32(intDiv(toUnixTimestamp({time}), {MINUTE_SECONDS}))")
+}
+
+/// Whether a time lies in some minutes, in SQL.
+pub(super) fn within_minutes(time: &str, minutes: &RangeInclusive<u32>) -> String {
+    format!("{time} >= {} AND {time} < {}", beginning(*minutes.start()), beginning(minutes.end().saturating_add(1)))
+}
+
 /// The beginning of a minute in SQL.
 pub(super) fn beginning(minute: u32) -> String {
     format!("toDateTime({}, 'UTC')", u64::from(minute) * u64::from(MINUTE_SECONDS))

@@ -22,7 +22,7 @@ use clickhouse::Row;
 use serde::Deserialize;
 
 use super::hours::{hour_of, within};
-use super::minutes::beginning;
+use super::minutes::{beginning, minute_of, within_minutes};
 use super::windows::Shape;
 use super::{ClickHouse, ClickHouseError, Window, named, shares};
 use crate::columns::Columns;
@@ -121,23 +121,47 @@ impl PlausibleEvents {
     /// What happened on a site in these hours, in order.
     pub async fn hours(&self, site: PlausibleId, goals: &[Goal], hours: Range<u32>) -> Result<Vec<Hour>, ClickHouseError> {
         let mut all = self.clickhouse.hours_of(&SHAPE, &site.0.to_string(), &hours).await?;
+        let counted = self.completions_in(site, goals, (&hour_of("timestamp"), &within("timestamp", &hours))).await?;
+        for (number, goal_id, count) in counted {
+            let hour = all.entry(number).or_insert_with(|| Hour { hour: number, ..Hour::default() });
+            hour.completions.push((goal_id, count));
+        }
+        Ok(all.into_values().collect())
+    }
+
+    /// How often a site's goals were completed in some minutes: the minute, the goal, how often.
+    pub async fn completions_by_minute(
+        &self,
+        site: PlausibleId,
+        goals: &[Goal],
+        within: RangeInclusive<u32>,
+    ) -> Result<Vec<(u32, GoalId, u32)>, ClickHouseError> {
+        self.completions_in(site, goals, (&minute_of("timestamp"), &within_minutes("timestamp", &within))).await
+    }
+
+    /// How often a site's goals were completed, by a stretch of time as SQL has it, among rows that lie within a condition.
+    async fn completions_in(
+        &self,
+        site: PlausibleId,
+        goals: &[Goal],
+        (stretch, is_within): (&str, &str),
+    ) -> Result<Vec<(u32, GoalId, u32)>, ClickHouseError> {
+        let mut all = Vec::new();
         for goals in goals.chunks(GOALS_AT_A_TIME) {
             let completes = |goal: &Goal| format!("toUInt32(countIf({}))", self.completes(goal));
             let columns = goals.iter().map(completes).collect::<Vec<_>>().join(", ");
             let sql = format!(
-                "SELECT hour, toUInt32(number - 1), count
-                 FROM (SELECT {} AS hour, [{columns}] AS counts FROM events_v2 WHERE site_id = {} AND {} GROUP BY hour)
+                "SELECT stretch, toUInt32(number - 1), count
+                 FROM (SELECT {stretch} AS stretch, [{columns}] AS counts FROM events_v2
+                       WHERE site_id = {} AND {is_within} GROUP BY stretch)
                  ARRAY JOIN counts AS count, arrayEnumerate(counts) AS number WHERE count > 0 ORDER BY number",
-                hour_of("timestamp"),
                 site.0,
-                within("timestamp", &hours),
             );
             for (number, goal, count) in self.clickhouse.query::<(u32, u32, u32)>(&sql).await? {
-                let hour = all.entry(number).or_insert_with(|| Hour { hour: number, ..Hour::default() });
-                hour.completions.extend(goals.get(goal as usize).map(|goal| (goal.id, count)));
+                all.extend(goals.get(goal as usize).map(|goal| (number, goal.id, count)));
             }
         }
-        Ok(all.into_values().collect())
+        Ok(all)
     }
 
     /// How often each of a site's goals was completed since a minute.

@@ -2,17 +2,21 @@
 
 use std::fmt::Write as _;
 
-use bellwether_domain::history::{MINUTE_SECONDS, Point, Preview, hour_of};
+use bellwether_domain::history::{MINUTE_SECONDS, hour_of};
 use bellwether_domain::time::Timestamp;
-use bellwether_engine::HourOfOutcomes;
+use bellwether_domain::trial::Point;
+use bellwether_domain::trigger::Rule;
+use bellwether_engine::{HourOfOutcomes, Tried};
 
-/// Of the chart of visitors: its length, and where no visitors are and where the most.
+/// Of the chart of a trial: its length, and where nothing is and where the most.
 const LENGTH: f64 = 720.0;
 const BOTTOM: f64 = 156.0;
 const TOP: f64 = 14.0;
-/// Of so many minutes the highest is drawn.
-const MINUTES_PER_STEP: usize = 5;
-/// How many times above the visitors a line may be and still be drawn to scale.
+/// So many steps has a line; each shows that of its minutes which comes nearest to firing.
+const STEPS: usize = 336;
+/// So many moments are drawn.
+const MOST_DOTS: usize = 200;
+/// How many times above what is counted a line may be and still be drawn to scale.
 const MOST_ABOVE: u32 = 10;
 /// So many moments are named.
 const NAMED: usize = 10;
@@ -84,11 +88,11 @@ fn share(number: u64, of: u64) -> f64 {
     number as f64 / of.max(1) as f64
 }
 
-/// A day of a site's visitors, and when a trigger would have fired.
-pub(super) struct Visitors {
-    /// The line of the visitors, and the one that they would have had to reach, as paths of SVG.
-    pub(super) visitors: String,
-    pub(super) limit: String,
+/// What a trigger would have seen in the last days, and when it would have fired.
+pub(super) struct Trial {
+    /// The line of what it counts, and those that this would have had to reach, as paths of SVG.
+    pub(super) values: String,
+    pub(super) limits: Vec<String>,
     /// Where it would have fired.
     pub(super) fired: Vec<f64>,
     /// When, the latest first, as many as are named.
@@ -96,55 +100,62 @@ pub(super) struct Visitors {
     /// How many are not named.
     pub(super) more: usize,
     pub(super) summary: String,
-    /// Whether all visitors are counted once.
+    /// Whether everything is counted once.
     pub(super) is_exact: bool,
+    /// What would have fired about once a week.
+    pub(super) suggested: Option<Rule>,
 }
 
-impl Visitors {
+impl Trial {
     /// The whole, as `viewBox` has it.
     pub(super) const VIEW: &'static str = "0 0 720 160";
 
-    /// What a trigger would have seen, and done.
-    pub(super) fn of(preview: &Preview, is_exact: bool) -> Self {
-        let most = preview.points.iter().map(|point| point.current).max().unwrap_or(0);
+    /// What a trigger would have seen, and done, in so many days.
+    pub(super) fn of(rule: &Rule, tried: Tried, days: u32) -> Self {
+        let points = &tried.trial.points;
+        let most = points.iter().map(|point| point.value).max().unwrap_or(0);
         // The line to be reached may be far above: then it stays at the edge of the picture, rather than making it flat.
-        let line = preview.points.iter().filter_map(|point| point.limit).max().unwrap_or(0);
+        let line = points.iter().flat_map(|point| [point.above, point.below]).flatten().max().unwrap_or(0);
         let top = line.min(most.max(1).saturating_mul(MOST_ABOVE)).max(most).max(1);
-        let shown: Vec<&[Point]> = preview.points.chunks(MINUTES_PER_STEP).collect();
+        let shown: Vec<&[Point]> = points.chunks(points.len().div_ceil(STEPS).max(1)).collect();
         let step = LENGTH / f64::from(u32::try_from(shown.len().max(1)).unwrap_or(1));
-        let y = |visitors: u32| BOTTOM - f64::from(visitors.min(top)) / f64::from(top) * (BOTTOM - TOP);
-        let highest = |points: &&[Point]| points.iter().map(|point| point.current).max().unwrap_or(0);
+        let y = |value: u32| BOTTOM - f64::from(value.min(top)) / f64::from(top) * (BOTTOM - TOP);
+        let nearest = |points: &&[Point]| points.iter().max_by_key(|point| point.nearness()).map_or(0, |point| point.value);
         // Where it is not known how many it takes, none are enough.
-        let lowest = |points: &&[Point]| points.iter().filter_map(|point| point.limit).min().unwrap_or(top);
-        let unknown = preview.points.iter().filter(|point| point.limit.is_none()).count();
-        let first = preview.points.first().map_or(0, |point| point.minute);
-        let per_minute = step / f64::from(u32::try_from(MINUTES_PER_STEP).unwrap_or(1));
-        let moments = preview.fired.iter().rev().take(NAMED).map(|minute| moment(*minute));
-        let times = match preview.fired.len() {
+        let above = |points: &&[Point]| points.iter().filter_map(|point| point.above).min().unwrap_or(top);
+        let below = |points: &&[Point]| points.iter().filter_map(|point| point.below).max().unwrap_or(0);
+        let limit = |is_there: bool, line: &dyn Fn(&&[Point]) -> u32| is_there.then(|| path(shown.iter().map(line).map(y), step));
+        let limits = [
+            limit(points.iter().any(|point| point.above.is_some()), &above),
+            limit(points.iter().any(|point| point.below.is_some()), &below),
+        ];
+        let first = points.first().map_or(0, |point| point.minute);
+        let per_minute = LENGTH / f64::from(u32::try_from(points.len().max(1)).unwrap_or(u32::MAX));
+        let fired: Vec<u32> = tried.trial.fired().collect();
+        let times = match fired.len() {
             0 => "It would not have fired.".to_owned(),
             1 => "It would have fired once.".to_owned(),
             number => format!("It would have fired {number} times."),
         };
+        let (counted, most) = (rule.counted(), rule.shown(most));
         Self {
-            visitors: format!("{}V{BOTTOM}H0Z", path(shown.iter().map(highest).map(y), step)),
-            limit: path(shown.iter().map(lowest).map(y), step),
-            fired: preview.fired.iter().map(|minute| f64::from(minute - first) * per_minute).collect(),
-            moments: moments.collect(),
-            more: preview.fired.len().saturating_sub(NAMED),
-            summary: format!(
-                "Visitors of the last 24 hours, at most {most} within the window. {times}{}",
-                known(unknown, preview)
-            ),
-            is_exact,
+            values: format!("{}V{BOTTOM}H0Z", path(shown.iter().map(nearest).map(y), step)),
+            limits: limits.into_iter().flatten().collect(),
+            fired: fired.iter().take(MOST_DOTS).map(|minute| f64::from(minute - first) * per_minute).collect(),
+            moments: fired.iter().rev().take(NAMED).map(|minute| moment(*minute)).collect(),
+            more: fired.len().saturating_sub(NAMED),
+            summary: format!("The last {days} days, at most {most} {counted} within the window. {times}{}", known(points)),
+            is_exact: rule.is_tried_exactly(),
+            suggested: tried.suggested.filter(|suggested| suggested != rule),
         }
     }
 }
 
 /// For how much of the time there is nothing to compare with.
-fn known(unknown: usize, preview: &Preview) -> &'static str {
-    match unknown {
+fn known(points: &[Point]) -> &'static str {
+    match points.iter().filter(|point| !point.is_known).count() {
         0 => "",
-        unknown if unknown == preview.points.len() => {
+        unknown if unknown == points.len() => {
             " There is not enough history yet to compare with: until there is it does not fire."
         }
         _ => " For a part of this time there was not enough history to compare with.",
@@ -172,6 +183,11 @@ fn moment(minute: u32) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use bellwether_domain::payload::Data;
+    use bellwether_domain::trial::{self as domain, Told};
+    use bellwether_domain::trigger::EventType;
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -187,18 +203,19 @@ mod tests {
     }
 
     #[test]
-    fn a_preview_is_drawn_with_its_moments() {
-        let point = |minute, current| Point { minute, current, previous: 0, limit: Some(30) };
-        let preview = Preview {
-            points: (0..1_440).map(|index| point(100 + index, if index == 720 { 40 } else { 10 })).collect(),
-            fired: vec![820],
-        };
-        let chart = Visitors::of(&preview, true);
+    fn a_trial_is_drawn_with_its_moments() {
+        let rule = json!({"type": "visitor_spike", "unit": "visitors", "threshold": 30});
+        let rule = Rule::read(&rule, None).expect("a rule");
+        let point = |minute, value| Point { minute, value, above: Some(30), below: None, is_known: true };
+        let points: Vec<_> = (0..1_344).map(|index| point(100 + index, if index == 672 { 40 } else { 10 })).collect();
+        let told = vec![Told { minute: 772, data: Data::example(EventType::VisitorSpike) }];
+        let tried = |trial| Tried { trial, suggested: Some(rule), known_from: Timestamp::EPOCH };
+        let chart = Trial::of(&rule, tried(domain::Trial { points, told }), 1);
         assert_eq!(chart.fired, [360.0]);
-        assert_eq!(chart.moments, [moment(820)]);
-        assert!(chart.visitors.starts_with("M0 120.5H2.5V120.5") && chart.visitors.ends_with("V156H0Z"), "{}", chart.visitors);
-        assert!(chart.visitors.contains("V14.0") && chart.limit.starts_with("M0 49.5H"), "{} {}", chart.visitors, chart.limit);
-        assert_eq!(chart.summary, "Visitors of the last 24 hours, at most 40 within the window. It would have fired once.");
-        assert_eq!(Visitors::of(&Preview::default(), true).limit, "M0 156");
+        assert_eq!((chart.moments, chart.suggested), (vec![moment(772)], None), "what is suggested is there");
+        assert!(chart.values.starts_with("M0 120.5H2.1V120.5") && chart.values.ends_with("V156H0Z"), "{}", chart.values);
+        assert!(chart.values.contains("V14.0") && chart.limits[0].starts_with("M0 49.5H"), "{} {:?}", chart.values, chart.limits);
+        assert_eq!(chart.summary, "The last 1 days, at most 40 visitors within the window. It would have fired once.");
+        assert!(Trial::of(&rule, tried(domain::Trial::default()), 7).limits.is_empty());
     }
 }

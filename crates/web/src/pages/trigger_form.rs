@@ -13,16 +13,47 @@ use super::form::Form;
 use super::words;
 
 /// The types that can be added.
-pub(super) const TYPES: [EventType; 3] = [EventType::GoalCompletion, EventType::VisitorSpike, EventType::WebhookDisabled];
+pub(super) const TYPES: [EventType; 6] = EventType::TRIGGERS;
 
 const PREFIX: &str = "triggers-";
 /// A row's fields that hold whole numbers.
 const NUMBERS: [&str; 5] = ["threshold", "window_seconds", "min_visitors", "for_seconds", "cooldown_seconds"];
 /// Those that are true or false.
 const FLAGS: [&str; 1] = ["notify_resolved"];
-const GOAL_FIELDS: [&str; 3] = ["goal_id", "threshold", "window_seconds"];
-const SPIKE_FIELDS: [&str; 8] =
-    ["threshold", "unit", "baseline", "window_seconds", "min_visitors", "for_seconds", "cooldown_seconds", "notify_resolved"];
+/// The fields of each type, in the order of the form.
+const GOAL_FIELDS: &[&str] = &["goal_id", "threshold", "window_seconds"];
+const LEVEL_FIELDS: &[&str] =
+    &["threshold", "unit", "baseline", "window_seconds", "min_visitors", "for_seconds", "cooldown_seconds", "notify_resolved"];
+const RATE_FIELDS: &[&str] = &[
+    "goal_id",
+    "direction",
+    "threshold",
+    "window_seconds",
+    "min_visitors",
+    "for_seconds",
+    "cooldown_seconds",
+    "notify_resolved",
+];
+const ANOMALY_FIELDS: &[&str] =
+    &["metric", "goal_id", "direction", "sensitivity", "window_seconds", "for_seconds", "cooldown_seconds", "notify_resolved"];
+/// Those of all types.
+const ALL_FIELDS: [&str; 13] = [
+    "type",
+    "metric",
+    "goal_id",
+    "direction",
+    "sensitivity",
+    "threshold",
+    "unit",
+    "baseline",
+    "window_seconds",
+    "min_visitors",
+    "for_seconds",
+    "cooldown_seconds",
+    "notify_resolved",
+];
+/// A rate has no threshold by itself: the form begins with this, in percent.
+const FIRST_RATE: u32 = 2;
 
 /// A trigger as a part of the form.
 pub(super) struct Row {
@@ -35,6 +66,8 @@ pub(super) struct Row {
     pub(super) error: String,
     /// What it does, if it can be read.
     pub(super) sentence: Option<String>,
+    /// Whether it is shown what it would have done.
+    pub(super) is_tried: bool,
 }
 
 /// One field of a row.
@@ -46,6 +79,8 @@ pub(super) struct Field {
     pub(super) error: String,
     /// What can be chosen; empty for a number.
     pub(super) choices: Vec<Choice>,
+    /// Whether the number may have decimals.
+    pub(super) is_decimal: bool,
 }
 
 /// What can be chosen.
@@ -68,7 +103,8 @@ pub(super) fn show(form: &mut Form, triggers: &[Trigger]) {
 /// Writes a trigger with its defaults behind the others.
 pub(super) fn add(form: &mut Form, kind: &str) {
     let number = kinds(form).len();
-    if let (true, Ok(rule)) = (number < MAX_TRIGGERS_PER_WEBHOOK, Rule::read(&Value::from(kind), None))
+    let first = if kind == EventType::GoalRate.name() { Some(Value::from(FIRST_RATE)) } else { None };
+    if let (true, Ok(rule)) = (number < MAX_TRIGGERS_PER_WEBHOOK, Rule::read(&Value::from(kind), first.as_ref()))
         && let Value::Object(fields) = rule.to_json()
     {
         for (name, value) in fields {
@@ -81,7 +117,7 @@ pub(super) fn add(form: &mut Form, kind: &str) {
 pub(super) fn remove(form: &mut Form, removed: usize) {
     let count = kinds(form).len();
     for number in removed..count {
-        for name in ["type"].iter().chain(&GOAL_FIELDS).chain(&SPIKE_FIELDS) {
+        for name in ALL_FIELDS {
             let next = form.value(&key(number + 1, name)).to_owned();
             form.set(&key(number, name), if number + 1 < count { next } else { String::new() });
         }
@@ -108,9 +144,19 @@ pub(super) fn rows(form: &Form, goals: &[Goal]) -> Vec<Row> {
         title: words::event_type(kind),
         fields: fields(form, number, kind, goals),
         error: form.error(&key(number, "type")).to_owned(),
+        is_tried: rule.as_ref().is_some_and(is_tried),
         sentence: rule.map(|rule| words::sentence(&rule, goals)),
     };
     kinds(form).into_iter().enumerate().zip(rules(form)).map(row).collect()
+}
+
+/// Whether it is shown what a trigger would have done: each completion by itself is no news.
+pub(super) fn is_tried(rule: &Rule) -> bool {
+    match rule {
+        Rule::Condition(_) => true,
+        Rule::GoalCompletion(rule) => rule.threshold > 1,
+        Rule::WebhookDisabled => false,
+    }
 }
 
 /// What is wrong with `triggers[0].threshold` is wrong with the field `triggers-0-threshold`.
@@ -130,7 +176,7 @@ pub(super) fn beside_fields(invalid: Invalid) -> Invalid {
 
 /// The names of all fields of all rows.
 pub(super) fn names(form: &Form) -> Vec<String> {
-    let all = |number| ["type"].into_iter().chain(GOAL_FIELDS).chain(SPIKE_FIELDS).map(move |name| key(number, name));
+    let all = |number| ALL_FIELDS.into_iter().map(move |name| key(number, name));
     (0..kinds(form).len()).flat_map(all).collect()
 }
 
@@ -144,12 +190,18 @@ fn kinds(form: &Form) -> Vec<EventType> {
     (0..MAX_TRIGGERS_PER_WEBHOOK).map_while(kind).collect()
 }
 
+fn fields_of(kind: EventType) -> &'static [&'static str] {
+    match kind {
+        EventType::GoalCompletion => GOAL_FIELDS,
+        EventType::VisitorSpike | EventType::VisitorDrop => LEVEL_FIELDS,
+        EventType::GoalRate => RATE_FIELDS,
+        EventType::Anomaly => ANOMALY_FIELDS,
+        _ => &[],
+    }
+}
+
 fn rule_of(form: &Form, number: usize, kind: &EventType) -> Value {
-    let names = match kind {
-        EventType::GoalCompletion => &GOAL_FIELDS[..],
-        EventType::VisitorSpike => &SPIKE_FIELDS[..],
-        EventType::VisitorSpikeResolved | EventType::WebhookDisabled | EventType::WebhookTest => &[],
-    };
+    let names = fields_of(*kind);
     let mut rule = Map::from_iter([("type".to_owned(), Value::from(kind.name()))]);
     for name in names {
         let key = key(number, name);
@@ -157,6 +209,7 @@ fn rule_of(form: &Form, number: usize, kind: &EventType) -> Value {
             "" => Value::Null,
             flag @ ("true" | "false") if FLAGS.contains(name) => Value::from(flag == "true"),
             text if !NUMBERS.contains(name) => Value::from(text),
+            text if *kind == EventType::GoalRate && *name == "threshold" => decimal(text),
             _ => form.number(&key),
         };
         rule.insert((*name).to_owned(), value);
@@ -165,50 +218,84 @@ fn rule_of(form: &Form, number: usize, kind: &EventType) -> Value {
     if is_single {
         rule.remove("window_seconds");
     }
+    let counts_visitors = *kind == EventType::Anomaly && form.value(&key(number, "metric")) != "completions";
+    if counts_visitors {
+        rule.remove("goal_id");
+    }
     Value::Object(rule)
 }
 
 fn fields(form: &Form, number: usize, kind: EventType, goals: &[Goal]) -> Vec<Field> {
-    let field = |name: &str, label, help| {
-        let name = key(number, name);
-        let (value, error) = (form.value(&name).to_owned(), form.error(&name).to_owned());
-        Field { name, label, help, value, error, choices: Vec::new() }
-    };
-    let choice = |field: Field, choices: Vec<(String, String)>| {
-        let chosen = field.value.clone();
-        let choice = |(value, label): (String, String)| Choice { is_chosen: value == chosen, value, label };
-        Field { choices: choices.into_iter().map(choice).collect(), ..field }
-    };
-    match kind {
-        EventType::GoalCompletion => {
-            let goal = field("goal_id", "Goal", "");
-            let choices = goal_choices(&goal.value, goals);
-            vec![
-                choice(goal, choices),
-                field("threshold", "Completions", "1 tells of each one; more tells when there are so many within the window."),
-                field("window_seconds", "Window in seconds", "Counts only where more than one completion is awaited."),
-            ]
-        }
-        EventType::VisitorSpike => {
-            let units = [("percent", "percent above the baseline"), ("visitors", "visitors in the window")];
-            let units = units.map(|(value, label)| (value.to_owned(), label.to_owned())).into();
-            let baselines =
-                Baseline::ALL.map(|baseline| (baseline.name().to_owned(), words::baseline(baseline).to_owned())).into();
-            let told = [("false", "nothing is sent"), ("true", "that is sent too")];
-            let told = told.map(|(value, label)| (value.to_owned(), label.to_owned()));
-            vec![
-                field("threshold", "Threshold", "From 1 to 10,000."),
-                choice(field("unit", "Unit", ""), units),
-                choice(field("baseline", "Baseline, for percent", ""), baselines),
-                field("window_seconds", "Window in seconds", "300 is five minutes."),
-                field("min_visitors", "Minimum visitors", "Fewer are no spike, however few came before."),
-                field("for_seconds", "Must last, in seconds", "0 fires at once."),
-                field("cooldown_seconds", "Cooldown in seconds", "After it fired, it does not fire again for so long."),
-                choice(field("notify_resolved", "When it is over", ""), told.into()),
-            ]
-        }
-        EventType::VisitorSpikeResolved | EventType::WebhookDisabled | EventType::WebhookTest => Vec::new(),
+    fields_of(kind).iter().map(|name| field(form, &key(number, name), (kind, name), goals)).collect()
+}
+
+fn field(form: &Form, name: &str, (kind, field): (EventType, &str), goals: &[Goal]) -> Field {
+    let value = form.value(name).to_owned();
+    let (label, help) = about(kind, field);
+    let choice = |(choice, label): (String, String)| Choice { is_chosen: choice == value, value: choice, label };
+    Field {
+        choices: choices(kind, field, &value, goals).into_iter().map(choice).collect(),
+        error: form.error(name).to_owned(),
+        is_decimal: kind == EventType::GoalRate && field == "threshold",
+        name: name.to_owned(),
+        label,
+        help,
+        value,
     }
+}
+
+/// What a field is called, and what there is to know of it.
+fn about(kind: EventType, field: &str) -> (&'static str, &'static str) {
+    match (field, kind) {
+        ("goal_id", EventType::Anomaly) => ("Goal, for completions", ""),
+        ("goal_id", _) => ("Goal", ""),
+        ("threshold", EventType::GoalCompletion) => {
+            ("Completions", "1 tells of each one; more tells when there are so many within the window.")
+        }
+        ("threshold", EventType::VisitorDrop) => ("Threshold", "Percent of the baseline, up to 100; or visitors: 1 is silence."),
+        ("threshold", EventType::GoalRate) => ("Threshold in percent", "Completions by a hundred visitors, as in 2.5."),
+        ("threshold", _) => ("Threshold", "From 1 to 10,000."),
+        ("window_seconds", EventType::GoalCompletion) => {
+            ("Window in seconds", "Counts only where more than one completion is awaited.")
+        }
+        ("window_seconds", _) => ("Window in seconds", "300 is five minutes."),
+        ("min_visitors", EventType::VisitorSpike) => ("Minimum visitors", "Fewer are no spike, however few came before."),
+        ("min_visitors", EventType::VisitorDrop) => ("Minimum visitors", "Where the baseline has fewer there is no drop."),
+        ("min_visitors", _) => ("Minimum visitors", "Among fewer a rate says nothing."),
+        ("unit", _) => ("Unit", ""),
+        ("baseline", _) => ("Baseline, for percent", ""),
+        ("metric", _) => ("What is counted", ""),
+        ("direction", _) => ("Direction", ""),
+        ("sensitivity", _) => ("Sensitivity", ""),
+        ("for_seconds", _) => ("Must last, in seconds", "0 fires at once."),
+        ("cooldown_seconds", _) => ("Cooldown in seconds", "After it fired, it does not fire again for so long."),
+        _ => ("When it is over", ""),
+    }
+}
+
+/// What can be chosen in a field; empty for a number.
+fn choices(kind: EventType, field: &str, chosen: &str, goals: &[Goal]) -> Vec<(String, String)> {
+    let some =
+        |choices: &[(&str, &str)]| choices.iter().map(|(value, label)| ((*value).to_owned(), (*label).to_owned())).collect();
+    match (field, kind) {
+        ("goal_id", _) => goal_choices(chosen, goals),
+        ("unit", EventType::VisitorDrop) => {
+            some(&[("percent", "percent of the baseline"), ("visitors", "visitors in the window")])
+        }
+        ("unit", _) => some(&[("percent", "percent above the baseline"), ("visitors", "visitors in the window")]),
+        ("baseline", _) => some(&Baseline::ALL.map(|baseline| (baseline.name(), words::baseline(baseline)))),
+        ("metric", _) => some(&[("visitors", "visitors"), ("completions", "completions of goals")]),
+        ("direction", EventType::Anomaly) => some(&[("both", "more or fewer"), ("above", "more"), ("below", "fewer")]),
+        ("direction", _) => some(&[("below", "below the threshold"), ("above", "above the threshold")]),
+        ("sensitivity", _) => some(&[("low", "low"), ("medium", "medium"), ("high", "high")]),
+        ("notify_resolved", _) => some(&[("false", "nothing is sent"), ("true", "that is sent too")]),
+        _ => Vec::new(),
+    }
+}
+
+/// A number that may have decimals, as it was typed.
+fn decimal(text: &str) -> Value {
+    text.trim().parse::<f64>().ok().map_or_else(|| Value::from(text), Value::from)
 }
 
 /// What was chosen stays chosen, though the goal may have been deleted meanwhile: any other choice is somebody's own.

@@ -1,9 +1,11 @@
 //! What triggers do, in the words of people.
 
+use bellwether_domain::alert::Timing;
 use bellwether_domain::baseline::Baseline;
+use bellwether_domain::condition::{Anomaly, Condition, Direction, GoalRate, Metric, Unit, VisitorLevel};
 use bellwether_domain::goal::Goal;
 use bellwether_domain::id::GoalId;
-use bellwether_domain::trigger::{EventType, GoalCompletion, Rule, Timing, Unit, VisitorSpike};
+use bellwether_domain::trigger::{EventType, GoalCompletion, Rule};
 use bellwether_domain::webhook_template::WebhookTemplate;
 
 /// What people call a type of event.
@@ -12,6 +14,12 @@ pub(super) fn event_type(event_type: EventType) -> &'static str {
         EventType::GoalCompletion => "Goal completion",
         EventType::VisitorSpike => "Visitor spike",
         EventType::VisitorSpikeResolved => "Visitor spike over",
+        EventType::VisitorDrop => "Visitor drop",
+        EventType::VisitorDropResolved => "Visitor drop over",
+        EventType::GoalRate => "Goal rate",
+        EventType::GoalRateResolved => "Goal rate back to normal",
+        EventType::Anomaly => "Anomaly",
+        EventType::AnomalyResolved => "Anomaly over",
         EventType::WebhookDisabled => "Webhook switched off",
         EventType::WebhookTest => "Test",
     }
@@ -34,8 +42,7 @@ pub(super) fn chip(rule: &Rule, goals: &[Goal]) -> String {
         Rule::GoalCompletion(GoalCompletion { goal_id, threshold, window_seconds }) => {
             format!("{threshold} × {} in {}", goal(*goal_id, goals), span(window_seconds.unwrap_or(0)))
         }
-        Rule::VisitorSpike(VisitorSpike { threshold, unit: Unit::Percent, .. }) => format!("Visitors +{threshold} %"),
-        Rule::VisitorSpike(VisitorSpike { threshold, unit: Unit::Visitors, .. }) => visitors(*threshold),
+        Rule::Condition(condition) => condition_chip(condition, goals),
         Rule::WebhookDisabled => "Webhook switched off".to_owned(),
     }
 }
@@ -50,23 +57,99 @@ pub(super) fn sentence(rule: &Rule, goals: &[Goal]) -> String {
             let (goal, window) = (quoted(*goal_id, goals), span(window_seconds.unwrap_or(0)));
             format!("Fires when {goal} is completed {threshold} times within {window}, and then counts anew.")
         }
-        Rule::VisitorSpike(spike) => spike_sentence(spike),
+        Rule::Condition(condition) => condition_sentence(condition, goals),
         Rule::WebhookDisabled => "Fires when another webhook of this site is switched off because its endpoint fails.".to_owned(),
     }
 }
 
-fn spike_sentence(spike: &VisitorSpike) -> String {
-    let VisitorSpike { threshold, unit, window_seconds, min_visitors, baseline, timing } = *spike;
+fn condition_chip(condition: &Condition, goals: &[Goal]) -> String {
+    match condition {
+        Condition::Visitors(VisitorLevel { direction, threshold, unit, .. }) => match (direction, unit) {
+            (Direction::Above, Unit::Percent) => format!("Visitors +{threshold} %"),
+            (Direction::Above, Unit::Visitors) => visitors(*threshold),
+            (Direction::Below, Unit::Percent) => format!("Visitors below {threshold} %"),
+            (Direction::Below, Unit::Visitors) if *threshold == 1 => "No visitors".to_owned(),
+            (Direction::Below, Unit::Visitors) => format!("Fewer than {}", visitors(*threshold)),
+        },
+        Condition::GoalRate(rate) => {
+            format!("{}: rate {} {} %", goal(rate.goal_id, goals), rate.direction.name(), rate.threshold_percent())
+        }
+        Condition::Anomaly(Anomaly { metric: Metric::Visitors, .. }) => "Unusual visitors".to_owned(),
+        Condition::Anomaly(Anomaly { metric: Metric::Completions(id), .. }) => format!("Unusual: {}", goal(*id, goals)),
+    }
+}
+
+fn condition_sentence(condition: &Condition, goals: &[Goal]) -> String {
+    let told = match condition {
+        Condition::Visitors(level) => level_words(level),
+        Condition::GoalRate(rate) => rate_words(rate, goals),
+        Condition::Anomaly(anomaly) => anomaly_words(anomaly, goals),
+    };
+    format!("Fires when {told}{}", timing_sentences(condition.timing()))
+}
+
+fn level_words(level: &VisitorLevel) -> String {
+    let VisitorLevel { direction, threshold, unit, window_seconds, min_visitors, baseline, timing: _ } = *level;
     let window = span(window_seconds);
-    let condition = match unit {
-        Unit::Percent => format!(
+    match (direction, unit) {
+        (Direction::Above, Unit::Percent) => format!(
             "the visitors of the last {window} are more than {threshold} % above {}, with at least {}",
             compared_with(baseline, &window),
             visitors(min_visitors)
         ),
-        Unit::Visitors => format!("there are at least {} within {window}", visitors(threshold)),
+        (Direction::Above, Unit::Visitors) => format!("there are at least {} within {window}", visitors(threshold)),
+        (Direction::Below, Unit::Percent) => format!(
+            "the visitors of the last {window} are fewer than {threshold} % of {}, where these had at least {}",
+            compared_with(baseline, &window),
+            visitors(min_visitors)
+        ),
+        (Direction::Below, Unit::Visitors) if threshold == 1 => format!("nobody has come for {window}, after somebody had"),
+        (Direction::Below, Unit::Visitors) => {
+            format!("there are fewer than {} within {window}, after there were as many", visitors(threshold))
+        }
+    }
+}
+
+fn rate_words(rate: &GoalRate, goals: &[Goal]) -> String {
+    let GoalRate { goal_id, direction, window_seconds, min_visitors, .. } = *rate;
+    format!(
+        "the completions of {} by the visitors of the last {} are {} {} %, with at least {}",
+        quoted(goal_id, goals),
+        span(window_seconds),
+        direction.name(),
+        rate.threshold_percent(),
+        visitors(min_visitors)
+    )
+}
+
+fn anomaly_words(anomaly: &Anomaly, goals: &[Goal]) -> String {
+    let Anomaly { metric, direction, sensitivity, window_seconds, timing: _ } = *anomaly;
+    let counted = match metric {
+        Metric::Visitors => "visitors".to_owned(),
+        Metric::Completions(id) => format!("completions of {}", quoted(id, goals)),
     };
-    format!("Fires when {condition}{}", timing_sentences(&timing))
+    let side = match direction {
+        None => "more or fewer",
+        Some(Direction::Above) => "more",
+        Some(Direction::Below) => "fewer",
+    };
+    format!(
+        "there are {side} {counted} within {} than is usual for this hour of the week, with {} sensitivity",
+        span(window_seconds),
+        sensitivity.name()
+    )
+}
+
+/// What would have made a trigger fire about once a week.
+pub(super) fn suggestion(rule: &Rule) -> Option<String> {
+    let suggested = match rule {
+        Rule::Condition(Condition::Visitors(level)) => format!("a threshold of {}", level.threshold),
+        Rule::Condition(Condition::GoalRate(rate)) => format!("a threshold of {} %", rate.threshold_percent()),
+        Rule::Condition(Condition::Anomaly(anomaly)) => format!("{} sensitivity", anomaly.sensitivity.name()),
+        Rule::GoalCompletion(rule) => format!("{} completions within {}", rule.threshold, span(rule.window_seconds?)),
+        Rule::WebhookDisabled => return None,
+    };
+    Some(format!("With {suggested} it would have fired about once a week."))
 }
 
 fn compared_with(baseline: Baseline, window: &str) -> String {

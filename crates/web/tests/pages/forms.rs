@@ -1,6 +1,8 @@
 //! Forms for what there is already, which hold the whole of it, so that a field that was cleared is not one that stays; and what a
 //! webhook's form shows beside its fields.
 
+use std::time::Duration;
+
 use bellwether_domain::history::{Gaps, Minute, minute_of};
 use serde_json::{Value, json};
 
@@ -63,13 +65,14 @@ async fn a_goal_that_was_deleted_meanwhile_does_not_become_any_goal() {
 }
 
 #[tokio::test]
-async fn a_preview_knows_of_what_fired_before_the_day_that_it_shows() {
+async fn a_trial_knows_of_what_fired_before_the_days_that_it_shows() {
     let server = Server::start().await;
     let browser = Browser::of_owner(&server).await;
     let site = server.add_site("example.com").await;
+    server.clock.advance(Duration::from_secs(9 * 86_400));
     let now = minute_of(server.engine.ambient().now().second());
     let many = |minute| Minute { minute, visitors: visitors(20), ..Minute::default() };
-    let minutes = [now - 3 * 1_440, now - 60].map(|minute| (site.parse().expect("an id"), many(minute)));
+    let minutes = [now - 7 * 1_440 - 30, now - 60].map(|minute| (site.parse().expect("an id"), many(minute)));
     server.engine.store().add_minutes(minutes.into()).await.expect("minutes");
     let preview = async |window: &str, cooldown: &str| {
         let form = [

@@ -24,7 +24,7 @@ const EVENT: &str = r#"{"n": "pageview", "u": "https://example.com/"}"#;
 const TRIGGER: &str = r#"{"type": "visitor_spike", "threshold": 77}"#;
 
 /// The one list of them. A test holds it against the router.
-pub(crate) const ROUTES: [Route; 32] = [
+pub(crate) const ROUTES: [Route; 33] = [
     ("GET", "/healthz", Needs::Nothing, ""),
     ("GET", "/readyz", Needs::Nothing, ""),
     ("GET", "/metrics", Needs::ViewerOfAll, ""),
@@ -44,6 +44,7 @@ pub(crate) const ROUTES: [Route; 32] = [
     ("DELETE", "/api/sites/{site_id}/goals/{goal_id}", Needs::Admin, ""),
     ("GET", "/api/sites/{site_id}/webhooks", Needs::Viewer, ""),
     ("POST", "/api/sites/{site_id}/webhooks", Needs::Admin, r#"{"url": "https://nowhere.example/"}"#),
+    ("POST", "/api/sites/{site_id}/triggers/trial", Needs::Admin, r#"{"trigger": "visitor_drop"}"#),
     ("POST", "/api/sites/{site_id}/webhooks/preview", Needs::Admin, r#"{"template": {"preset": "slack"}}"#),
     ("GET", "/api/sites/{site_id}/webhooks/{webhook_id}", Needs::Viewer, ""),
     ("PUT", "/api/sites/{site_id}/webhooks/{webhook_id}", Needs::Admin, r#"{"enabled": false}"#),

@@ -1,16 +1,12 @@
 //! The form of a webhook, to add one and to change one.
 
-use std::time::Duration;
-
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use bellwether_domain::baseline::Past;
-use bellwether_domain::history::{self, MINUTE_SECONDS, minute_of};
 use bellwether_domain::id::{SiteId, WebhookId};
-use bellwether_domain::trigger::{Rule, VisitorSpike};
+use bellwether_domain::trigger::Rule;
 use bellwether_domain::webhook::WebhookChange;
-use bellwether_engine::{LookError, ManageError, NewWebhook};
+use bellwether_engine::{DEFAULT_TRIAL_DAYS, LookError, ManageError, NewWebhook};
 use bellwether_store::SignedIn;
 use serde_json::Value;
 use tracing::error;
@@ -18,7 +14,7 @@ use tracing::error;
 use super::shown_with_secret;
 use crate::App;
 use crate::access::{Access, Person};
-use crate::pages::charts::Visitors;
+use crate::pages::charts::Trial;
 use crate::pages::form::{Form, again};
 use crate::pages::sites::shell_of;
 use crate::pages::template_form;
@@ -28,8 +24,6 @@ use crate::problem::Problem;
 
 const FIELDS: [&str; 2] = ["url", "name"];
 const FIRST_TRIGGER: &str = "goal_completion";
-/// What the preview looks back at.
-const DAY: Duration = Duration::from_secs(86_400);
 
 #[derive(Template)]
 #[template(path = "webhook_form.html")]
@@ -49,7 +43,8 @@ struct Edit {
 /// A trigger, and what it would have done.
 struct Shown {
     row: Row,
-    chart: Option<Visitors>,
+    chart: Option<Trial>,
+    suggestion: Option<String>,
 }
 
 /// An empty form.
@@ -157,8 +152,12 @@ async fn page(
     let site = &access.site;
     let rows = trigger_form::rows(&form, &site.goals);
     let rules = trigger_form::rules(&form);
-    let previews = previews(app, access, &rules).await?;
-    let triggers = rows.into_iter().zip(previews).map(|(row, chart)| Shown { row, chart });
+    let trials = trials(app, access, &rules).await?;
+    let suggestion = |chart: &Trial| chart.suggested.as_ref().and_then(words::suggestion);
+    let triggers = rows.into_iter().zip(trials).map(|(row, chart)| {
+        let suggestion = chart.as_ref().and_then(suggestion);
+        Shown { row, chart, suggestion }
+    });
     let before = webhook_id.and_then(|id| site.webhook(id)).and_then(|webhook| webhook.webhook.template.as_deref());
     let template = template_form::part(app, access, &form, before).await?;
     Ok(Page(Edit {
@@ -174,28 +173,21 @@ async fn page(
     }))
 }
 
-/// What each of the triggers on visitors would have made of the last day.
-async fn previews(app: &App, access: &Access, rules: &[Option<Rule>]) -> Result<Vec<Option<Visitors>>, Problem> {
-    let spikes: Vec<_> = rules.iter().map(|rule| rule.as_ref().and_then(Rule::spike)).collect();
-    // Of a site whose visitors are asked for nobody knows when each was there.
-    let is_known = app.engine.polled(&access.site).is_none();
-    let Some(before) = spikes.iter().flatten().map(|spike| history::minutes_before(spike)).max().filter(|_| is_known) else {
-        return Ok(rules.iter().map(|_| None).collect());
-    };
-    let now = app.engine.ambient().now();
-    let since = now - DAY - Duration::from_secs(u64::from(before) * u64::from(MINUTE_SECONDS));
-    let minutes = match app.engine.minutes(&access.site, since).await {
-        Ok(minutes) => minutes,
+/// What each of the triggers would have made of the last days.
+async fn trials(app: &App, access: &Access, rules: &[Option<Rule>]) -> Result<Vec<Option<Trial>>, Problem> {
+    let tried = rules.iter().flatten().filter(|rule| trigger_form::is_tried(rule)).cloned().collect();
+    let tried = match app.engine.try_triggers(&access.site, tried, DEFAULT_TRIAL_DAYS).await {
+        Ok(tried) => tried,
         Err(LookError::Store(error)) => return Err(error.into()),
         Err(LookError::Count(error)) => {
-            error!(%error, "what triggers would have made of the last day cannot be shown");
-            return Ok(rules.iter().map(|_| None).collect());
+            error!(%error, "what triggers would have made of the last days cannot be shown");
+            Vec::new()
         }
     };
-    let (from, to) = (minute_of((now - DAY).second()) + 1, minute_of(now.second()));
-    let known_from = minute_of(access.site.site.created_at.second());
-    let timezone = access.site.site.zone();
-    let past = Past { minutes: &minutes, known_from, timezone: &timezone };
-    let chart = |spike: &VisitorSpike| Visitors::of(&history::preview(spike, &past, from..=to), history::is_exact(spike));
-    Ok(spikes.into_iter().map(|spike| spike.map(chart)).collect())
+    let mut tried = tried.into_iter();
+    let mut trial = |rule: &Rule| {
+        let tried = trigger_form::is_tried(rule).then(|| tried.next().flatten()).flatten();
+        tried.map(|tried| Trial::of(rule, tried, DEFAULT_TRIAL_DAYS))
+    };
+    Ok(rules.iter().map(|rule| rule.as_ref().and_then(&mut trial)).collect())
 }

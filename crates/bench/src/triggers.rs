@@ -1,0 +1,73 @@
+//! How many events the server takes on a site with many triggers, beside one with a single trigger.
+
+use serde_json::{Value, json};
+
+use crate::failure::{Failure, Result};
+use crate::load::Load;
+use crate::report::{Figure, Pair};
+use crate::server::Server;
+use crate::settings::Settings;
+use crate::template::Template;
+
+const REQUIRED_SHARE: f64 = 0.8;
+/// So many of each type.
+const EACH: u32 = 10;
+const FEW: &str = "few.example";
+const MANY: &str = "many.example";
+const NOWHERE: &str = "http://127.0.0.1:9/";
+/// Too few for any trigger.
+const VISITORS: u64 = 1_000;
+
+/// Measures in short rounds, the site with one trigger and the one with many in turn.
+pub(crate) async fn measure(settings: &Settings) -> Result<Vec<Figure>> {
+    let server = Server::start(&settings.server).await?;
+    server.add_site(FEW, NOWHERE, json!(["goal_completion"])).await?;
+    let many = of_each_type(EACH);
+    let name = format!("events on a site with {} triggers", many.len());
+    let webhook = server.add_site(MANY, NOWHERE, Value::Array(many)).await?;
+    round(&server, MANY, settings).await?;
+    round(&server, FEW, settings).await?;
+    let mut pairs = Vec::new();
+    for _ in 0..settings.scale.event_rounds {
+        let measured = round(&server, MANY, settings).await?;
+        pairs.push(Pair { measured, beside: round(&server, FEW, settings).await? });
+    }
+    check(&server, &webhook).await?;
+    Ok(vec![Figure::share(name, "events/s", ("one goal_completion", pairs), REQUIRED_SHARE)])
+}
+
+/// So many triggers of each type that fire on nothing of what comes here; each with a window of its own or with that of others.
+pub(crate) fn of_each_type(each: u32) -> Vec<Value> {
+    let of_one = |number: u32| {
+        let (window_seconds, cooldown_seconds) = (300 * (1 + number % 3), 3_600 + number);
+        let with = |mut trigger: Value| {
+            trigger["window_seconds"] = json!(window_seconds);
+            trigger["cooldown_seconds"] = json!(cooldown_seconds);
+            trigger
+        };
+        [
+            json!({"type": "goal_completion", "threshold": 5 + number, "window_seconds": window_seconds}),
+            with(json!({"type": "visitor_spike", "unit": "visitors", "threshold": VISITORS * 10})),
+            with(json!({"type": "visitor_spike", "threshold": 10_000, "baseline": "typical"})),
+            with(json!({"type": "visitor_drop", "threshold": 1, "min_visitors": 10_000})),
+            with(json!({"type": "goal_rate", "direction": "above", "threshold": 10_000})),
+            with(json!({"type": "anomaly"})),
+        ]
+    };
+    (0..each).flat_map(of_one).collect()
+}
+
+async fn round(server: &Server, domain: &str, settings: &Settings) -> Result<f64> {
+    let load = Load::of_events(server.process.address, settings.connections, Template::event(domain, "pageview"));
+    Ok(load.around(VISITORS, settings.scale.event_round).await?.per_second())
+}
+
+/// The events must have been counted and must have fired nothing.
+async fn check(server: &Server, webhook: &str) -> Result<()> {
+    let visitors = server.current_visitors(MANY).await?;
+    let deliveries = server.count_deliveries(MANY, webhook, "").await?;
+    if visitors == VISITORS && deliveries == 0 {
+        return Ok(());
+    }
+    Err(Failure::Void(format!("{visitors} visitors instead of {VISITORS}, {deliveries} deliveries instead of none")))
+}

@@ -1,0 +1,91 @@
+//! Trying triggers on what has happened on a site: nothing is kept of it, and nobody is told.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellwether_domain::baseline::Past;
+use bellwether_domain::goal::Goal;
+use bellwether_domain::history::{MINUTE_SECONDS, Minute, minute_of};
+use bellwether_domain::site::Site;
+use bellwether_domain::time::Timestamp;
+use bellwether_domain::trial::Trial;
+use bellwether_domain::trigger::Rule;
+
+use crate::Engine;
+use crate::history::Detail;
+use crate::registry::ActiveSite;
+use crate::watch::LookError;
+
+/// A day of a trial.
+const DAY: Duration = Duration::from_secs(86_400);
+/// So many days are looked back at most: minutes are kept for little longer.
+pub const MAX_TRIAL_DAYS: u32 = 30;
+/// So many unless it is said otherwise.
+pub const DEFAULT_TRIAL_DAYS: u32 = 7;
+
+/// A trigger that was tried.
+pub struct Tried {
+    /// What it would have seen, and told.
+    pub trial: Trial,
+    /// The same trigger with what would have made it fire about once a week; none where nothing would.
+    pub suggested: Option<Rule>,
+    /// Since when it is known what happened on the site.
+    pub known_from: Timestamp,
+}
+
+/// What a trial goes by, apart from the trigger.
+struct Ground {
+    minutes: Vec<Minute>,
+    known_from: u32,
+    site: Site,
+    goals: Arc<[Goal]>,
+    shown: RangeInclusive<u32>,
+}
+
+impl Engine {
+    /// Tries triggers of a site on its last days, up to now; in their order, none for one that cannot be tried on minutes. Nothing can
+    /// be tried where visitors are only asked for.
+    pub async fn try_triggers(&self, site: &ActiveSite, rules: Vec<Rule>, days: u32) -> Result<Vec<Option<Tried>>, LookError> {
+        let before = |rule: &Rule| rule.minutes_before().filter(|_| self.polled(site).is_none());
+        let Some(longest) = rules.iter().filter_map(before).max() else {
+            return Ok(rules.iter().map(|_| None).collect());
+        };
+        let now = self.ambient().now();
+        let shown_from = now - DAY * days.min(MAX_TRIAL_DAYS);
+        let since = shown_from - Duration::from_secs(u64::from(longest) * u64::from(MINUTE_SECONDS));
+        let counts_completions = |rule: &Rule| match rule {
+            Rule::Condition(condition) => condition.completions().is_some(),
+            Rule::GoalCompletion(_) => true,
+            Rule::WebhookDisabled => false,
+        };
+        let detail = if rules.iter().any(counts_completions) { Detail::Completions } else { Detail::Visitors };
+        let ground = Ground {
+            minutes: self.minutes(site, since, detail).await?,
+            known_from: minute_of(site.site.created_at.second()),
+            site: site.site.clone(),
+            goals: site.goals.clone(),
+            shown: minute_of(shown_from.second()) + 1..=minute_of(now.second()),
+        };
+        let known_from = site.site.created_at;
+        let tried = move || {
+            let tried = |rule: &Rule| {
+                rule.minutes_before()?;
+                let (trial, suggested) = ground.try_rule(rule);
+                Some(Tried { trial, suggested, known_from })
+            };
+            rules.iter().map(tried).collect()
+        };
+        // Weeks of minutes are many. Whoever goes away meanwhile is not waited for.
+        Ok(tokio::task::spawn_blocking(tried).await.unwrap_or_default())
+    }
+}
+
+impl Ground {
+    fn try_rule(&self, rule: &Rule) -> (Trial, Option<Rule>) {
+        let timezone = self.site.zone();
+        let past = Past { minutes: &self.minutes, known_from: self.known_from, timezone: &timezone };
+        let trial = rule.try_on(&past, &self.goals, self.shown.clone());
+        (trial, rule.suggested(&past, &self.goals, self.shown.clone()))
+    }
+}

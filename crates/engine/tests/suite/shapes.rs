@@ -1,0 +1,272 @@
+//! Shapes of traffic, and what the triggers with a condition make of them while it comes; and that a trial makes the same of it.
+
+use std::collections::BTreeMap;
+
+use bellwether_domain::ambient::Clock as _;
+use bellwether_domain::event::Event;
+use bellwether_domain::history::{Gaps, Minute, minute_of};
+use bellwether_domain::payload::Data;
+use bellwether_domain::trigger::Rule;
+use bellwether_engine::Client;
+use bellwether_testkit::receiver::{Received, Receiver};
+use serde_json::{Value, json};
+
+use super::rig::{FIREFOX, Rig, rule, seconds};
+
+/// The first minutes of every shape, in which it settles.
+const WARM_UP: u32 = 60;
+const MINUTES: u32 = 240;
+/// So much before and after it is as usual, too.
+const MARGIN: u32 = 90;
+const WEEK_MINUTES: u32 = 7 * 24 * 60;
+const BOT: &str = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)";
+
+/// How traffic comes. Something happens at minute 120.
+struct Shape {
+    name: &'static str,
+    /// How many come in a minute, each for the first time.
+    visitors: fn(u32) -> u32,
+    /// How many came in the same minute of the weeks before; none for a site that is new.
+    usual: Option<fn(u32) -> u32>,
+    /// Whether one in twenty signs up.
+    signs_up: fn(u32) -> bool,
+    agent: fn(u32) -> &'static str,
+    /// When the server is started again.
+    restart: Option<u32>,
+    /// What is told, in which minute.
+    told: &'static [(u32, &'static str)],
+}
+
+const STEADY: Shape = Shape {
+    name: "steady",
+    visitors: |_| 10,
+    usual: Some(|_| 10),
+    signs_up: |_| true,
+    agent: |_| FIREFOX,
+    restart: None,
+    told: &[],
+};
+
+const SHAPES: [Shape; 14] = [
+    STEADY,
+    Shape { name: "quiet", visitors: few, usual: Some(few), ..STEADY },
+    Shape { name: "growing", visitors: |minute| 10 + minute / 20, usual: Some(|minute| 10 + minute / 20), ..STEADY },
+    Shape { name: "growing on a new site", visitors: |minute| 10 + minute / 20, usual: None, ..STEADY },
+    Shape {
+        name: "spike",
+        visitors: |minute| if (120..135).contains(&minute) { 60 } else { 10 },
+        told: &[
+            (122, "anomaly"),
+            (122, "visitor_spike previous_window"),
+            (122, "visitor_spike typical"),
+            (133, "visitor_spike_resolved previous_window"),
+            (141, "visitor_drop previous_window"),
+            (141, "visitor_drop_resolved previous_window"),
+            (142, "visitor_spike_resolved typical"),
+            (162, "anomaly_resolved"),
+        ],
+        ..STEADY
+    },
+    Shape {
+        name: "drop",
+        visitors: |minute| if minute < 120 { 10 } else { 2 },
+        told: &[
+            (126, "visitor_drop previous_window"),
+            (133, "anomaly"),
+            (133, "anomaly_resolved"),
+            (137, "visitor_drop_resolved previous_window"),
+            (193, "anomaly"),
+        ],
+        ..STEADY
+    },
+    Shape { name: "day and night", visitors: evening, usual: Some(evening), ..STEADY },
+    Shape {
+        name: "a night by day",
+        visitors: evening,
+        told: &[(176, "anomaly"), (176, "anomaly_resolved"), (236, "anomaly")],
+        ..STEADY
+    },
+    Shape {
+        name: "weekly",
+        visitors: |minute| if minute < 120 { 10 } else { 30 },
+        usual: Some(|minute| if minute < 120 { 10 } else { 30 }),
+        told: &[(125, "visitor_spike previous_window"), (132, "visitor_spike_resolved previous_window")],
+        ..STEADY
+    },
+    Shape {
+        name: "silent",
+        visitors: until_120,
+        told: &[
+            (125, "visitor_drop previous_window"),
+            (130, "anomaly"),
+            (136, "visitor_drop_resolved previous_window"),
+            (139, "visitor_drop visitors"),
+        ],
+        ..STEADY
+    },
+    Shape { name: "restarted in the middle", restart: Some(120), ..STEADY },
+    Shape {
+        name: "silent when it was restarted",
+        visitors: until_120,
+        restart: Some(123),
+        told: &[(142, "visitor_drop visitors"), (152, "anomaly")],
+        ..STEADY
+    },
+    Shape {
+        name: "bots only",
+        visitors: |_| 10,
+        agent: |minute| if minute < 120 { FIREFOX } else { BOT },
+        told: &[
+            (125, "visitor_drop previous_window"),
+            (130, "anomaly"),
+            (136, "visitor_drop_resolved previous_window"),
+            (139, "visitor_drop visitors"),
+        ],
+        ..STEADY
+    },
+    Shape { name: "nobody signs up", signs_up: |minute| minute < 120, told: &[(138, "goal_rate")], ..STEADY },
+];
+
+fn few(minute: u32) -> u32 {
+    u32::from(minute.is_multiple_of(5))
+}
+
+fn evening(minute: u32) -> u32 {
+    10 - (minute.max(100) - 100).min(120) / 15
+}
+
+fn until_120(minute: u32) -> u32 {
+    if minute < 120 { 10 } else { 0 }
+}
+
+fn rules() -> Vec<Value> {
+    let with = |mut rule: Value| {
+        rule["notify_resolved"] = json!(true);
+        rule
+    };
+    vec![
+        with(json!({"type": "visitor_spike", "threshold": 100, "window_seconds": 600})),
+        with(json!({"type": "visitor_spike", "threshold": 100, "window_seconds": 600, "baseline": "typical"})),
+        with(json!({"type": "visitor_drop", "threshold": 50, "window_seconds": 600, "min_visitors": 40})),
+        with(json!({"type": "visitor_drop", "unit": "visitors", "window_seconds": 1_200})),
+        with(json!({"type": "goal_rate", "threshold": 2, "window_seconds": 1_800, "min_visitors": 50})),
+        with(json!({"type": "anomaly", "window_seconds": 1_800})),
+    ]
+}
+
+/// What is told, in a few words.
+fn words(data: &Value, event_type: &str) -> String {
+    let of = match data["unit"].as_str() {
+        Some("percent") => data["baseline"].as_str(),
+        unit => unit,
+    };
+    [Some(event_type), of].into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// A site that has been there for four weeks, with what is usual, unless it is new.
+async fn site(shape: &Shape, receiver: &Receiver) -> (Rig, u32) {
+    let rig = Rig::start().await;
+    rig.webhook(json!({"url": receiver.url(), "triggers": rules()})).await;
+    if shape.usual.is_some() {
+        rig.pass_days(29).await;
+    }
+    let now = rig.clock.now().second();
+    rig.clock.advance(seconds(u64::from(60 - now % 60)));
+    let first = minute_of(rig.clock.now().second());
+    let usual = |usual: fn(u32) -> u32| {
+        let of_week = move |weeks: u32| {
+            (0..MINUTES + 2 * MARGIN).map(move |minute| {
+                let mut visitors = Gaps::default();
+                visitors[0] = usual(minute.saturating_sub(MARGIN));
+                Minute { minute: first + minute - MARGIN - weeks * WEEK_MINUTES, visitors, ..Minute::default() }
+            })
+        };
+        (1..=4).flat_map(of_week).collect::<Vec<_>>()
+    };
+    let minutes = shape.usual.map(usual).unwrap_or_default();
+    rig.engine.store().add_minutes(minutes.into_iter().map(|minute| (rig.site_id, minute)).collect()).await.expect("minutes");
+    (rig, first)
+}
+
+/// Lets the visitors of a minute come, one after the other, and the engine do what it does by itself.
+async fn pass_minute(rig: &Rig, shape: &Shape, minute: u32) {
+    let (visitors, mut passed) = ((shape.visitors)(minute), 0);
+    for visitor in 0..visitors {
+        let second = visitor * 60 / visitors;
+        pass(rig, second - std::mem::replace(&mut passed, second)).await;
+        let address = format!("10.{}.{}.{}", minute / 200, minute % 200, visitor);
+        let client = Client { user_agent: (shape.agent)(minute), address: &address };
+        let signs_up = (shape.signs_up)(minute) && (minute * 10 + visitor).is_multiple_of(20);
+        let names = if signs_up { &["pageview", "Signup"][..] } else { &["pageview"] };
+        for name in names {
+            let event = json!({"n": name, "u": "https://example.com/"}).to_string();
+            rig.engine.ingest(&Event::parse(event.as_bytes()).expect("an event"), &client).await.expect("an event that is taken");
+        }
+    }
+    pass(rig, 59 - passed).await;
+    rig.engine.dispatch_due().await.expect("a tick");
+    rig.engine.drained().await;
+    rig.engine.store_history(minute_of(rig.clock.now().second())).await.expect("minutes");
+}
+
+/// Lets seconds pass, at whose end the engine looks.
+async fn pass(rig: &Rig, time: u32) {
+    rig.clock.advance(seconds(time.into()));
+    rig.engine.compare().await.expect("what is usual");
+    rig.engine.tick().await.expect("a tick");
+}
+
+async fn live(rig: &mut Rig, shape: &Shape, receiver: &mut Receiver) -> Vec<(u32, String)> {
+    let mut told = Vec::new();
+    for minute in 0..MINUTES {
+        if shape.restart == Some(minute) {
+            rig.restart().await;
+        }
+        pass_minute(rig, shape, minute).await;
+        let in_words = |request: Received| {
+            let body: Value = serde_json::from_slice(&request.body).expect("JSON");
+            (minute, words(&body["data"], body["event_type"].as_str().expect("a type")))
+        };
+        told.extend(receiver.so_far().into_iter().map(in_words));
+        rig.clock.advance(seconds(1));
+    }
+    told.sort();
+    told.retain(|(minute, _)| *minute >= WARM_UP);
+    told
+}
+
+/// What a trial of all triggers says of the same time.
+async fn tried(rig: &Rig, first: u32) -> Vec<(u32, String)> {
+    let rules: Vec<Rule> = rules().iter().map(rule).collect();
+    let tried = rig.engine.try_triggers(&rig.site(), rules, 1).await.expect("a trial");
+    let told = tried.into_iter().flatten().flat_map(|tried| tried.trial.told);
+    let in_words = |data: &Data| words(&json!(data), data.event_type().name());
+    let mut told: Vec<_> = told
+        .filter_map(|told| Some((told.minute.checked_sub(first)?, in_words(&told.data))))
+        .filter(|(minute, _)| (WARM_UP..MINUTES).contains(minute))
+        .collect();
+    told.sort();
+    told
+}
+
+/// When each trigger fired first.
+fn first_fired(told: &[(u32, String)]) -> BTreeMap<&str, u32> {
+    let fired = told.iter().filter(|(_, words)| !words.contains("_resolved"));
+    fired.rev().map(|(minute, words)| (words.as_str(), *minute)).collect()
+}
+
+/// A trial agrees with what happened: it looks at whole minutes, so that it may see the end of something a little later.
+#[tokio::test]
+async fn every_shape_sets_off_what_it_should_and_nothing_else_and_a_trial_says_the_same() {
+    for shape in SHAPES {
+        let mut receiver = Receiver::start().await;
+        let (mut rig, first) = site(&shape, &receiver).await;
+        let told = live(&mut rig, &shape, &mut receiver).await;
+        let in_words: Vec<_> = told.iter().map(|(minute, words)| (*minute, words.as_str())).collect();
+        assert_eq!(in_words, shape.told, "{}", shape.name);
+        // Of a restart a trial knows nothing.
+        if shape.restart.is_none() {
+            assert_eq!(first_fired(&tried(&rig, first).await), first_fired(&told), "a trial of {}", shape.name);
+        }
+    }
+}

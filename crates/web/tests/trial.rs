@@ -1,0 +1,81 @@
+//! Triggers over the REST API, tried on what has happened before they are saved.
+
+use bellwether_domain::ambient::Clock as _;
+use bellwether_domain::history::{Gaps, Minute, minute_of};
+use serde_json::{Value, json};
+
+use crate::support::Server;
+
+const TRIAL: &str = "/api/sites/example.com/triggers/trial";
+
+/// A site on which five come in each of the last minutes, and once so many, two hours ago.
+async fn server(rush: u32) -> Server {
+    let server = Server::start().await;
+    let site = server.add_site("example.com").await.parse().expect("an id");
+    server.clock.advance(std::time::Duration::from_secs(86_400));
+    let now = minute_of(server.clock.now().second());
+    let minute = |minute| {
+        let mut visitors = Gaps::default();
+        visitors[0] = if minute == now - 120 { rush } else { 5 };
+        Minute { minute, visitors, ..Minute::default() }
+    };
+    let minutes = (now - 300..=now).map(|number| (site, minute(number))).collect();
+    server.engine.store().add_minutes(minutes).await.expect("minutes");
+    server
+}
+
+#[tokio::test]
+async fn a_trial_shows_what_a_trigger_would_have_seen_and_told() {
+    let server = server(40).await;
+    let trigger =
+        json!({"type": "visitor_spike", "unit": "visitors", "threshold": 30, "window_seconds": 60, "notify_resolved": true});
+    let shown = server.call("POST", TRIAL, &json!({"trigger": trigger, "days": 1})).await.json(200);
+    assert_eq!((&shown["days"], &shown["fired_count"], &shown["is_exact"]), (&json!(1), &json!(1), &json!(true)));
+    assert_eq!((&shown["trigger"]["threshold"], &shown["suggested"]["threshold"]), (&json!(30), &json!(40)));
+    let series = shown["series"].as_array().expect("a series");
+    assert_eq!(series.len(), 1_440);
+    let highest = series.iter().max_by_key(|point| point["value"].as_f64().map(f64::to_bits)).expect("a point");
+    assert_eq!((&highest["value"], &highest["fires_above"], &highest["fires_below"]), (&json!(40.0), &json!(30.0), &Value::Null));
+    let fired = shown["fired"].as_array().expect("what is told");
+    let told: Vec<_> =
+        fired.iter().map(|told| (&told["payload"]["event_type"], &told["payload"]["data"]["current_visitors"])).collect();
+    assert_eq!(told, [(&json!("visitor_spike"), &json!(40)), (&json!("visitor_spike_resolved"), &json!(5))]);
+    assert_eq!(fired[0]["time"], highest["time"]);
+    assert_eq!(fired[0]["payload"]["site_domain"], "example.com");
+    let week = server.call("POST", TRIAL, &json!({"trigger": trigger})).await.json(200);
+    let series = week["series"].as_array().expect("a series");
+    assert!(series.len() <= 2_016 && series.iter().any(|point| point["value"] == 40.0), "{}", series.len());
+}
+
+#[tokio::test]
+async fn a_trial_says_when_there_is_not_enough_history() {
+    let server = server(40).await;
+    for (trigger, has_history) in [(json!("anomaly"), false), (json!("visitor_drop"), true)] {
+        let shown = server.call("POST", TRIAL, &json!({"trigger": trigger})).await.json(200);
+        assert_eq!((&shown["has_history"], &shown["fired_count"]), (&json!(has_history), &json!(0)), "{trigger}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_tried_is_refused_by_name() {
+    let server = server(5).await;
+    let other = server.add_site("other.example").await;
+    let goal = server.add_goal(&other, "Signup").await;
+    let cases = [
+        (json!({}), "trigger", "is required"),
+        (json!({"trigger": "visitor_drop", "days": 31}), "days", "must be a whole number from 1 to 30"),
+        (
+            json!({"trigger": {"type": "visitor_drop", "threshold": 0}}),
+            "trigger.threshold",
+            "must be a whole number from 1 to 100",
+        ),
+        (json!({"trigger": "webhook_disabled"}), "trigger", "cannot be tried on what has happened"),
+        (
+            json!({"trigger": {"type": "goal_rate", "threshold": 2, "goal_id": goal}}),
+            "trigger.goal_id",
+            "must be the id of a goal of the site",
+        ),
+        (json!({"trigger": "visitor_drop", "webhook": 1}), "webhook", "is not a known field"),
+    ];
+    server.assert_refusals("POST", TRIAL, "/api/sites/example.com/webhooks", &cases).await;
+}
