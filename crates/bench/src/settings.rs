@@ -145,6 +145,7 @@ impl Measurement {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Events => "events",
+            Self::Triggers => "triggers",
             Self::Deliveries => "deliveries",
             Self::FanOut => "fan-out",
             Self::Latency => "latency",

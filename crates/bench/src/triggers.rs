@@ -33,7 +33,7 @@ pub(crate) async fn measure(settings: &Settings) -> Result<Vec<Figure>> {
         pairs.push(Pair { measured, beside: round(&server, FEW, settings).await? });
     }
     check(&server, &webhook).await?;
-    Ok(vec![Figure::share(name, "events/s", ("one goal_completion", pairs), REQUIRED_SHARE)])
+    Ok(vec![Figure::share(&name, "events/s", ("one goal_completion", pairs), REQUIRED_SHARE)])
 }
 
 /// So many triggers of each type that fire on nothing of what comes here; each with a window of its own or with that of others.
