@@ -33,8 +33,8 @@ const MAX_STEP_BACK_SECONDS: u32 = 60;
 #[derive(Debug)]
 pub struct Rules {
     goals: Arc<[Goal]>,
-    completions: Vec<(Target, GoalCompletion)>,
-    conditions: Vec<(Target, Condition)>,
+    completions: Box<[(Target, GoalCompletion)]>,
+    conditions: Box<[(Target, Condition)]>,
 }
 
 /// Where a firing goes, and on whose account.
@@ -100,7 +100,8 @@ impl Rules {
                 }
             }
         }
-        Self { goals, completions, conditions }
+        // There is one of these for each site, and there are many sites: nothing of it is left unused.
+        Self { goals, completions: completions.into(), conditions: conditions.into() }
     }
 
     /// The site's goals.
@@ -136,9 +137,10 @@ impl Rules {
 
     /// The rules that each event fulfils by itself, and apart from them those that take several, which are counted elsewhere.
     pub fn without_counts(self) -> (Self, Watch) {
-        let (counted, completions) = self.completions.into_iter().partition(|(_, rule)| rule.window_seconds.is_some());
-        let watch = Watch { completions: counted, conditions: self.conditions };
-        (Self { goals: self.goals, completions, conditions: Vec::new() }, watch)
+        let (counted, completions): (Vec<_>, Vec<_>) =
+            self.completions.into_iter().partition(|(_, rule)| rule.window_seconds.is_some());
+        let watch = Watch { completions: counted, conditions: self.conditions.into_vec() };
+        (Self { goals: self.goals, completions: completions.into(), conditions: Box::default() }, watch)
     }
 }
 
