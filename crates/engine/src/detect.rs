@@ -317,6 +317,7 @@ impl Inner {
             url: webhook.webhook.url.clone(),
             owner: None,
             test: false,
+            in_batch: webhook.webhook.batch.is_some(),
         }
     }
 }
@@ -338,7 +339,7 @@ fn new_event(site: &Site, id: EventId, now: Timestamp, data: &Data, deliveries: 
     NewEvent {
         id,
         site_id: site.id,
-        event_type: data.event_type(),
+        contents: data.event_type().into(),
         payload: Payload::of(id, site, now, data).to_body().into(),
         created_at: now,
         deliveries,

@@ -5,6 +5,7 @@
 //! its own queue, its own few workers and its own share of the places, so that a slow one costs only itself. One that fails again
 //! and again has its breaker open: what is held for it goes back to the table, and is tried one at a time.
 
+mod batches;
 mod clock;
 mod life;
 mod paces;
@@ -14,22 +15,24 @@ mod settle;
 mod strays;
 
 use std::collections::HashMap;
+use std::iter;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bellwether_domain::ambient::{Ambient, Moment};
+use bellwether_domain::batch::{Batch, is_ready, ready};
 use bellwether_domain::breaker::{Breaker, Change, GIVEN_UP_AFTER};
 use bellwether_domain::counting::CountedIn;
 use bellwether_domain::delivery::Status;
-use bellwether_domain::id::{DeliveryId, OwnerId, WebhookId};
+use bellwether_domain::id::{DeliveryId, EventId, OwnerId, WebhookId};
 use bellwether_domain::roles::Roles;
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::trace::{SpanId, traceparent};
 use bellwether_meters::label::{AttemptOutcome, Label as _};
 use bellwether_meters::meters;
 use bellwether_store::{
-    AttemptRecord, Crossed, DueDelivery, Found, Hints, Learned, NewDelivery, NewEvent, Process, Settlement, Store, StoreError,
-    Tick,
+    AttemptRecord, Crossed, DueDelivery, Found, Hints, Learned, NewBatch, NewDelivery, NewEvent, Process, Settlement, Store,
+    StoreError, Tick,
 };
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until};
@@ -41,6 +44,7 @@ use crate::registry::{ActiveWebhook, Registry};
 use crate::send::{Answer, Sender};
 use crate::trace::{Span, SpanKind, Tracer};
 use crate::workers::{Pulse, Workers};
+use batches::Batches;
 use clock::{Clock, Step};
 pub use life::hears_processes;
 use life::{Life, Sign};
@@ -55,6 +59,10 @@ const MAX_IN_FLIGHT: usize = 1_000;
 /// Those of them that only the first worker of an endpoint may take.
 const RESERVED_IN_FLIGHT: usize = 500;
 const MAX_CLAIMED: usize = 1_000;
+/// Batches that are made for a webhook before others have their turn.
+const PUT_TOGETHER: usize = 16;
+/// Batches may be large: a webhook has only so many in memory, enough to keep its workers busy.
+const BATCHES_HELD: usize = 8;
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two hints of other processes that are given or followed.
 const HINT_INTERVAL: Duration = Duration::from_millis(10);
@@ -77,6 +85,7 @@ pub(crate) struct Dispatcher {
     workers: Workers,
     queues: Mutex<Queues<Held>>,
     places: Arc<Places>,
+    batches: Batches,
     changes: Arc<Changes>,
     paces: Paces,
     given_up: mpsc::Sender<GivenUp>,
@@ -150,6 +159,7 @@ impl Dispatcher {
             workers: workers.clone(),
             queues: Mutex::default(),
             places,
+            batches: Batches::default(),
             changes,
             paces: Paces::default(),
             given_up,
@@ -205,6 +215,7 @@ impl Dispatcher {
                 self.send_or_leave(delivery, owner.zip(place));
             }
         }
+        events.iter().filter(|event| !told_before.contains(&event.id)).for_each(|event| self.note_gathered(event));
         Ok(())
     }
 
@@ -212,7 +223,7 @@ impl Dispatcher {
     fn find_places(&self, events: &mut [NewEvent]) -> (Option<OwnerId>, Vec<Option<Place>>) {
         let (mut places, owner) = (Vec::new(), self.owner());
         for event in events {
-            for delivery in &mut event.deliveries {
+            for delivery in event.deliveries.iter_mut().filter(|delivery| !delivery.in_batch) {
                 let place = owner.and_then(|_| match delivery.test {
                     true => self.places.take_by_hand(delivery.webhook_id),
                     false => self.places.take(delivery.webhook_id, event.created_at),
@@ -241,7 +252,7 @@ impl Dispatcher {
         let (ended_at, error) = (self.ambient.now(), result.is_err().then_some("unavailable"));
         for event in events.iter().filter(|event| tracer.traces(event.id)) {
             let attributes = vec![
-                ("bellwether.event_type", event.event_type.name().to_owned()),
+                ("bellwether.event_type", event.contents.name().to_owned()),
                 ("bellwether.site_id", event.site_id.to_string()),
                 ("bellwether.deliveries", event.deliveries.len().to_string()),
             ];
@@ -261,7 +272,7 @@ impl Dispatcher {
     fn trace_attempt(&self, id: SpanId, delivery: &DueDelivery, (begun_at, ended_at): (Timestamp, Timestamp), answer: &Answer) {
         let Some(tracer) = &self.tracer else { return };
         let mut attributes = vec![
-            ("bellwether.event_type", delivery.event_type.name().to_owned()),
+            ("bellwether.event_type", delivery.contents.name().to_owned()),
             ("bellwether.webhook_id", delivery.webhook_id.to_string()),
             ("bellwether.delivery_id", delivery.id.to_string()),
             ("bellwether.attempt", delivery.attempt_count.saturating_add(1).to_string()),
@@ -282,21 +293,97 @@ impl Dispatcher {
         let Some(owner) = self.owner() else {
             return Ok(None);
         };
-        let places = self.places.take_for_stored(now.wall, MAX_CLAIMED);
+        self.put_together_what_is_ready(now.wall).await?;
+        let most = |webhook_id| self.most_held(webhook_id);
+        let places = self.places.take_for_stored((now.wall, MAX_CLAIMED), most);
         if !places.is_empty() {
             self.claim((owner, now.wall), places).await?;
         }
-        Ok(self.places.next_look(now.wall))
+        Ok(self.places.next_look(now.wall, most).into_iter().chain(self.batches.next_look()).min())
     }
 
-    /// Looks which endpoints something waits for in the table that belongs to nobody, whoever put it there.
+    /// Looks which endpoints something waits for in the tables that belongs to nobody, whoever put it there.
     pub(crate) async fn look_at_tables(&self) -> Result<(), StoreError> {
         if !self.roles.dispatch {
             return Ok(());
         }
         let backlogs = self.store.backlogs().await?;
         backlogs.iter().for_each(|backlog| self.places.note_stored(backlog.webhook_id, backlog.due_at));
+        let now = self.ambient.now();
+        for (webhook_id, waiting) in self.store.gathered().await? {
+            self.batches.note(webhook_id, waiting, self.batch_of(webhook_id), now);
+        }
         Ok(())
+    }
+
+    /// Puts the events of a webhook together that are ready, or of one that is off all that wait; much of it, and the rest with the next
+    /// look.
+    pub(crate) async fn put_together(&self, webhook_id: WebhookId) -> Result<(), StoreError> {
+        let (now, mut left) = (self.ambient.now(), None);
+        for _ in 0..PUT_TOGETHER {
+            let batch = self.batch_of(webhook_id);
+            let new = NewBatch { id: EventId::new(&self.ambient), delivery_id: DeliveryId::new(&self.ambient), now };
+            let put = self.store.put_together(webhook_id, new, move |gathered| ready(batch, gathered, now)).await?;
+            left = put.left;
+            if put.events > 0 {
+                meters().deliveries_created.increment(1);
+                self.changes.note(webhook_id);
+                self.note_stored(webhook_id, now);
+            }
+            if put.events == 0 || left.is_none_or(|left| !is_ready(batch, &left, now)) {
+                break;
+            }
+        }
+        if let Some(left) = left {
+            self.batches.note(webhook_id, left, self.batch_of(webhook_id), now);
+        }
+        Ok(())
+    }
+
+    /// How events of a webhook are put together; not any more where it is off.
+    fn batch_of(&self, webhook_id: WebhookId) -> Option<Batch> {
+        self.registry.webhook_that_is_on(webhook_id).and_then(|webhook| webhook.webhook.batch)
+    }
+
+    fn most_held(&self, webhook_id: WebhookId) -> usize {
+        if self.batch_of(webhook_id).is_some() { BATCHES_HELD } else { usize::MAX }
+    }
+
+    async fn put_together_what_is_ready(&self, now: Timestamp) -> Result<(), StoreError> {
+        let mut taken = self.batches.take_ready(now, |webhook_id| self.batch_of(webhook_id)).into_iter();
+        while let Some((webhook_id, waiting)) = taken.next() {
+            self.pulse.beat();
+            match self.put_together(webhook_id).await {
+                Ok(()) => {}
+                Err(StoreError::Gone) => warn!(webhook = %webhook_id, "events wait for a webhook that is not there"),
+                Err(error) => {
+                    let left = iter::once((webhook_id, waiting)).chain(taken);
+                    left.for_each(|(id, waiting)| self.batches.note(id, waiting, self.batch_of(id), now));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what has just been kept, and is to be sent later.
+    pub(crate) fn note_kept(&self, event: &NewEvent) {
+        for delivery in event.deliveries.iter().filter(|delivery| !delivery.in_batch) {
+            self.note_stored(delivery.webhook_id, event.created_at);
+        }
+        self.note_gathered(event);
+    }
+
+    /// Notes where an event waits for others. Those that send are told where this process does not.
+    fn note_gathered(&self, event: &NewEvent) {
+        for delivery in event.deliveries.iter().filter(|delivery| delivery.in_batch) {
+            let (webhook_id, added) = (delivery.webhook_id, (event.created_at, event.payload.len()));
+            if !self.roles.dispatch {
+                self.left.notify_one();
+            } else if self.batches.add(webhook_id, added, self.batch_of(webhook_id)) {
+                self.wake.notify_one();
+            }
+        }
     }
 
     /// Takes out of the queue what waits for a webhook that is switched off, and records that as cancelled.
@@ -549,6 +636,7 @@ impl Dispatcher {
         for (delivery, place) in events.iter().flat_map(due_deliveries).zip(places) {
             self.send_or_leave(delivery, owner.zip(place));
         }
+        events.iter().for_each(|event| self.note_gathered(event));
     }
 
     fn send_or_leave(self: &Arc<Self>, delivery: DueDelivery, place: Option<(OwnerId, Place)>) {
@@ -733,11 +821,11 @@ fn settlement(held: &Held, status: Status, next_attempt_at: Option<Timestamp>) -
 }
 
 fn due_deliveries(event: &NewEvent) -> impl Iterator<Item = DueDelivery> {
-    event.deliveries.iter().map(|delivery| DueDelivery {
+    event.deliveries.iter().filter(|delivery| !delivery.in_batch).map(|delivery| DueDelivery {
         id: delivery.id,
         webhook_id: delivery.webhook_id,
         event_id: event.id,
-        event_type: event.event_type,
+        contents: event.contents,
         payload: event.payload.clone(),
         attempt_count: 0,
         counted_attempts: 0,
@@ -764,7 +852,7 @@ fn log_attempt(webhook: &ActiveWebhook, delivery: &DueDelivery, number: u32, sta
         webhook = %delivery.webhook_id,
         delivery = %delivery.id,
         event = %delivery.event_id,
-        event_type = delivery.event_type.name(),
+        event_type = delivery.contents.name(),
         attempt = number,
         status = status.name(),
         response_code = answer.code(),
