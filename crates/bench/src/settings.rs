@@ -44,6 +44,8 @@ pub(crate) enum Measurement {
     Events,
     /// Events that are delivered and recorded, by the second
     Deliveries,
+    /// Events of a busy goal delivered in batches, by the second, and requests, beside one by one
+    Batches,
     /// Deliveries to a thousand endpoints, by the second
     FanOut,
     /// Time from an event to its webhook
@@ -144,6 +146,7 @@ impl Measurement {
         match self {
             Self::Events => "events",
             Self::Deliveries => "deliveries",
+            Self::Batches => "batches",
             Self::FanOut => "fan-out",
             Self::Latency => "latency",
             Self::Isolation => "isolation",

@@ -71,7 +71,7 @@ mod tests {
     }
     #[test]
     fn a_batch_has_what_all_of_its_events_have() {
-        let schema = |contents: Contents| serde_json::from_str::<Value>(contents.schema()).expect(contents.name());
+        let schema = |contents: Contents| serde_json::from_str::<Value>(contents.schema()).expect("JSON");
         let batch = schema(Contents::Batch);
         assert_eq!(batch["$id"], json!(format!("urn:bellwether:payload:{PAYLOAD_VERSION}:batch")));
         assert_eq!(batch["required"], json!(["events"]));
