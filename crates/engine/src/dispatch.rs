@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bellwether_domain::ambient::{Ambient, Moment};
-use bellwether_domain::batch::{Batch, is_ready, ready};
+use bellwether_domain::batch::{Batch, Waiting, is_ready, ready};
 use bellwether_domain::breaker::{Breaker, Change, GIVEN_UP_AFTER};
 use bellwether_domain::counting::CountedIn;
 use bellwether_domain::delivery::Status;
@@ -311,7 +311,7 @@ impl Dispatcher {
         backlogs.iter().for_each(|backlog| self.places.note_stored(backlog.webhook_id, backlog.due_at));
         let now = self.ambient.now();
         for (webhook_id, waiting) in self.store.gathered().await? {
-            self.batches.note(webhook_id, waiting, self.batch_of(webhook_id), now);
+            self.batches.found(webhook_id, waiting, self.batch_of(webhook_id), now);
         }
         Ok(())
     }
@@ -335,7 +335,7 @@ impl Dispatcher {
             }
         }
         if let Some(left) = left {
-            self.batches.note(webhook_id, left, self.batch_of(webhook_id), now);
+            self.batches.add(webhook_id, left, self.batch_of(webhook_id), now);
         }
         Ok(())
     }
@@ -358,7 +358,7 @@ impl Dispatcher {
                 Err(StoreError::Gone) => warn!(webhook = %webhook_id, "events wait for a webhook that is not there"),
                 Err(error) => {
                     let left = iter::once((webhook_id, waiting)).chain(taken);
-                    left.for_each(|(id, waiting)| self.batches.note(id, waiting, self.batch_of(id), now));
+                    left.for_each(|(id, waiting)| _ = self.batches.add(id, waiting, self.batch_of(id), now));
                     return Err(error);
                 }
             }
@@ -377,10 +377,11 @@ impl Dispatcher {
     /// Notes where an event waits for others. Those that send are told where this process does not.
     fn note_gathered(&self, event: &NewEvent) {
         for delivery in event.deliveries.iter().filter(|delivery| delivery.in_batch) {
-            let (webhook_id, added) = (delivery.webhook_id, (event.created_at, event.payload.len()));
+            let (webhook_id, since) = (delivery.webhook_id, event.created_at);
+            let added = Waiting { since, events: 1, bytes: event.payload.len() };
             if !self.roles.dispatch {
                 self.left.notify_one();
-            } else if self.batches.add(webhook_id, added, self.batch_of(webhook_id)) {
+            } else if self.batches.add(webhook_id, added, self.batch_of(webhook_id), since) {
                 self.wake.notify_one();
             }
         }

@@ -4,6 +4,8 @@
 //! its own with one delivery, in one transaction: whoever looks at the same moment finds nothing of it. From there on a batch is like
 //! anything else that is sent. Which events go out together is not decided here.
 
+use std::ops::ControlFlow;
+
 use bellwether_domain::batch::{Gathered, MAX_EVENTS, Waiting, body};
 use bellwether_domain::delivery::Contents;
 use bellwether_domain::id::{DeliveryId, EventId, SiteId, WebhookId};
@@ -11,7 +13,7 @@ use bellwether_domain::time::Timestamp;
 
 use crate::outbox::{NewDelivery, NewEvent, insert_events};
 use crate::partitions::{batched_pruned_by_rows, open};
-use crate::sql::{Connection, Row, Value, values};
+use crate::sql::{Connection, Row, values};
 use crate::{Store, StoreError};
 
 /// A batch that is to be made.
@@ -25,6 +27,12 @@ pub struct NewBatch {
     pub now: Timestamp,
 }
 
+/// An event that waits since then.
+struct Member {
+    event_id: EventId,
+    at: Timestamp,
+}
+
 /// What became of a webhook's gathered events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PutTogether {
@@ -32,13 +40,6 @@ pub struct PutTogether {
     pub events: usize,
     /// What waits after that.
     pub left: Option<Waiting>,
-}
-
-/// An event that waits.
-struct Member {
-    event_id: EventId,
-    gathered: Gathered,
-    payload: String,
 }
 
 impl Store {
@@ -62,8 +63,7 @@ impl Store {
         choose: impl Fn(&[Gathered]) -> usize + Send + 'static,
     ) -> Result<PutTogether, StoreError> {
         let put = move |connection: &Connection| {
-            let mut members = select_members(connection, webhook_id)?;
-            let gathered: Vec<_> = members.iter().map(|member| member.gathered).collect();
+            let (mut members, gathered): (Vec<_>, Vec<_>) = select_gathered(connection, webhook_id)?.into_iter().unzip();
             members.truncate(choose(&gathered));
             if !members.is_empty() {
                 insert_batch(connection, (webhook_id, batch), &members)?;
@@ -116,15 +116,15 @@ pub(crate) fn batch_of(connection: &Connection, webhook_id: WebhookId, event_id:
 }
 
 /// The longest waiting, as many as may go into a batch.
-fn select_members(connection: &Connection, webhook_id: WebhookId) -> Result<Vec<Member>, StoreError> {
+fn select_gathered(connection: &Connection, webhook_id: WebhookId) -> Result<Vec<(Member, Gathered)>, StoreError> {
     let sql = format!(
-        "SELECT g.event_id, g.gathered_at_us, g.bytes, (SELECT e.payload FROM events e WHERE e.id = g.event_id) FROM gathered g
+        "SELECT g.event_id, g.gathered_at_us, g.bytes FROM gathered g
          WHERE g.webhook_id = $1 ORDER BY g.gathered_at_us, g.event_id LIMIT $2 {}",
         connection.dialect().passing_over_locked("g")
     );
     let read = |row: &Row<'_>| {
-        let gathered = Gathered { at: row.get(1)?, bytes: row.get(2)? };
-        Ok(Member { event_id: row.get(0)?, gathered, payload: row.get(3)? })
+        let (event_id, at) = (row.get(0)?, row.get(1)?);
+        Ok((Member { event_id, at }, Gathered { at, bytes: row.get(2)? }))
     };
     connection.query(&sql, &values![webhook_id, MAX_EVENTS], read)
 }
@@ -137,13 +137,14 @@ fn insert_batch(
     let sql = "SELECT site_id, url FROM webhooks WHERE id = $1";
     let webhook = connection.query_optional(sql, &values![webhook_id], |row| Ok((row.get::<SiteId>(0)?, row.get(1)?)))?;
     let (site_id, url) = webhook.ok_or(StoreError::Gone)?;
+    let payloads = select_payloads(connection, webhook_id, members)?;
     let delivery =
         NewDelivery { id: batch.delivery_id, webhook_id, trigger_id: None, url, owner: None, test: false, in_batch: false };
     let event = NewEvent {
         id: batch.id,
         site_id,
         contents: Contents::Batch,
-        payload: body(members.iter().map(|member| member.payload.as_str())).into(),
+        payload: body(payloads.iter().map(String::as_str)).into(),
         created_at: batch.now,
         deliveries: vec![delivery],
         crossed: Vec::new(),
@@ -154,8 +155,23 @@ fn insert_batch(
     let rows = members.iter().map(|member| values![member.event_id, webhook_id, batch.id]);
     connection.insert_each("INSERT INTO batched (event_id, webhook_id, batch_id)", "($1, $2, $3)", rows)?;
     let sql = "DELETE FROM gathered WHERE webhook_id = $1 AND gathered_at_us = $2 AND event_id = $3";
-    let rows = members.iter().map(|member| -> [Value<'_>; 3] { values![webhook_id, member.gathered.at, member.event_id] });
-    connection.execute_each(sql, rows).map(|_| ())
+    connection.execute_each(sql, members.iter().map(|member| values![webhook_id, member.at, member.event_id])).map(|_| ())
+}
+
+/// The payloads of events that wait, in their order. Others that came between them meanwhile are none of them.
+fn select_payloads(connection: &Connection, webhook_id: WebhookId, members: &[Member]) -> Result<Vec<String>, StoreError> {
+    let Some(last) = members.last() else { return Ok(Vec::new()) };
+    let sql = "SELECT g.event_id, (SELECT e.payload FROM events e WHERE e.id = g.event_id) FROM gathered g
+               WHERE g.webhook_id = $1 AND (g.gathered_at_us, g.event_id) <= ($2, $3) ORDER BY g.gathered_at_us, g.event_id";
+    let (mut payloads, mut next) = (Vec::with_capacity(members.len()), members.iter().peekable());
+    connection.look_through(sql, &values![webhook_id, last.at, last.event_id], |row| {
+        let event_id = row.get::<EventId>(0)?;
+        if next.next_if(|member| member.event_id == event_id).is_some() {
+            payloads.push(row.get(1)?);
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    if next.next().is_some() { Err(StoreError::Gone) } else { Ok(payloads) }
 }
 
 fn waiting_for(connection: &Connection, webhook_id: WebhookId) -> Result<Option<Waiting>, StoreError> {

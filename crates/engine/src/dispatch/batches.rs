@@ -1,7 +1,8 @@
 //! What waits to be put together, as far as this process knows, so that it looks when something may be ready.
 //!
-//! The table is the truth, and only what it says goes out. Here may be more than that, since others put together too, which costs a
-//! look; or less, of what others keep, until the tables are looked at again.
+//! The table is the truth, and only what it says goes out. Here may be more than that, since others put together too, and what is kept
+//! while it is looked may count twice: that costs another look. Of what others keep here may be less, until the tables are looked at
+//! again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,29 +26,19 @@ struct State {
 }
 
 impl Batches {
-    /// Notes that one more event of so many bytes waits since then. Whether something is ready.
-    pub(super) fn add(&self, webhook_id: WebhookId, (since, bytes): (Timestamp, usize), batch: Option<Batch>) -> bool {
-        let mut state = self.state();
-        let waiting = state.waiting.entry(webhook_id).or_insert(Waiting { since, events: 0, bytes: 0 });
-        (waiting.events, waiting.bytes) = (waiting.events + 1, waiting.bytes + bytes);
-        let waiting = *waiting;
-        state.look_when_ready(&waiting, batch, since)
+    /// Notes that so much more waits: what was just kept, or what was left of what was taken out. Whether something is ready.
+    pub(super) fn add(&self, webhook_id: WebhookId, more: Waiting, batch: Option<Batch>, now: Timestamp) -> bool {
+        let sum = |waiting: &Waiting| (waiting.events + more.events, waiting.bytes + more.bytes);
+        self.change(webhook_id, (more, sum), batch, now)
     }
 
-    /// Notes that at least so much waits.
-    pub(super) fn note(&self, webhook_id: WebhookId, found: Waiting, batch: Option<Batch>, now: Timestamp) {
-        let mut state = self.state();
-        let waiting = state.waiting.entry(webhook_id).or_insert(found);
-        *waiting = Waiting {
-            since: waiting.since.min(found.since),
-            events: waiting.events.max(found.events),
-            bytes: waiting.bytes.max(found.bytes),
-        };
-        let waiting = *waiting;
-        state.look_when_ready(&waiting, batch, now);
+    /// Notes that at least so much waits, as the table says.
+    pub(super) fn found(&self, webhook_id: WebhookId, found: Waiting, batch: Option<Batch>, now: Timestamp) {
+        let greater = |waiting: &Waiting| (waiting.events.max(found.events), waiting.bytes.max(found.bytes));
+        self.change(webhook_id, (found, greater), batch, now);
     }
 
-    /// Takes out what may be ready at `now`. What is left of it afterwards is to be noted again.
+    /// Takes out what may be ready at `now`. What is left of it afterwards is to be added again.
     pub(super) fn take_ready(&self, now: Timestamp, batch_of: impl Fn(WebhookId) -> Option<Batch>) -> Vec<(WebhookId, Waiting)> {
         let mut state = self.state();
         if state.look_at.is_none_or(|look_at| now < look_at && look_at.since(now) <= INTERVAL) {
@@ -63,6 +54,21 @@ impl Batches {
     /// When it is worth the while to take what is ready.
     pub(super) fn next_look(&self) -> Option<Timestamp> {
         self.state().look_at
+    }
+
+    fn change(
+        &self,
+        webhook_id: WebhookId,
+        (other, together): (Waiting, impl Fn(&Waiting) -> (usize, usize)),
+        batch: Option<Batch>,
+        now: Timestamp,
+    ) -> bool {
+        let mut state = self.state();
+        let waiting = state.waiting.entry(webhook_id).or_insert(Waiting { events: 0, bytes: 0, ..other });
+        let (events, bytes) = together(waiting);
+        *waiting = Waiting { since: waiting.since.min(other.since), events, bytes };
+        let waiting = *waiting;
+        state.look_when_ready(&waiting, batch, now)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -103,10 +109,10 @@ mod tests {
         let batches = Batches::default();
         let take = |seconds| batches.take_ready(at(seconds), |_| BATCH);
         assert_eq!((batches.next_look(), take(0)), (None, vec![]));
-        assert!(!batches.add(id(1), (at(0), 100), BATCH) && !batches.add(id(1), (at(1), 100), BATCH));
-        assert!(!batches.add(id(2), (at(1), 100), BATCH));
+        assert!(!batches.add(id(1), waiting(0, 1), BATCH, at(0)) && !batches.add(id(1), waiting(1, 1), BATCH, at(1)));
+        assert!(!batches.add(id(2), waiting(1, 1), BATCH, at(1)));
         assert_eq!(take(1), []);
-        assert!(batches.add(id(1), (at(2), 100), BATCH));
+        assert!(batches.add(id(1), waiting(2, 1), BATCH, at(2)));
         assert_eq!(batches.next_look(), Some(at(2)), "it is time already");
         assert_eq!(take(2), [(id(1), waiting(0, 3))]);
         assert_eq!((take(10), take(11), take(12)), (vec![], vec![(id(2), waiting(1, 1))], vec![]));
@@ -116,18 +122,28 @@ mod tests {
     #[test]
     fn what_was_found_in_the_table_counts_where_it_is_more() {
         let batches = Batches::default();
-        batches.add(id(1), (at(5), 100), BATCH);
-        batches.note(id(1), waiting(4, 2), BATCH, at(5));
-        batches.note(id(1), waiting(6, 1), BATCH, at(5));
+        batches.add(id(1), waiting(5, 1), BATCH, at(5));
+        batches.found(id(1), waiting(4, 2), BATCH, at(5));
+        batches.found(id(1), waiting(6, 1), BATCH, at(5));
         assert_eq!(batches.take_ready(at(14), |_| BATCH), [(id(1), waiting(4, 2))]);
-        batches.note(id(1), waiting(4, 3), BATCH, at(5));
+        batches.found(id(1), waiting(4, 3), BATCH, at(5));
         assert_eq!(batches.take_ready(at(5), |_| BATCH), [(id(1), waiting(4, 3))]);
+    }
+
+    #[test]
+    fn what_is_left_counts_beside_what_came_meanwhile() {
+        let batches = Batches::default();
+        batches.add(id(1), waiting(0, 3), BATCH, at(0));
+        assert_eq!(batches.take_ready(at(0), |_| BATCH).len(), 1);
+        batches.add(id(1), waiting(2, 1), BATCH, at(2));
+        assert!(batches.add(id(1), waiting(1, 2), BATCH, at(2)));
+        assert_eq!(batches.take_ready(at(2), |_| BATCH), [(id(1), waiting(1, 3))]);
     }
 
     #[test]
     fn what_is_configured_otherwise_is_seen_within_a_second() {
         let batches = Batches::default();
-        batches.add(id(1), (at(0), 100), BATCH);
+        batches.add(id(1), waiting(0, 1), BATCH, at(0));
         let take = |seconds| batches.take_ready(at(seconds), |_| None);
         assert_eq!((take(0), batches.next_look()), (vec![], Some(at(1))));
         assert_eq!(take(1), [(id(1), waiting(0, 1))]);
@@ -136,7 +152,7 @@ mod tests {
     #[test]
     fn a_clock_that_was_set_back_delays_nothing() {
         let batches = Batches::default();
-        batches.add(id(1), (at(900), 100), BATCH);
+        batches.add(id(1), waiting(900, 1), BATCH, at(900));
         assert_eq!(batches.take_ready(at(0), |_| BATCH), [(id(1), waiting(900, 1))]);
     }
 }

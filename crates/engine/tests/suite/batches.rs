@@ -148,6 +148,7 @@ async fn what_waits_is_cancelled_with_its_webhook_and_comes_back_as_one() {
         rig.complete().await;
     }
     rig.change(webhook, json!({"enabled": false})).await;
+    rig.pass(seconds(1)).await;
     let cancelled = rig.latest(webhook).await.delivery;
     assert_eq!((cancelled.status, cancelled.event_count, rig.count(Status::Cancelled).await), (Status::Cancelled, 3, 1));
     rig.pass(seconds(60)).await;
@@ -157,6 +158,7 @@ async fn what_waits_is_cancelled_with_its_webhook_and_comes_back_as_one() {
     assert_eq!(events(&receiver.next().await).len(), 3);
     rig.complete().await;
     rig.engine.delete_webhook(rig.site_id, webhook).await.expect("deleted");
+    rig.pass(seconds(1)).await;
     assert_eq!((rig.count(Status::Cancelled).await, rig.count(Status::Success).await), (1, 1));
 }
 
