@@ -15,24 +15,22 @@ mod settle;
 mod strays;
 
 use std::collections::HashMap;
-use std::iter;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bellwether_domain::ambient::{Ambient, Moment};
-use bellwether_domain::batch::{Batch, Waiting, is_ready, ready};
 use bellwether_domain::breaker::{Breaker, Change, GIVEN_UP_AFTER};
 use bellwether_domain::counting::CountedIn;
 use bellwether_domain::delivery::Status;
-use bellwether_domain::id::{DeliveryId, EventId, OwnerId, WebhookId};
+use bellwether_domain::id::{DeliveryId, OwnerId, WebhookId};
 use bellwether_domain::roles::Roles;
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::trace::{SpanId, traceparent};
 use bellwether_meters::label::{AttemptOutcome, Label as _};
 use bellwether_meters::meters;
 use bellwether_store::{
-    AttemptRecord, Crossed, DueDelivery, Found, Hints, Learned, NewBatch, NewDelivery, NewEvent, Process, Settlement, Store,
-    StoreError, Tick,
+    AttemptRecord, Crossed, DueDelivery, Found, Hints, Learned, NewDelivery, NewEvent, Process, Settlement, Store, StoreError,
+    Tick,
 };
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until};
@@ -59,10 +57,6 @@ const MAX_IN_FLIGHT: usize = 1_000;
 /// Those of them that only the first worker of an endpoint may take.
 const RESERVED_IN_FLIGHT: usize = 500;
 const MAX_CLAIMED: usize = 1_000;
-/// Batches that are made for a webhook before others have their turn.
-const PUT_TOGETHER: usize = 16;
-/// Batches may be large: a webhook has only so many in memory, enough to keep its workers busy.
-const BATCHES_HELD: usize = 8;
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two hints of other processes that are given or followed.
 const HINT_INTERVAL: Duration = Duration::from_millis(10);
@@ -314,77 +308,6 @@ impl Dispatcher {
             self.batches.found(webhook_id, waiting, self.batch_of(webhook_id), now);
         }
         Ok(())
-    }
-
-    /// Puts the events of a webhook together that are ready, or of one that is off all that wait; much of it, and the rest with the next
-    /// look.
-    pub(crate) async fn put_together(&self, webhook_id: WebhookId) -> Result<(), StoreError> {
-        let (now, mut left) = (self.ambient.now(), None);
-        for _ in 0..PUT_TOGETHER {
-            let batch = self.batch_of(webhook_id);
-            let new = NewBatch { id: EventId::new(&self.ambient), delivery_id: DeliveryId::new(&self.ambient), now };
-            let put = self.store.put_together(webhook_id, new, move |gathered| ready(batch, gathered, now)).await?;
-            left = put.left;
-            if put.events > 0 {
-                meters().deliveries_created.increment(1);
-                self.changes.note(webhook_id);
-                self.note_stored(webhook_id, now);
-            }
-            if put.events == 0 || left.is_none_or(|left| !is_ready(batch, &left, now)) {
-                break;
-            }
-        }
-        if let Some(left) = left {
-            self.batches.add(webhook_id, left, self.batch_of(webhook_id), now);
-        }
-        Ok(())
-    }
-
-    /// How events of a webhook are put together; not any more where it is off.
-    fn batch_of(&self, webhook_id: WebhookId) -> Option<Batch> {
-        self.registry.webhook_that_is_on(webhook_id).and_then(|webhook| webhook.webhook.batch)
-    }
-
-    fn most_held(&self, webhook_id: WebhookId) -> usize {
-        if self.batch_of(webhook_id).is_some() { BATCHES_HELD } else { usize::MAX }
-    }
-
-    async fn put_together_what_is_ready(&self, now: Timestamp) -> Result<(), StoreError> {
-        let mut taken = self.batches.take_ready(now, |webhook_id| self.batch_of(webhook_id)).into_iter();
-        while let Some((webhook_id, waiting)) = taken.next() {
-            self.pulse.beat();
-            match self.put_together(webhook_id).await {
-                Ok(()) => {}
-                Err(StoreError::Gone) => warn!(webhook = %webhook_id, "events wait for a webhook that is not there"),
-                Err(error) => {
-                    let left = iter::once((webhook_id, waiting)).chain(taken);
-                    left.for_each(|(id, waiting)| _ = self.batches.add(id, waiting, self.batch_of(id), now));
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Notes what has just been kept, and is to be sent later.
-    pub(crate) fn note_kept(&self, event: &NewEvent) {
-        for delivery in event.deliveries.iter().filter(|delivery| !delivery.in_batch) {
-            self.note_stored(delivery.webhook_id, event.created_at);
-        }
-        self.note_gathered(event);
-    }
-
-    /// Notes where an event waits for others. Those that send are told where this process does not.
-    fn note_gathered(&self, event: &NewEvent) {
-        for delivery in event.deliveries.iter().filter(|delivery| delivery.in_batch) {
-            let (webhook_id, since) = (delivery.webhook_id, event.created_at);
-            let added = Waiting { since, events: 1, bytes: event.payload.len() };
-            if !self.roles.dispatch {
-                self.left.notify_one();
-            } else if self.batches.add(webhook_id, added, self.batch_of(webhook_id), since) {
-                self.wake.notify_one();
-            }
-        }
     }
 
     /// Takes out of the queue what waits for a webhook that is switched off, and records that as cancelled.

@@ -128,14 +128,15 @@ impl Store {
                 DeliveryFilter { status: Some(status @ (Status::Failed | Status::Cancelled)), .. } => stretch_of_lost(status),
                 _ => format!("SELECT {COLUMNS} FROM deliveries WHERE {BETWEEN} ORDER BY webhook_id DESC, id DESC LIMIT $4"),
             };
-            let since = filter.since.max(filter.event_id.map(|event_id| event_id.made_at() - ID_DELAY));
+            let batch_id = filter.batch(connection, webhook_id)?;
+            let told_from = filter.event_id.into_iter().chain(batch_id).map(|id| id.made_at() - ID_DELAY).min();
+            let since = filter.since.max(told_from);
             let since = since.map_or(DeliveryId::from_bytes([0; 16]), DeliveryId::first_at);
             let until = filter.until.map(|until| DeliveryId::first_at(until + ID_DELAY));
             let until = before.into_iter().chain(until).min().unwrap_or(DeliveryId::from_bytes([u8::MAX; 16]));
             let (mut deliveries, mut looked_at, mut last, mut is_full) = (Vec::new(), 0, None, false);
             // Where all are let through, one more shows that there is a next stretch.
             let most = if filter.lets_all_through() { limit + 1 } else { LOOKED_AT };
-            let batch_id = filter.batch(connection, webhook_id)?;
             let values = match filter.event_id {
                 Some(event_id) => values![webhook_id, since, until, event_id, batch_id, most].to_vec(),
                 None => values![webhook_id, since, until, most].to_vec(),

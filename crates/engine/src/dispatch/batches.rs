@@ -1,4 +1,4 @@
-//! What waits to be put together, as far as this process knows, so that it looks when something may be ready.
+//! Events that are put together: when this process looks, as far as it knows what waits, and what becomes of them.
 //!
 //! The table is the truth, and only what it says goes out. Here may be more than that, since others put together too, and what is kept
 //! while it is looked may count twice: that costs another look. Of what others keep here may be less, until the tables are looked at
@@ -8,10 +8,21 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bellwether_domain::batch::{Batch, Waiting, is_ready};
-use bellwether_domain::id::WebhookId;
+use bellwether_domain::batch::{Batch, Waiting, is_ready, ready};
+use bellwether_domain::id::{DeliveryId, EventId, WebhookId};
 use bellwether_domain::time::Timestamp;
+use bellwether_meters::meters;
+use bellwether_store::{NewBatch, NewEvent, StoreError};
+use futures_util::future::join_all;
+use tracing::warn;
 
+use super::Dispatcher;
+
+/// Webhooks of which something is put together before the dispatcher does anything else, and the batches made for each of them.
+const MAX_TAKEN: usize = 256;
+const PUT_TOGETHER: usize = 4;
+/// Batches may be large: a webhook has only so many in memory, enough to keep its workers busy.
+const BATCHES_HELD: usize = 8;
 /// It is looked through all at least so often, since what is configured may have changed.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -38,16 +49,17 @@ impl Batches {
         self.change(webhook_id, (found, greater), batch, now);
     }
 
-    /// Takes out what may be ready at `now`. What is left of it afterwards is to be added again.
+    /// Takes out what may be ready at `now`, of some webhooks. What is left of it afterwards is to be added again.
     pub(super) fn take_ready(&self, now: Timestamp, batch_of: impl Fn(WebhookId) -> Option<Batch>) -> Vec<(WebhookId, Waiting)> {
         let mut state = self.state();
         if state.look_at.is_none_or(|look_at| now < look_at && look_at.since(now) <= INTERVAL) {
             return Vec::new();
         }
-        let ready = |(id, waiting): &(&WebhookId, &mut Waiting)| is_ready(batch_of(**id), waiting, now);
-        let taken: Vec<_> = state.waiting.extract_if(|id, waiting| ready(&(id, waiting))).collect();
+        let may_be_ready = |id: &WebhookId, waiting: &mut Waiting| is_ready(batch_of(*id), waiting, now);
+        let taken: Vec<_> = state.waiting.extract_if(may_be_ready).take(MAX_TAKEN).collect();
         let due_at = |(id, waiting): (&WebhookId, &Waiting)| batch_of(*id).map_or(now, |batch| batch.due_at(waiting.since));
-        state.look_at = state.waiting.iter().map(due_at).min().map(|due_at| due_at.min(now + INTERVAL));
+        let next = state.waiting.iter().map(due_at).min().map(|due_at| due_at.min(now + INTERVAL));
+        state.look_at = if taken.len() == MAX_TAKEN { Some(now) } else { next };
         taken
     }
 
@@ -83,6 +95,81 @@ impl State {
         let at = batch.filter(|_| !is_ready).map_or(now, |batch| batch.due_at(waiting.since).min(now + INTERVAL));
         self.look_at = Some(self.look_at.map_or(at, |look_at| look_at.min(at)));
         is_ready
+    }
+}
+
+impl Dispatcher {
+    /// Puts the events of a webhook together that are ready, or of one that is off all that wait; much of it, and the rest with the next
+    /// look.
+    pub(crate) async fn put_together(&self, webhook_id: WebhookId) -> Result<(), StoreError> {
+        let (now, mut left) = (self.ambient.now(), None);
+        for _ in 0..PUT_TOGETHER {
+            let batch = self.batch_of(webhook_id);
+            let new = NewBatch { id: EventId::new(&self.ambient), delivery_id: DeliveryId::new(&self.ambient), now };
+            let put = self.store.put_together(webhook_id, new, move |gathered| ready(batch, gathered, now)).await?;
+            left = put.left;
+            if put.events > 0 {
+                meters().deliveries_created.increment(1);
+                self.changes.note(webhook_id);
+                self.note_stored(webhook_id, now);
+            }
+            if put.events == 0 || left.is_none_or(|left| !is_ready(batch, &left, now)) {
+                break;
+            }
+        }
+        if let Some(left) = left.filter(|_| self.roles.dispatch) {
+            self.batches.add(webhook_id, left, self.batch_of(webhook_id), now);
+        }
+        Ok(())
+    }
+
+    /// How events of a webhook are put together; not any more where it is off.
+    pub(super) fn batch_of(&self, webhook_id: WebhookId) -> Option<Batch> {
+        self.registry.webhook_that_is_on(webhook_id).and_then(|webhook| webhook.webhook.batch)
+    }
+
+    /// How many deliveries of a webhook may be in memory.
+    pub(super) fn most_held(&self, webhook_id: WebhookId) -> usize {
+        if self.batch_of(webhook_id).is_some() { BATCHES_HELD } else { usize::MAX }
+    }
+
+    /// Puts together what is ready, of many webhooks at a time, so that they share commits.
+    pub(super) async fn put_together_what_is_ready(&self, now: Timestamp) -> Result<(), StoreError> {
+        let taken = self.batches.take_ready(now, |webhook_id| self.batch_of(webhook_id));
+        let put = join_all(taken.iter().map(|(webhook_id, _)| self.put_together(*webhook_id))).await;
+        let mut failed = Ok(());
+        for ((webhook_id, waiting), put) in taken.into_iter().zip(put) {
+            match put {
+                Ok(()) => {}
+                Err(StoreError::Gone) => warn!(webhook = %webhook_id, "events wait for a webhook that is not there"),
+                Err(error) => {
+                    self.batches.add(webhook_id, waiting, self.batch_of(webhook_id), now);
+                    failed = Err(error);
+                }
+            }
+        }
+        failed
+    }
+
+    /// Notes what has just been kept, and is to be sent later.
+    pub(crate) fn note_kept(&self, event: &NewEvent) {
+        for delivery in event.deliveries.iter().filter(|delivery| !delivery.in_batch) {
+            self.note_stored(delivery.webhook_id, event.created_at);
+        }
+        self.note_gathered(event);
+    }
+
+    /// Notes where an event waits for others. Those that send are told where this process does not.
+    pub(super) fn note_gathered(&self, event: &NewEvent) {
+        for delivery in event.deliveries.iter().filter(|delivery| delivery.in_batch) {
+            let (webhook_id, since) = (delivery.webhook_id, event.created_at);
+            let added = Waiting { since, events: 1, bytes: event.payload.len() };
+            if !self.roles.dispatch {
+                self.left.notify_one();
+            } else if self.batches.add(webhook_id, added, self.batch_of(webhook_id), since) {
+                self.wake.notify_one();
+            }
+        }
     }
 }
 
@@ -154,5 +241,16 @@ mod tests {
         let batches = Batches::default();
         batches.add(id(1), waiting(900, 1), BATCH, at(900));
         assert_eq!(batches.take_ready(at(0), |_| BATCH), [(id(1), waiting(900, 1))]);
+    }
+    #[test]
+    fn of_many_webhooks_some_have_their_turn_at_once_and_the_others_soon() {
+        let batches = Batches::default();
+        let ids = (0..=u16::MAX)
+            .step_by(16)
+            .map(|number| WebhookId::from_bytes(std::array::from_fn(|at| number.to_be_bytes()[at % 2])));
+        let all: Vec<_> = ids.take(300).collect();
+        all.iter().for_each(|id| _ = batches.add(*id, waiting(0, 3), BATCH, at(0)));
+        let take = || batches.take_ready(at(0), |_| BATCH).len();
+        assert_eq!((take(), batches.next_look(), take(), batches.next_look()), (256, Some(at(0)), 44, None));
     }
 }
