@@ -136,7 +136,8 @@ fn show(webhook: &Received, styles: &Styles) -> String {
     let name = |text: &Option<String>, absent: &str| text.as_deref().map_or(absent.to_owned(), printable);
     let event_type = name(&webhook.event_type, "(no X-Webhook-Event)");
     let event_id = name(&webhook.event_id, "(no X-Webhook-Event-ID)");
-    let mut shown = format!("{}  {}  {event_id}\n", webhook.at.style(styles.faint), event_type.style(styles.title));
+    let events = events(&webhook.body).map(|events| format!("  {events}")).unwrap_or_default();
+    let mut shown = format!("{}  {}  {event_id}{events}\n", webhook.at.style(styles.faint), event_type.style(styles.title));
     match webhook.verification {
         None => shown += "  signatures         not verified\n",
         Some(Verification { body, standard }) => {
@@ -147,6 +148,15 @@ fn show(webhook: &Received, styles: &Styles) -> String {
     shown.push_str(&pretty(&webhook.body));
     shown.push_str("\n\n");
     shown
+}
+
+/// How many events a batch brings; none of anything else.
+fn events(body: &[u8]) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    match body["events"].as_array()?.len() {
+        1 => Some("1 event".to_owned()),
+        events => Some(format!("{events} events")),
+    }
 }
 
 /// The body indented if it is JSON, else as it came.
@@ -261,6 +271,13 @@ mod tests {
         );
         assert_eq!(show(&told[0], &Styles::new(false)), expected);
         assert!(show(&told[0], &Styles::new(true)).contains("\u{1b}[32mvalid\u{1b}["));
+
+        let (_, told) = exchange(Some(secret()), signed("/", r#"{"events":[{},{}]}"#)).await;
+        let shown = show(&told[0], &Styles::new(false));
+        assert!(
+            shown.starts_with("2026-02-25T14:30:00.123Z  goal_completion  0199  2 events\n  X-Signature        valid\n"),
+            "{shown}"
+        );
 
         let bare = Request::post("/").body(Body::from("not JSON \u{1b}[2J\r\n")).expect("a request");
         let (_, told) = exchange(None, bare).await;

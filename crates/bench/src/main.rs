@@ -3,13 +3,14 @@
 //! A [`server`] is the real binary in a [`process`] of its own, spoken to over HTTP only. The [`load`] generator sends
 //! [`template`]s over [`connection`]s; webhooks arrive at the [`receiver`]. What the machine can do at best is shown by the
 //! bare programs of [`baseline`], which are this binary again. Many sites and endpoints at a time are a [`fleet`], numbered by
-//! its [`layout`]. [`events`], [`triggers`], [`deliveries`], [`fan_out`], [`latency`], [`isolation`], [`backlog`], [`memory`], [`pages`],
-//! [`growth`], [`nodes`] and [`counting`] each measure one thing; a [`report`] says how it went.
+//! its [`layout`]. [`events`], [`triggers`], [`deliveries`], [`batches`], [`fan_out`], [`latency`], [`isolation`], [`backlog`],
+//! [`memory`], [`pages`], [`growth`], [`nodes`] and [`counting`] each measure one thing; a [`report`] says how it went.
 //!
 //! It never looks into the server's files, and knows nothing of its crates.
 
 mod backlog;
 mod baseline;
+mod batches;
 mod connection;
 mod counting;
 mod deliveries;
@@ -112,6 +113,7 @@ async fn measure(measurement: Measurement, settings: &Settings) -> Result<Vec<re
         Measurement::Events => events::measure(settings).await,
         Measurement::Triggers => triggers::measure(settings).await,
         Measurement::Deliveries => deliveries::measure(settings).await,
+        Measurement::Batches => batches::measure(settings).await,
         Measurement::FanOut => fan_out::measure(settings).await,
         Measurement::Latency => latency::measure(settings).await,
         Measurement::Isolation => isolation::measure(settings).await,

@@ -203,7 +203,7 @@ impl Shared {
             Manner::Refusing => return StatusCode::INTERNAL_SERVER_ERROR,
         }
         let now = Instant::now();
-        if let Some(delivery) = number_of(body).and_then(|number| self.layout.delivery(number, endpoint)) {
+        for delivery in numbers_of(body).filter_map(|number| self.layout.delivery(number, endpoint)) {
             journal.note(delivery, Shape { body_bytes: body.len(), headers }, now);
         }
         StatusCode::NO_CONTENT
@@ -235,10 +235,10 @@ async fn receive(request: Request<Incoming>, shared: &Shared, endpoint: usize) -
     Ok(answer)
 }
 
-/// The property `seq` that the event had.
-fn number_of(body: &[u8]) -> Option<u64> {
-    let (_, rest) = str::from_utf8(body).ok()?.split_once(r#""seq":""#)?;
-    rest.get(..NUMBER.len())?.parse().ok()
+/// The property `seq` that the event had, or each of those in a batch.
+fn numbers_of(body: &[u8]) -> impl Iterator<Item = u64> {
+    let rests = str::from_utf8(body).unwrap_or_default().split(r#""seq":""#).skip(1);
+    rests.filter_map(|rest| rest.get(..NUMBER.len())?.parse().ok())
 }
 
 #[cfg(test)]
@@ -251,9 +251,11 @@ mod tests {
 
     #[test]
     fn numbers_come_out_of_payloads() {
-        assert_eq!(number_of(br#"{"data":{"props":{"seq":"0000000042"},"revenue":null}}"#), Some(42));
+        let numbers = |body: &str| numbers_of(body.as_bytes()).collect::<Vec<_>>();
+        assert_eq!(numbers(r#"{"data":{"props":{"seq":"0000000042"},"revenue":null}}"#), [42]);
+        assert_eq!(numbers(r#"{"events":[{"seq":"0000000042"},{"seq":"0000000007"}]}"#), [42, 7]);
         for bad in [r#"{"data":{"props":{}}}"#, r#"{"seq":"12"}"#, r#"{"seq":"abcdefghij"}"#] {
-            assert_eq!(number_of(bad.as_bytes()), None, "{bad}");
+            assert_eq!(numbers(bad), [0; 0], "{bad}");
         }
     }
 

@@ -100,8 +100,12 @@ impl Server {
 
     /// Adds a webhook to a site; answers its id.
     pub(crate) async fn add_webhook(&self, domain: &str, url: &str, triggers: Value) -> Result<String> {
-        let webhook = json!({"url": url, "triggers": triggers});
-        let answer = self.post(&format!("/api/sites/{domain}/webhooks"), &webhook).await?;
+        self.add_webhook_of(domain, &json!({"url": url, "triggers": triggers})).await
+    }
+
+    /// The same of all its fields.
+    pub(crate) async fn add_webhook_of(&self, domain: &str, webhook: &Value) -> Result<String> {
+        let answer = self.post(&format!("/api/sites/{domain}/webhooks"), webhook).await?;
         let id = answer["webhook"]["id"].as_str().ok_or(Failure::Missing("webhook.id"))?;
         Ok(id.to_owned())
     }

@@ -46,6 +46,8 @@ pub(crate) enum Measurement {
     Triggers,
     /// Events that are delivered and recorded, by the second
     Deliveries,
+    /// Events of a busy goal delivered in batches, by the second, and requests, beside one by one
+    Batches,
     /// Deliveries to a thousand endpoints, by the second
     FanOut,
     /// Time from an event to its webhook
@@ -147,6 +149,7 @@ impl Measurement {
             Self::Events => "events",
             Self::Triggers => "triggers",
             Self::Deliveries => "deliveries",
+            Self::Batches => "batches",
             Self::FanOut => "fan-out",
             Self::Latency => "latency",
             Self::Isolation => "isolation",

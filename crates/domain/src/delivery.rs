@@ -5,6 +5,7 @@ use serde::{Serialize, Serializer};
 use crate::id::{DeliveryId, EventId, TriggerId, WebhookId};
 use crate::retry::Verdict;
 use crate::time::Timestamp;
+use crate::trigger::EventType;
 
 /// How much of an answer's body an attempt keeps, in bytes.
 pub const MAX_RECORDED_BODY_BYTES: usize = 4_096;
@@ -24,15 +25,26 @@ pub enum Status {
     Cancelled,
 }
 
-/// An event on its way to one webhook.
+/// What a delivery brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Contents {
+    /// An event of this type.
+    Event(EventType),
+    /// A batch of events.
+    Batch,
+}
+
+/// An event, or a batch of events, on its way to one webhook.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Delivery {
     /// Its id.
     pub id: DeliveryId,
-    /// What the webhook is told of.
+    /// What the webhook is told of: the id of an event, or of a batch.
     pub event_id: EventId,
-    /// The event's type.
+    /// The event's type, or that it is a batch: the name of its [`Contents`].
     pub event_type: String,
+    /// How many events it brings.
+    pub event_count: u32,
     /// The webhook.
     pub webhook_id: WebhookId,
     /// The trigger that fired, if it was one.
@@ -57,6 +69,32 @@ pub struct Delivery {
     pub completed_at: Option<Timestamp>,
     /// Whether somebody asked for it to test the webhook.
     pub test: bool,
+}
+
+impl Contents {
+    /// All that there may be.
+    pub fn all() -> impl Iterator<Item = Self> {
+        EventType::ALL.into_iter().map(Self::Event).chain([Self::Batch])
+    }
+
+    /// Its name in headers, in the API and in the tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Event(event_type) => event_type.name(),
+            Self::Batch => "batch",
+        }
+    }
+
+    /// The contents of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::all().find(|contents| contents.name() == name)
+    }
+}
+
+impl From<EventType> for Contents {
+    fn from(event_type: EventType) -> Self {
+        Self::Event(event_type)
+    }
 }
 
 /// One try to send a delivery.
@@ -116,6 +154,14 @@ impl Serialize for Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn contents_have_names_of_their_own() {
+        for contents in Contents::all() {
+            assert_eq!(Contents::from_name(contents.name()), Some(contents));
+        }
+        assert_eq!(Contents::from_name("nothing"), None);
+    }
 
     #[test]
     fn what_becomes_of_a_delivery() {

@@ -2,6 +2,7 @@
 //!
 //! Within a version fields are only added, so the schemas let pass what they do not know.
 
+use crate::delivery::Contents;
 use crate::trigger::EventType;
 
 /// The version of all payloads. It rises when something is taken away, or means something else.
@@ -22,6 +23,16 @@ impl EventType {
             Self::AnomalyResolved => include_str!("../schemas/anomaly_resolved.json"),
             Self::WebhookDisabled => include_str!("../schemas/webhook_disabled.json"),
             Self::WebhookTest => include_str!("../schemas/webhook_test.json"),
+        }
+    }
+}
+
+impl Contents {
+    /// The JSON Schema of the body that brings them. That of a batch says of its events only what all have.
+    pub fn schema(self) -> &'static str {
+        match self {
+            Self::Event(event_type) => event_type.schema(),
+            Self::Batch => include_str!("../schemas/batch.json"),
         }
     }
 }
@@ -61,6 +72,22 @@ mod tests {
                     let is_typed = ["type", "const", "oneOf"].iter().any(|word| !field[*word].is_null());
                     assert!(says && is_typed, "{path}.{name}");
                 }
+            }
+        }
+    }
+    #[test]
+    fn a_batch_has_what_all_of_its_events_have() {
+        let schema = |contents: Contents| serde_json::from_str::<Value>(contents.schema()).expect("JSON");
+        let batch = schema(Contents::Batch);
+        assert_eq!(batch["$id"], json!(format!("urn:bellwether:payload:{PAYLOAD_VERSION}:batch")));
+        assert_eq!(batch["required"], json!(["events"]));
+        assert_eq!(batch["properties"]["events"]["maxItems"], json!(crate::batch::MAX_EVENTS));
+        let of_event = &batch["properties"]["events"]["items"];
+        for event_type in EventType::ALL {
+            let one = schema(event_type.into());
+            assert_eq!(of_event["required"], one["required"], "{}", event_type.name());
+            for name in ["event_id", "site_id", "site_domain", "site_name", "timestamp"] {
+                assert_eq!(of_event["properties"][name], one["properties"][name], "{}", event_type.name());
             }
         }
     }

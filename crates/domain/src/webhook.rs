@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 use serde_json::Value;
 
+use crate::batch::Batch;
 use crate::endpoint::{EndpointPolicy, EndpointUrl, MAX_URL_CHARS};
 use crate::fields::{Fields, Invalid};
 use crate::headers::{CustomHeaders, HeadersChange};
@@ -19,6 +20,7 @@ use crate::webhook_template::{TemplateChange, WebhookTemplate};
 const MAX_NAME_CHARS: usize = 255;
 /// What the API answers but does not take.
 const READ_ONLY: [&str; 7] = ["id", "site_id", "disabled_reason", "created_at", "updated_at", "last_delivery", "breaker"];
+const BESIDE_TEMPLATE: &str = "can't be set where there is a template: that makes a body of a single event";
 /// Requests a second.
 const RATE_LIMITS: RangeInclusive<u32> = 1..=1_000;
 
@@ -43,6 +45,8 @@ pub struct Webhook {
     pub headers: CustomHeaders,
     /// What it sends instead of the usual payload.
     pub template: Option<Arc<WebhookTemplate>>,
+    /// How its events are put together, if they do not go out one by one.
+    pub batch: Option<Batch>,
     /// Its own retry schedule.
     pub retry_schedule: Option<Schedule>,
     /// At most so many requests a second, in even steps.
@@ -70,6 +74,8 @@ pub struct WebhookChange {
     pub headers: Option<HeadersChange>,
     /// A template, or none any more.
     pub template: Option<Option<TemplateChange>>,
+    /// A batch, or none any more.
+    pub batch: Option<Option<Batch>>,
     /// A schedule, or none any more.
     pub retry_schedule: Option<Option<Schedule>>,
     /// A limit, or none any more.
@@ -121,6 +127,7 @@ impl WebhookChange {
             triggers: read_triggers(&mut fields),
             headers: read_headers(&mut fields),
             template: read_or_reset(&mut fields, "template", read_template),
+            batch: read_or_reset(&mut fields, "batch", read_batch),
             retry_schedule: read_or_reset(&mut fields, "retry_schedule", read_retry_schedule),
             rate_limit_per_second: read_or_reset(&mut fields, "rate_limit_per_second", |fields| {
                 fields.integer("rate_limit_per_second", RATE_LIMITS)
@@ -134,6 +141,14 @@ impl Webhook {
     /// A schedule of retries, its own or the usual one.
     pub fn schedule(&self) -> Schedule {
         self.retry_schedule.clone().unwrap_or_default()
+    }
+
+    /// Whether its fields go together.
+    pub fn check(&self) -> Result<(), Invalid> {
+        match (&self.batch, &self.template) {
+            (Some(_), Some(_)) => Err(Invalid::field("batch", BESIDE_TEMPLATE)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -181,6 +196,11 @@ fn read_template(fields: &mut Fields<'_>) -> Option<TemplateChange> {
     template.map_err(|invalid| fields.nest("template", invalid)).ok()
 }
 
+fn read_batch(fields: &mut Fields<'_>) -> Option<Batch> {
+    let batch = Batch::read(fields.value("batch")?);
+    batch.map_err(|invalid| fields.nest("batch", invalid)).ok()
+}
+
 fn read_retry_schedule(fields: &mut Fields<'_>) -> Option<Schedule> {
     let schedule = Schedule::read(fields.value("retry_schedule")?);
     schedule.map_err(|invalid| fields.nest("retry_schedule", invalid)).ok()
@@ -198,7 +218,7 @@ fn read_or_reset<T>(
 impl Serialize for Webhook {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let triggers: Vec<Value> = self.triggers.iter().map(|trigger| trigger.to_json()).collect();
-        let mut webhook = serializer.serialize_struct("Webhook", 13)?;
+        let mut webhook = serializer.serialize_struct("Webhook", 14)?;
         webhook.serialize_field("id", &self.id)?;
         webhook.serialize_field("site_id", &self.site_id)?;
         webhook.serialize_field("name", &self.name)?;
@@ -208,6 +228,7 @@ impl Serialize for Webhook {
         webhook.serialize_field("triggers", &triggers)?;
         webhook.serialize_field("headers", &self.headers)?;
         webhook.serialize_field("template", &self.template)?;
+        webhook.serialize_field("batch", &self.batch)?;
         webhook.serialize_field("retry_schedule", &self.retry_schedule.as_ref().map(Schedule::delays_seconds))?;
         webhook.serialize_field("rate_limit_per_second", &self.rate_limit_per_second)?;
         webhook.serialize_field("created_at", &self.created_at)?;
@@ -248,6 +269,7 @@ mod tests {
         assert_eq!(change(json!({"retry_schedule": null})).retry_schedule, Some(None));
         assert_eq!(change(json!({"rate_limit_per_second": null})).rate_limit_per_second, Some(None));
         assert_eq!(change(json!({"template": null})).template, Some(None));
+        assert_eq!(change(json!({"batch": null})).batch, Some(None));
         assert_eq!(change(json!({"headers": null})).headers, None);
         assert_eq!(change(json!({"headers": {}})).headers, Some(HeadersChange::default()));
         assert_eq!(change(json!({"triggers": []})).triggers, Some(vec![]));
@@ -286,6 +308,8 @@ mod tests {
             (json!({"url": "https://a.com", "retry_schedule": [0]}), "retry_schedule"),
             (json!({"url": "https://a.com", "rate_limit_per_second": 0}), "rate_limit_per_second"),
             (json!({"url": "https://a.com", "rate_limit_per_second": 0.5}), "rate_limit_per_second"),
+            (json!({"url": "https://a.com", "batch": 5}), "batch"),
+            (json!({"url": "https://a.com", "batch": {"max_events": 0}}), "batch.max_events"),
             (json!({"url": "https://a.com", "headers": {"Host": "x"}}), "headers.Host"),
             (json!({"url": "https://a.com", "headers": []}), "headers"),
             (json!({"url": "https://a.com", "template": "slack"}), "template"),

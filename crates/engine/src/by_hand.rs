@@ -1,8 +1,10 @@
 //! What people send by hand: a delivery once more, or a test.
 
+use bellwether_domain::batch::body;
+use bellwether_domain::delivery::Contents;
 use bellwether_domain::id::{DeliveryId, SiteId, WebhookId};
 use bellwether_domain::payload::{Data, TEST_MESSAGE, WebhookTested};
-use bellwether_store::{NewDelivery, StoreError};
+use bellwether_store::{NewDelivery, NewEvent, StoreError};
 
 use crate::Engine;
 use crate::manage::{ManageError, Result, not_found, webhook_of};
@@ -19,13 +21,18 @@ impl Engine {
         Ok(new_id)
     }
 
-    /// Sends a test to a webhook. Returns the delivery's id.
+    /// Sends a test to a webhook, at once, as a batch of its own where it takes batches. Returns the delivery's id.
     pub async fn send_test(&self, site_id: SiteId, webhook_id: WebhookId) -> Result<DeliveryId> {
         let site = self.site(site_id)?;
-        let new = NewDelivery { test: true, ..self.inner.delivery(webhook_that_is_on(&site, webhook_id)?) };
+        let webhook = webhook_that_is_on(&site, webhook_id)?;
+        let new = NewDelivery { test: true, in_batch: false, ..self.inner.delivery(webhook) };
         let (new_id, data) = (new.id, Data::WebhookTest(WebhookTested { message: TEST_MESSAGE }));
         let event = self.inner.new_event(&site.site, self.inner.ambient.now(), &data, vec![new]);
-        self.inner.dispatcher.commit(vec![event], |_| ()).await?;
+        let sent = match webhook.webhook.batch {
+            Some(_) => NewEvent { contents: Contents::Batch, payload: body([&*event.payload]).into(), ..event },
+            None => event,
+        };
+        self.inner.dispatcher.commit(vec![sent], |_| ()).await?;
         Ok(new_id)
     }
 }

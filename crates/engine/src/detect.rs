@@ -339,7 +339,7 @@ impl Inner {
         let deliveries = firing.told().filter_map(delivery).collect();
         let event = new_event(&site.site, id, now, &firing.data, deliveries);
         if !matches!(firing.data, Data::GoalCompletion(_)) {
-            info!(site = %site.site.domain, event = %event.id, "{}", event.event_type.name().replace('_', " "));
+            info!(site = %site.site.domain, event = %event.id, "{}", firing.data.event_type().name().replace('_', " "));
         }
         event
     }
@@ -358,6 +358,7 @@ impl Inner {
             url: webhook.webhook.url.clone(),
             owner: None,
             test: false,
+            in_batch: webhook.webhook.batch.is_some(),
         }
     }
 }
@@ -374,7 +375,7 @@ fn new_event(site: &Site, id: EventId, now: Timestamp, data: &Data, deliveries: 
     NewEvent {
         id,
         site_id: site.id,
-        event_type: data.event_type(),
+        contents: data.event_type().into(),
         payload: Payload::of(id, site, now, data).to_body().into(),
         created_at: now,
         deliveries,

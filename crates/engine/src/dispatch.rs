@@ -5,6 +5,7 @@
 //! its own queue, its own few workers and its own share of the places, so that a slow one costs only itself. One that fails again
 //! and again has its breaker open: what is held for it goes back to the table, and is tried one at a time.
 
+mod batches;
 mod clock;
 mod life;
 mod paces;
@@ -41,6 +42,7 @@ use crate::registry::{ActiveWebhook, Registry};
 use crate::send::{Answer, Sender};
 use crate::trace::{Span, SpanKind, Tracer};
 use crate::workers::{Pulse, Workers};
+use batches::Batches;
 use clock::{Clock, Step};
 pub use life::hears_processes;
 use life::{Life, Sign};
@@ -77,6 +79,7 @@ pub(crate) struct Dispatcher {
     workers: Workers,
     queues: Mutex<Queues<Held>>,
     places: Arc<Places>,
+    batches: Batches,
     changes: Arc<Changes>,
     paces: Paces,
     given_up: mpsc::Sender<GivenUp>,
@@ -150,6 +153,7 @@ impl Dispatcher {
             workers: workers.clone(),
             queues: Mutex::default(),
             places,
+            batches: Batches::default(),
             changes,
             paces: Paces::default(),
             given_up,
@@ -205,6 +209,7 @@ impl Dispatcher {
                 self.send_or_leave(delivery, owner.zip(place));
             }
         }
+        events.iter().filter(|event| !told_before.contains(&event.id)).for_each(|event| self.note_gathered(event));
         Ok(())
     }
 
@@ -212,7 +217,7 @@ impl Dispatcher {
     fn find_places(&self, events: &mut [NewEvent]) -> (Option<OwnerId>, Vec<Option<Place>>) {
         let (mut places, owner) = (Vec::new(), self.owner());
         for event in events {
-            for delivery in &mut event.deliveries {
+            for delivery in event.deliveries.iter_mut().filter(|delivery| !delivery.in_batch) {
                 let place = owner.and_then(|_| match delivery.test {
                     true => self.places.take_by_hand(delivery.webhook_id),
                     false => self.places.take(delivery.webhook_id, event.created_at),
@@ -241,7 +246,7 @@ impl Dispatcher {
         let (ended_at, error) = (self.ambient.now(), result.is_err().then_some("unavailable"));
         for event in events.iter().filter(|event| tracer.traces(event.id)) {
             let attributes = vec![
-                ("bellwether.event_type", event.event_type.name().to_owned()),
+                ("bellwether.event_type", event.contents.name().to_owned()),
                 ("bellwether.site_id", event.site_id.to_string()),
                 ("bellwether.deliveries", event.deliveries.len().to_string()),
             ];
@@ -261,7 +266,7 @@ impl Dispatcher {
     fn trace_attempt(&self, id: SpanId, delivery: &DueDelivery, (begun_at, ended_at): (Timestamp, Timestamp), answer: &Answer) {
         let Some(tracer) = &self.tracer else { return };
         let mut attributes = vec![
-            ("bellwether.event_type", delivery.event_type.name().to_owned()),
+            ("bellwether.event_type", delivery.contents.name().to_owned()),
             ("bellwether.webhook_id", delivery.webhook_id.to_string()),
             ("bellwether.delivery_id", delivery.id.to_string()),
             ("bellwether.attempt", delivery.attempt_count.saturating_add(1).to_string()),
@@ -282,20 +287,26 @@ impl Dispatcher {
         let Some(owner) = self.owner() else {
             return Ok(None);
         };
-        let places = self.places.take_for_stored(now.wall, MAX_CLAIMED);
+        self.put_together_what_is_ready(now.wall).await?;
+        let most = |webhook_id| self.most_held(webhook_id);
+        let places = self.places.take_for_stored((now.wall, MAX_CLAIMED), most);
         if !places.is_empty() {
             self.claim((owner, now.wall), places).await?;
         }
-        Ok(self.places.next_look(now.wall))
+        Ok(self.places.next_look(now.wall, most).into_iter().chain(self.batches.next_look()).min())
     }
 
-    /// Looks which endpoints something waits for in the table that belongs to nobody, whoever put it there.
+    /// Looks which endpoints something waits for in the tables that belongs to nobody, whoever put it there.
     pub(crate) async fn look_at_tables(&self) -> Result<(), StoreError> {
         if !self.roles.dispatch {
             return Ok(());
         }
         let backlogs = self.store.backlogs().await?;
         backlogs.iter().for_each(|backlog| self.places.note_stored(backlog.webhook_id, backlog.due_at));
+        let now = self.ambient.now();
+        for (webhook_id, waiting) in self.store.gathered().await? {
+            self.batches.found(webhook_id, waiting, self.batch_of(webhook_id), now);
+        }
         Ok(())
     }
 
@@ -549,6 +560,7 @@ impl Dispatcher {
         for (delivery, place) in events.iter().flat_map(due_deliveries).zip(places) {
             self.send_or_leave(delivery, owner.zip(place));
         }
+        events.iter().for_each(|event| self.note_gathered(event));
     }
 
     fn send_or_leave(self: &Arc<Self>, delivery: DueDelivery, place: Option<(OwnerId, Place)>) {
@@ -733,11 +745,11 @@ fn settlement(held: &Held, status: Status, next_attempt_at: Option<Timestamp>) -
 }
 
 fn due_deliveries(event: &NewEvent) -> impl Iterator<Item = DueDelivery> {
-    event.deliveries.iter().map(|delivery| DueDelivery {
+    event.deliveries.iter().filter(|delivery| !delivery.in_batch).map(|delivery| DueDelivery {
         id: delivery.id,
         webhook_id: delivery.webhook_id,
         event_id: event.id,
-        event_type: event.event_type,
+        contents: event.contents,
         payload: event.payload.clone(),
         attempt_count: 0,
         counted_attempts: 0,
@@ -764,7 +776,7 @@ fn log_attempt(webhook: &ActiveWebhook, delivery: &DueDelivery, number: u32, sta
         webhook = %delivery.webhook_id,
         delivery = %delivery.id,
         event = %delivery.event_id,
-        event_type = delivery.event_type.name(),
+        event_type = delivery.contents.name(),
         attempt = number,
         status = status.name(),
         response_code = answer.code(),

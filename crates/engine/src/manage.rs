@@ -225,11 +225,13 @@ impl Engine {
                 triggers: engine.triggers(&active, &[], change.triggers.unwrap_or_default())?,
                 headers: CustomHeaders::default().changed(change.headers.unwrap_or_default())?,
                 template: applied(change.template.flatten(), None)?,
+                batch: change.batch.flatten(),
                 retry_schedule: change.retry_schedule.flatten(),
                 rate_limit_per_second: change.rate_limit_per_second.flatten(),
                 created_at: now,
                 updated_at: now,
             };
+            webhook.check()?;
             let secret = change.secret.unwrap_or_else(|| Secret::generate(ambient));
             let new = ActiveWebhook::new(webhook.clone(), secret.clone());
             let (most, for_one) = (engine.inner.settings.max_webhooks_per_site, engine.must_be_counted_by_one(None, &webhook));
@@ -266,6 +268,8 @@ impl Engine {
             if let Some(template) = change.template {
                 webhook.template = applied(template, webhook.template.as_deref())?;
             }
+            webhook.batch = change.batch.unwrap_or(webhook.batch);
+            webhook.check()?;
             webhook.retry_schedule = change.retry_schedule.unwrap_or(webhook.retry_schedule);
             webhook.rate_limit_per_second = change.rate_limit_per_second.unwrap_or(webhook.rate_limit_per_second);
             webhook.enabled = change.enabled.unwrap_or(webhook.enabled);
@@ -421,10 +425,9 @@ impl Engine {
         let makes_same_requests = |other: &Webhook| before.headers == other.headers && before.template == other.template;
         let is_other = before.url != changed.webhook.url || !makes_same_requests(&changed.webhook);
         let begins_anew = is_other || !changed.is_on() || !before.enabled;
-        let deliveries: Vec<_> = told.iter().flat_map(|event| &event.deliveries).map(|delivery| delivery.webhook_id).collect();
         let for_one = self.must_be_counted_by_one(Some(before), &changed.webhook);
-        let (sealed, told) = (self.sealed(&changed), told.into_iter().collect());
-        let updated = self.inner.store.update_webhook(sealed, before.updated_at, told, for_one).await;
+        let (sealed, kept) = (self.sealed(&changed), told.iter().cloned().collect());
+        let updated = self.inner.store.update_webhook(sealed, before.updated_at, kept, for_one).await;
         updated.map_err(|error| outdated(error, "the webhook has this trigger already"))?;
         let (mut parts, webhook) = (active.parts(), changed.webhook.clone());
         let changed = Arc::new(changed);
@@ -432,7 +435,7 @@ impl Engine {
             *current = changed.clone();
         }
         self.inner.registry.put(parts, now);
-        deliveries.into_iter().for_each(|webhook_id| self.inner.dispatcher.note_stored(webhook_id, now));
+        told.iter().for_each(|event| self.inner.dispatcher.note_kept(event));
         if begins_anew {
             self.inner.dispatcher.start_over(id);
         }
@@ -517,17 +520,29 @@ impl Engine {
         Ok(())
     }
 
-    /// Cancels what has not gone out, or much of it; the rest is cancelled when it is due.
+    /// Cancels what has not gone out, or much of it; the rest is cancelled when it is due. What waits for other events is put
+    /// together, so that it is in the history.
     async fn cancel_open(&self, webhook_id: WebhookId) {
-        let now = self.inner.ambient.now();
         self.inner.dispatcher.cancel_waiting(webhook_id).await;
+        let cancelled = async {
+            self.cancel_stored(webhook_id).await?;
+            self.inner.dispatcher.put_together(webhook_id).await?;
+            self.cancel_stored(webhook_id).await
+        };
+        match cancelled.await {
+            Ok(()) => self.inner.dispatcher.changes().note(webhook_id),
+            Err(error) => warn!(%error, webhook = %webhook_id, "open deliveries are not cancelled yet"),
+        }
+    }
+
+    async fn cancel_stored(&self, webhook_id: WebhookId) -> std::result::Result<(), StoreError> {
+        let now = self.inner.ambient.now();
         for _ in 0..CANCELLING_WRITES {
-            match self.inner.store.cancel_open(webhook_id, now, CANCELLED_PER_WRITE).await {
-                Ok(CANCELLED_PER_WRITE) => {}
-                Ok(_) => return self.inner.dispatcher.changes().note(webhook_id),
-                Err(error) => return warn!(%error, webhook = %webhook_id, "open deliveries are not cancelled yet"),
+            if self.inner.store.cancel_open(webhook_id, now, CANCELLED_PER_WRITE).await? < CANCELLED_PER_WRITE {
+                break;
             }
         }
+        Ok(())
     }
 }
 

@@ -79,6 +79,7 @@ impl Engine {
         for webhook_id in inner.store.webhooks_with_history().await? {
             self.prune_webhook(webhook_id, before, &mut pruned).await?;
         }
+        self.prune_batched(before).await?;
         for partition in inner.store.old_partitions(before).await? {
             self.prune_partition(partition, &mut pruned).await?;
         }
@@ -127,6 +128,18 @@ impl Engine {
             info!(partition = name, "a partition is too old, but much of it is still needed");
         }
         Ok(())
+    }
+
+    /// Forgets which batches events are in, and the events with it. The batches are deliveries like others.
+    async fn prune_batched(&self, before: Timestamp) -> Result<(), StoreError> {
+        loop {
+            let old = self.inner.store.old_batched(before, BATCH).await?;
+            if old.is_empty() {
+                return Ok(());
+            }
+            self.inner.store.delete_batched(old).await?;
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     async fn prune_webhook(&self, webhook_id: WebhookId, before: Timestamp, pruned: &mut Pruned) -> Result<(), StoreError> {

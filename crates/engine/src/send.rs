@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bellwether_domain::delivery::MAX_RECORDED_BODY_BYTES;
+use bellwether_domain::delivery::{Contents, MAX_RECORDED_BODY_BYTES};
 use bellwether_domain::endpoint::EndpointPolicy;
 use bellwether_domain::retry::{Outcome, parse_retry_after};
 use bellwether_domain::schema::PAYLOAD_VERSION;
@@ -265,13 +265,15 @@ enum Unmade {
     Http(#[from] http::Error),
     #[error("the template cannot be rendered: {0}")]
     Template(#[from] TemplateError),
+    #[error("this is a batch from before there was a template, which makes a body of a single event")]
+    Batch,
 }
 
 impl Unmade {
     fn kind(&self) -> AttemptOutcome {
         match self {
             Self::Http(_) => AttemptOutcome::Refused,
-            Self::Template(_) => AttemptOutcome::Template,
+            Self::Template(_) | Self::Batch => AttemptOutcome::Template,
         }
     }
 }
@@ -284,6 +286,7 @@ fn request(
 ) -> Result<Request<Full<Bytes>>, Unmade> {
     let template = webhook.webhook.template.as_deref();
     let body = match template {
+        Some(_) if delivery.contents == Contents::Batch => return Err(Unmade::Batch),
         Some(template) => Bytes::from(template.render_payload(&delivery.payload)?),
         None => Bytes::copy_from_slice(delivery.payload.as_bytes()),
     };
@@ -324,7 +327,7 @@ fn headers(
     };
     headers.insert(CONTENT_TYPE, content_type);
     headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-    headers.insert(EVENT, HeaderValue::from_static(delivery.event_type.name()));
+    headers.insert(EVENT, HeaderValue::from_static(delivery.contents.name()));
     headers.insert(VERSION, HeaderValue::from(PAYLOAD_VERSION));
     headers.insert(EVENT_ID, id.clone());
     headers.insert(SIGNATURE, HeaderValue::try_from(secret.sign_body(body))?);

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use bellwether_domain::delivery::Contents;
 use bellwether_domain::id::EventId;
 use bellwether_domain::payload::{Data, Payload};
 use bellwether_domain::template::TemplateError;
@@ -45,9 +46,10 @@ pub struct Preview {
 
 impl Engine {
     /// What the latest attempt of a delivery sent instead of the payload. Bodies are not kept but made again, and known by their
-    /// signature. None when the payload itself was sent, when nothing was, or when the webhook has no template any more.
+    /// signature. None when the payload itself was sent, as batches are, when nothing was, or when the webhook has no template any more.
     pub fn sent_body(&self, webhook: &ActiveWebhook, found: &DeliveryDetail) -> Option<SentBody> {
-        let template = webhook.webhook.template.as_deref()?;
+        let is_batch = found.delivery.event_type == Contents::Batch.name();
+        let template = webhook.webhook.template.as_deref().filter(|_| !is_batch)?;
         let headers: Value = serde_json::from_str(&found.attempts.last()?.request_headers).ok()?;
         let signature = headers["x-signature"].as_str()?;
         let previous = webhook.previous.as_deref().map(|(secret, _)| secret);

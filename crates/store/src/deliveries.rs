@@ -4,17 +4,17 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use bellwether_domain::delivery::{Attempt, Delivery, Status};
-use bellwether_domain::id::{DeliveryId, SiteId, WebhookId};
+use bellwether_domain::delivery::{Attempt, Contents, Delivery, Status};
+use bellwether_domain::id::{DeliveryId, EventId, SiteId, WebhookId};
 use bellwether_domain::time::Timestamp;
-use bellwether_domain::trigger::EventType;
 
+use crate::batches::batch_of;
 use crate::partitions::payload;
 use crate::sql::{Connection, Row, values};
 use crate::{Store, StoreError};
 
 const COLUMNS: &str = "id, event_id, event_type, webhook_id, trigger_id, url, status, attempt_count, response_code,
-                       response_time_ms, error, next_attempt_at_us, created_at_us, completed_at_us, test";
+                       response_time_ms, error, next_attempt_at_us, created_at_us, completed_at_us, test, event_count";
 
 /// A stretch of a webhook's history.
 const BETWEEN: &str = "webhook_id = $1 AND id >= $2 AND id < $3";
@@ -28,8 +28,10 @@ const ID_DELAY: Duration = Duration::from_secs(60);
 pub struct DeliveryFilter {
     /// Of this status only.
     pub status: Option<Status>,
-    /// Of this type only.
-    pub event_type: Option<EventType>,
+    /// With this in it only.
+    pub contents: Option<Contents>,
+    /// Of this event, or batch, only, or of the batch that it is in.
+    pub event_id: Option<EventId>,
     /// Made at this time or later.
     pub since: Option<Timestamp>,
     /// Made before this time.
@@ -93,23 +95,26 @@ impl Store {
     ) -> Result<DeliveryPage, StoreError> {
         let page = move |connection: &Connection| {
             let matching = "webhook_id = $1 AND (status = $2 OR $2 IS NULL) AND (event_type = $3 OR $3 IS NULL)
-                            AND (created_at_us >= $4 OR $4 IS NULL) AND (created_at_us < $5 OR $5 IS NULL)";
-            let (status, event_type) = (filter.status, filter.event_type);
+                            AND (created_at_us >= $4 OR $4 IS NULL) AND (created_at_us < $5 OR $5 IS NULL)
+                            AND (event_id = $6 OR event_id = $7 OR $6 IS NULL)";
+            let (status, contents) = (filter.status, filter.contents);
             let (since, until) = (filter.since, filter.until);
-            let values = values![webhook_id, status, event_type, since, until];
+            let (event_id, batch_id) = (filter.event_id, filter.batch(connection, webhook_id)?);
+            let values = values![webhook_id, status, contents, since, until, event_id, batch_id];
             let count = format!("SELECT COUNT(*) FROM deliveries WHERE {matching}");
             let total_count = connection.query_one(&count, &values, |row| row.get(0))?;
             let select =
-                format!("SELECT {COLUMNS} FROM deliveries WHERE {matching} ORDER BY webhook_id DESC, id DESC LIMIT $6 OFFSET $7");
+                format!("SELECT {COLUMNS} FROM deliveries WHERE {matching} ORDER BY webhook_id DESC, id DESC LIMIT $8 OFFSET $9");
             let offset = u64::from(page.saturating_sub(1)) * u64::from(limit);
-            let values = values![webhook_id, status, event_type, since, until, limit, offset];
+            let values = values![webhook_id, status, contents, since, until, event_id, batch_id, limit, offset];
             Ok(DeliveryPage { deliveries: connection.query(&select, &values, read_delivery)?, total_count })
         };
         self.read(page).await
     }
 
     /// Those of a webhook's deliveries before `before` that a filter lets through, at most `limit`, in time that does not grow with
-    /// the history: where few are let through, a stretch may be short or empty although there is a next one. One statement.
+    /// the history: where few are let through, a stretch may be short or empty although there is a next one. For those of a single event
+    /// all are looked at that were made since. One transaction.
     pub async fn history(
         &self,
         webhook_id: WebhookId,
@@ -118,17 +123,25 @@ impl Store {
         limit: usize,
     ) -> Result<Stretch, StoreError> {
         let stretch = move |connection: &Connection| {
-            let sql = match filter.status {
-                Some(status @ (Status::Failed | Status::Cancelled)) => stretch_of_lost(status),
+            let sql = match filter {
+                DeliveryFilter { event_id: Some(_), .. } => stretch_of_event(),
+                DeliveryFilter { status: Some(status @ (Status::Failed | Status::Cancelled)), .. } => stretch_of_lost(status),
                 _ => format!("SELECT {COLUMNS} FROM deliveries WHERE {BETWEEN} ORDER BY webhook_id DESC, id DESC LIMIT $4"),
             };
-            let since = filter.since.map_or(DeliveryId::from_bytes([0; 16]), DeliveryId::first_at);
+            let batch_id = filter.batch(connection, webhook_id)?;
+            let told_from = filter.event_id.into_iter().chain(batch_id).map(|id| id.made_at() - ID_DELAY).min();
+            let since = filter.since.max(told_from);
+            let since = since.map_or(DeliveryId::from_bytes([0; 16]), DeliveryId::first_at);
             let until = filter.until.map(|until| DeliveryId::first_at(until + ID_DELAY));
             let until = before.into_iter().chain(until).min().unwrap_or(DeliveryId::from_bytes([u8::MAX; 16]));
             let (mut deliveries, mut looked_at, mut last, mut is_full) = (Vec::new(), 0, None, false);
             // Where all are let through, one more shows that there is a next stretch.
             let most = if filter.lets_all_through() { limit + 1 } else { LOOKED_AT };
-            connection.look_through(&sql, &values![webhook_id, since, until, most], |row| {
+            let values = match filter.event_id {
+                Some(event_id) => values![webhook_id, since, until, event_id, batch_id, most].to_vec(),
+                None => values![webhook_id, since, until, most].to_vec(),
+            };
+            connection.look_through(&sql, &values, |row| {
                 if deliveries.len() == limit {
                     is_full = true;
                     return Ok(ControlFlow::Break(()));
@@ -184,16 +197,28 @@ impl Store {
 }
 
 impl DeliveryFilter {
+    /// The batch of a webhook that the event is in, where it is to be of one that is in a batch.
+    fn batch(&self, connection: &Connection, webhook_id: WebhookId) -> Result<Option<EventId>, StoreError> {
+        self.event_id.map_or(Ok(None), |event_id| batch_of(connection, webhook_id, event_id))
+    }
+
     fn lets_all_through(&self) -> bool {
-        matches!(self, Self { status: None, event_type: None, since: None, until: None })
+        matches!(self, Self { status: None, contents: None, event_id: None, since: None, until: None })
     }
 
     fn lets_through(&self, delivery: &Delivery) -> bool {
         self.status.is_none_or(|status| delivery.status == status)
-            && self.event_type.is_none_or(|event_type| delivery.event_type == event_type.name())
+            && self.contents.is_none_or(|contents| delivery.event_type == contents.name())
             && self.since.is_none_or(|since| delivery.created_at >= since)
             && self.until.is_none_or(|until| delivery.created_at < until)
     }
+}
+
+fn stretch_of_event() -> String {
+    format!(
+        "SELECT {COLUMNS} FROM deliveries WHERE {BETWEEN} AND (event_id = $4 OR event_id = $5)
+         ORDER BY webhook_id DESC, id DESC LIMIT $6"
+    )
 }
 
 /// Of what was lost there is an index, which SQLite uses where the status stands in the text and nothing but ids is asked for.
@@ -240,5 +265,6 @@ fn read_delivery(row: &Row<'_>) -> Result<Delivery, StoreError> {
         created_at: row.get(12)?,
         completed_at: row.get(13)?,
         test: row.get(14)?,
+        event_count: row.get(15)?,
     })
 }

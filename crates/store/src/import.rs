@@ -21,7 +21,7 @@ use crate::{Server, StoreError};
 
 /// The tables, each behind those that it refers to. Who lives, who looks, and what the code of the first
 /// account is made of, is not moved.
-const TABLES: [&str; 25] = [
+const TABLES: [&str; 27] = [
     "sites",
     "goals",
     "webhooks",
@@ -41,6 +41,8 @@ const TABLES: [&str; 25] = [
     "events",
     "deliveries",
     "attempts",
+    "gathered",
+    "batched",
     "replays",
     "traffic",
     "completions",

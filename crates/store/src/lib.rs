@@ -5,6 +5,7 @@
 
 mod access;
 mod arrivals;
+mod batches;
 pub mod clickhouse;
 mod columns;
 mod database;
@@ -34,6 +35,7 @@ mod webhooks;
 mod writer;
 
 pub use access::{Key, NewKey, Role};
+pub use batches::{NewBatch, PutTogether};
 pub use database::Database;
 pub use deliveries::{DeliveryDetail, DeliveryFilter, DeliveryPage, PageNumber, RecordedAttempt, Stretch};
 pub use error::StoreError;

@@ -7,12 +7,12 @@ use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_domain::delivery::Status;
+use bellwether_domain::delivery::{Contents, Status};
 use bellwether_domain::id::{DeliveryId, EventId, OwnerId, SiteId, TriggerId, WebhookId};
 use bellwether_domain::period::may_outlive;
 use bellwether_domain::time::Timestamp;
-use bellwether_domain::trigger::EventType;
 
+use crate::batches::gather;
 use crate::leases::must_live;
 use crate::partitions::{OPEN, open, payload};
 use crate::sql::{Connection, Dialect, Row, Value, values};
@@ -26,8 +26,8 @@ pub struct NewEvent {
     pub id: EventId,
     /// The site it happened on.
     pub site_id: SiteId,
-    /// Its type.
-    pub event_type: EventType,
+    /// Of which type it is.
+    pub contents: Contents,
     /// The body of every delivery.
     pub payload: Arc<str>,
     /// When it happened.
@@ -53,6 +53,8 @@ pub struct NewDelivery {
     pub owner: Option<OwnerId>,
     /// Whether somebody asked for it to test the webhook.
     pub test: bool,
+    /// Whether the event waits for others instead, to be sent together with them.
+    pub in_batch: bool,
 }
 
 /// A delivery to be sent now.
@@ -64,8 +66,8 @@ pub struct DueDelivery {
     pub webhook_id: WebhookId,
     /// The event's id.
     pub event_id: EventId,
-    /// The event's type.
-    pub event_type: EventType,
+    /// What the body is.
+    pub contents: Contents,
     /// The body.
     pub payload: Arc<str>,
     /// How often it was tried.
@@ -283,8 +285,8 @@ fn copy_delivery(dialect: Dialect) -> String {
     let [column, value] = own_payload;
     format!(
         "INSERT INTO deliveries (webhook_id, id, event_id, trigger_id, event_type, url, status, attempt_count, owner,
-                                 next_attempt_at_us, created_at_us, test{column})
-         SELECT webhook_id, $1, event_id, trigger_id, event_type, $2, 'pending', 0, $3, $4, $4, test{value}
+                                 next_attempt_at_us, created_at_us, test, event_count{column})
+         SELECT webhook_id, $1, event_id, trigger_id, event_type, $2, 'pending', 0, $3, $4, $4, test, event_count{value}
          FROM deliveries d WHERE webhook_id = $5 AND id = $6"
     )
 }
@@ -299,19 +301,21 @@ pub(crate) fn insert_events<'e>(
         AN_EVENT,
         events.clone().map(|event| {
             let (created_at, deliveries) = (event.created_at, event.deliveries.len());
-            values![event.id, event.site_id, event.event_type, &event.payload, created_at, deliveries]
+            values![event.id, event.site_id, event.contents, &event.payload, created_at, deliveries]
         }),
     )?;
-    let deliveries = events.clone().flat_map(|event| event.deliveries.iter().map(move |delivery| (event, delivery)));
+    let told = events.clone().flat_map(|event| event.deliveries.iter().map(move |delivery| (event, delivery)));
+    let deliveries = told.clone().filter(|(_, new)| !new.in_batch);
     connection.insert_each(
         &insert_delivery(connection.dialect()),
         A_DELIVERY,
         deliveries.clone().map(|(event, new)| {
-            let (event_id, event_type, created_at) = (event.id, event.event_type, event.created_at);
-            values![new.webhook_id, new.id, event_id, new.trigger_id, event_type, &new.url, new.owner, created_at, new.test]
+            let (event_id, contents, created_at) = (event.id, event.contents, event.created_at);
+            values![new.webhook_id, new.id, event_id, new.trigger_id, contents, &new.url, new.owner, created_at, new.test]
         }),
     )?;
     carry_payloads(connection, deliveries)?;
+    gather(connection, told.filter(|(_, new)| new.in_batch))?;
     keep_crossed(connection, events.flat_map(|event| &event.crossed))
 }
 
@@ -389,7 +393,7 @@ fn read_due(row: &Row<'_>) -> Result<DueDelivery, StoreError> {
         id: row.get(0)?,
         webhook_id: row.get(1)?,
         event_id: row.get(2)?,
-        event_type: row.get(3)?,
+        contents: row.get(3)?,
         payload: row.get(4)?,
         attempt_count: row.get(5)?,
         counted_attempts: row.get(6)?,

@@ -1,7 +1,7 @@
 //! History in partitions, which PostgreSQL can drop as wholes.
 //!
-//! What is open is in a table by itself and has no period. What is over, its attempts, and the events have one partition for each
-//! period of the time in their ids, and one for the rest, which no period covers. Which periods there should be is not decided here.
+//! What is open is in a table by itself and has no period. What is over, its attempts, the events, and in which batches they are have one
+//! partition for each period of the time in their ids, and one for the rest, which no period covers. Which periods there should be is not decided here.
 //! A SQLite file has no partitions: everything is in the same tables.
 //!
 //! An event goes with its period, so a delivery that may outlive it has the payload itself: one that is of a later day gets it from the
@@ -28,7 +28,8 @@ pub(crate) const OPEN: &str = "status IN ('pending', 'retrying')";
 const OPEN_TABLE: &str = "deliveries_open";
 
 /// The tables that have partitions, in the order in which those of a period go, and what their periods are of.
-const TABLES: [(&str, &str); 3] = [("deliveries_ended", "id"), ("attempts", "delivery_id"), ("events", "id")];
+const TABLES: [(&str, &str); 4] =
+    [("deliveries_ended", "id"), ("attempts", "delivery_id"), ("batched", "event_id"), ("events", "id")];
 /// How long everybody who uses a table waits for whoever changes it, who waits for those that use it.
 const LOCK_TIME_LIMIT: Duration = Duration::from_millis(50);
 /// How often it is tried to get a lock, and the pause in between.
@@ -78,6 +79,14 @@ pub(crate) fn pruned_by_rows(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Sqlite => "deliveries",
         Dialect::Postgres => "deliveries_ended_rest",
+    }
+}
+
+/// Where it is written that events are in batches, which goes row by row when it is old.
+pub(crate) fn batched_pruned_by_rows(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Sqlite => "batched",
+        Dialect::Postgres => "batched_rest",
     }
 }
 
@@ -250,7 +259,7 @@ async fn open_between(client: &Client, from: DeliveryId, until: DeliveryId) -> R
     client.query(&sql, &[]).await?.iter().map(|row| Row::Postgres(row).get(0)).collect()
 }
 
-/// Whether an open delivery has its payload nowhere else than in the events of a period.
+/// Whether an open delivery has its payload nowhere else than in the events of a period, or one of these still waits for others.
 async fn is_needed(change: &Transaction<'_>, period: Period) -> Result<bool, StoreError> {
     let (from, until) = (EventId::first_at(period.from), EventId::first_at(period.until));
     let before = DeliveryId::first_at(period.until + EVENT_DELAY);
@@ -258,7 +267,11 @@ async fn is_needed(change: &Transaction<'_>, period: Period) -> Result<bool, Sto
         "FROM found JOIN {OPEN_TABLE} d ON d.webhook_id = found.webhook_id AND d.id < '{before}' AND d.payload IS NULL
              AND d.event_id >= '{from}' AND d.event_id < '{until}'"
     );
-    let sql = format!("WITH RECURSIVE {} SELECT COUNT(*) FROM (SELECT 1 {needed} LIMIT 1) AS one", webhooks_in(OPEN_TABLE));
+    let waits = format!("FROM gathered WHERE event_id >= '{from}' AND event_id < '{until}'");
+    let sql = format!(
+        "WITH RECURSIVE {} SELECT COUNT(*) FROM (SELECT 1 {needed} UNION ALL SELECT 1 {waits} LIMIT 1) AS one",
+        webhooks_in(OPEN_TABLE)
+    );
     let row = change.query_one(&sql, &[]).await?;
     Ok(Row::Postgres(&row).get::<i64>(0)? > 0)
 }

@@ -60,7 +60,8 @@ impl Store {
     pub async fn delete_forgotten_webhooks(&self, before: Timestamp, limit: usize) -> Result<Vec<WebhookId>, StoreError> {
         let delete = move |connection: &Connection| {
             let sql = "SELECT id, site_id FROM webhooks WHERE deleted_at_us < $1
-                       AND (SELECT d.webhook_id FROM deliveries d WHERE d.webhook_id = webhooks.id LIMIT 1) IS NULL LIMIT $2";
+                       AND (SELECT d.webhook_id FROM deliveries d WHERE d.webhook_id = webhooks.id LIMIT 1) IS NULL
+                       AND (SELECT g.webhook_id FROM gathered g WHERE g.webhook_id = webhooks.id LIMIT 1) IS NULL LIMIT $2";
             let read = |row: &Row<'_>| Ok((row.get::<WebhookId>(0)?, row.get(1)?));
             let forgotten = connection.query(sql, &values![before, limit], read)?;
             for (id, site_id) in &forgotten {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bellwether_domain::batch::Batch;
 use bellwether_domain::headers::CustomHeaders;
 use bellwether_domain::id::{SiteId, WebhookId};
 use bellwether_domain::retry::Schedule;
@@ -20,7 +21,7 @@ use crate::{Store, StoreError};
 
 const COLUMNS: &str = "id, site_id, name, url, secret, enabled, disabled_reason, retry_schedule, created_at_us, updated_at_us,
     headers, rate_limit_per_second, previous_secret, previous_secret_until_us, failing_since_us, deleted_at_us, template,
-    template_parameters";
+    template_parameters, batch";
 
 /// A webhook as it is kept.
 #[derive(Clone, Debug)]
@@ -77,7 +78,7 @@ impl Store {
     pub async fn add_webhook(&self, new: SealedWebhook, most: usize, for_one: bool) -> Result<(), StoreError> {
         let add = move |connection: &Connection| {
             let SealedWebhook { webhook, sealed, .. } = &new;
-            let (schedule, template) = (schedule_text(webhook), template_text(webhook));
+            let (schedule, template, batch) = (schedule_text(webhook), template_text(webhook), batch_text(webhook));
             let count = "SELECT COUNT(*) FROM webhooks WHERE site_id = $1 AND deleted_at_us IS NULL";
             let count: usize = connection.query_one(count, &values![webhook.site_id], |row| row.get(0))?;
             if count >= most {
@@ -85,7 +86,7 @@ impl Store {
             }
             let sql = format!(
                 "INSERT INTO webhooks ({COLUMNS})
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, NULL, NULL, $15, $16)"
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, NULL, NULL, $15, $16, $17)"
             );
             connection.execute(
                 &sql,
@@ -106,6 +107,7 @@ impl Store {
                     sealed.previous_until(),
                     template.as_ref(),
                     sealed.parameters.as_ref(),
+                    batch.as_ref(),
                 ],
             )?;
             insert_triggers(connection, webhook.id, &webhook.triggers)?;
@@ -126,10 +128,10 @@ impl Store {
     ) -> Result<(), StoreError> {
         let update = move |connection: &Connection| {
             let sql = "UPDATE webhooks SET name = $1, url = $2, enabled = $3, disabled_reason = $4, retry_schedule = $5,
-                       updated_at_us = $6, rate_limit_per_second = $7, template = $8
-                       WHERE id = $9 AND updated_at_us = $10 AND deleted_at_us IS NULL";
+                       updated_at_us = $6, rate_limit_per_second = $7, template = $8, batch = $9
+                       WHERE id = $10 AND updated_at_us = $11 AND deleted_at_us IS NULL";
             let SealedWebhook { webhook, sealed, .. } = &changed;
-            let (schedule, template) = (schedule_text(webhook), template_text(webhook));
+            let (schedule, template, batch) = (schedule_text(webhook), template_text(webhook), batch_text(webhook));
             changed_one(connection.execute(
                 sql,
                 &values![
@@ -141,6 +143,7 @@ impl Store {
                     webhook.updated_at,
                     webhook.rate_limit_per_second,
                     template.as_ref(),
+                    batch.as_ref(),
                     webhook.id,
                     before,
                 ],
@@ -260,6 +263,14 @@ fn template_text(webhook: &Webhook) -> Option<String> {
     webhook.template.as_ref().map(|template| template.to_kept())
 }
 
+fn batch_text(webhook: &Webhook) -> Option<String> {
+    webhook.batch.map(|batch| batch.to_text())
+}
+
+fn read_batch(text: &str) -> Result<Batch, StoreError> {
+    Batch::read(&serde_json::from_str(text).map_err(unreadable)?).map_err(unreadable)
+}
+
 fn read_template(text: &str) -> Result<Arc<WebhookTemplate>, StoreError> {
     let template = WebhookTemplate::from_kept(text);
     template.map(Arc::new).ok_or_else(|| unreadable("a template is of no kind that is known"))
@@ -283,6 +294,7 @@ fn read_webhook(row: &Row<'_>) -> Result<SealedWebhook, StoreError> {
         triggers: Vec::new(),
         headers: CustomHeaders::default(),
         template: row.get::<Option<String>>(16)?.as_deref().map(read_template).transpose()?,
+        batch: row.get::<Option<String>>(18)?.as_deref().map(read_batch).transpose()?,
         retry_schedule: schedule,
         rate_limit_per_second: row.get(11)?,
         created_at: row.get(8)?,

@@ -32,7 +32,8 @@ async fn version_1_is_brought_up_to_date() {
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("a number");
     assert_eq!(number("SELECT delivery_count FROM events"), 2);
     assert_eq!(number("SELECT counted_attempts FROM deliveries WHERE status = 'retrying'"), 2);
-    assert_eq!(number("SELECT COUNT(*) FROM webhooks WHERE headers IS NULL AND failing_since_us IS NULL"), 1);
+    assert_eq!(number("SELECT COUNT(*) FROM deliveries WHERE event_count = 1"), 2);
+    assert_eq!(number("SELECT COUNT(*) FROM webhooks WHERE batch IS NULL AND headers IS NULL AND failing_since_us IS NULL"), 1);
 }
 
 /// Everything anew, as the first migration makes it.

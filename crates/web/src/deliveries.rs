@@ -6,11 +6,10 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
-use bellwether_domain::delivery::{Attempt, Delivery, Status};
+use bellwether_domain::delivery::{Attempt, Contents, Delivery, Status};
 use bellwether_domain::fields::{Fields, Invalid};
 use bellwether_domain::id::{DeliveryId, WebhookId};
 use bellwether_domain::time::Timestamp;
-use bellwether_domain::trigger::EventType;
 use bellwether_engine::SentBody;
 use bellwether_store::{DeliveryDetail, DeliveryFilter, PageNumber, ReplayFilter, StoreError};
 use serde::Serialize;
@@ -202,10 +201,11 @@ fn read_query(query: &str) -> Result<(DeliveryFilter, PageNumber), Invalid> {
 /// Reads one parameter of a filter.
 pub(crate) fn read_filter(filter: &mut DeliveryFilter, name: &str, value: &str) -> Result<(), String> {
     let statuses = || one_of(Status::ALL.map(Status::name).as_slice());
-    let event_types = || one_of(EventType::ALL.map(EventType::name).as_slice());
+    let contents = || one_of(&Contents::all().map(Contents::name).collect::<Vec<_>>());
     match name {
         "status" => filter.status = Some(Status::from_name(value).ok_or_else(statuses)?),
-        "event_type" => filter.event_type = Some(EventType::from_name(value).ok_or_else(event_types)?),
+        "event_type" => filter.contents = Some(Contents::from_name(value).ok_or_else(contents)?),
+        "event_id" => filter.event_id = Some(value.trim().parse().map_err(|_| "must be the id of an event or a batch")?),
         "since" => filter.since = Some(time(value)?),
         "until" => filter.until = Some(time(value)?),
         _ => return Err("is not a known parameter".to_owned()),
@@ -228,6 +228,8 @@ fn one_of(names: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bellwether_domain::trigger::EventType;
+
     use super::*;
 
     #[test]
@@ -236,11 +238,23 @@ mod tests {
             read_query("page=3&limit=100&status=failed&event_type=visitor_spike&since=2026-01-01T00:00:00%2B01:00")
                 .expect("a filter");
         assert_eq!((number.page, number.limit, filter.status), (3, 100, Some(Status::Failed)));
-        assert_eq!((filter.event_type, filter.until), (Some(EventType::VisitorSpike), None));
+        assert_eq!((filter.contents, filter.until), (Some(Contents::Event(EventType::VisitorSpike)), None));
         assert_eq!(filter.since.map(|since| since.to_string()).as_deref(), Some("2025-12-31T23:00:00.000Z"));
-        for bad in
-            ["page=0", "page=x", "page=-1", "page=1000001", "limit=0", "limit=101", "status=x", "event_type=", "since=now", "x=1"]
-        {
+        let (filter, _) = read_query("event_type=batch&event_id=01a20091-7fad-702d-a5a3-3c3da56cf487").expect("a filter");
+        assert_eq!((filter.contents, filter.event_id.is_some()), (Some(Contents::Batch), true));
+        for bad in [
+            "page=0",
+            "page=x",
+            "page=-1",
+            "page=1000001",
+            "limit=0",
+            "limit=101",
+            "status=x",
+            "event_type=",
+            "since=now",
+            "event_id=5",
+            "x=1",
+        ] {
             let invalid = read_query(bad).expect_err(bad);
             assert_eq!(invalid.errors().len(), 1, "{bad}");
         }

@@ -6,8 +6,8 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, HeaderValue};
+use bellwether_domain::delivery::Contents;
 use bellwether_domain::schema::PAYLOAD_VERSION;
-use bellwether_domain::trigger::EventType;
 use serde_json::{Value, json};
 
 use crate::App;
@@ -16,8 +16,8 @@ use crate::problem::Problem;
 /// Written by hand, with the schemas of payloads, and without what only a running server knows.
 pub static DESCRIPTION: LazyLock<Value> = LazyLock::new(|| {
     let mut description: Value = serde_json::from_str(include_str!("../assets/openapi.json")).unwrap_or_default();
-    for event_type in EventType::ALL {
-        description["components"]["schemas"][component(event_type)] = schema(event_type);
+    for contents in Contents::all() {
+        description["components"]["schemas"][component(contents)] = schema(contents);
     }
     description
 });
@@ -31,28 +31,28 @@ pub(crate) fn description(app: &App) -> Value {
 }
 
 /// What the schema of a type's payloads is called, as in `VisitorSpikePayload`.
-fn component(event_type: EventType) -> String {
-    let words = event_type.name().split('_').map(|word| word[..1].to_uppercase() + &word[1..]);
+fn component(contents: Contents) -> String {
+    let words = contents.name().split('_').map(|word| word[..1].to_uppercase() + &word[1..]);
     words.chain(["Payload".to_owned()]).collect()
 }
 
-fn schema(event_type: EventType) -> Value {
-    serde_json::from_str(event_type.schema()).unwrap_or_default()
+fn schema(contents: Contents) -> Value {
+    serde_json::from_str(contents.schema()).unwrap_or_default()
 }
 
 /// Where the schemas of payloads are.
 pub(crate) async fn schemas(State(app): State<App>) -> Json<Value> {
-    let shown = |event_type: EventType| {
-        let (name, version) = (event_type.name(), PAYLOAD_VERSION);
+    let shown = |contents: Contents| {
+        let (name, version) = (contents.name(), PAYLOAD_VERSION);
         json!({"event_type": name, "version": version, "url": app.url(&format!("/api/schemas/v{version}/{name}"))})
     };
-    Json(json!({"schemas": EventType::ALL.map(shown)}))
+    Json(json!({"schemas": Contents::all().map(shown).collect::<Vec<_>>()}))
 }
 
-/// The schema of a type's payloads.
+/// The schema of a type's payloads, or of batches.
 pub(crate) async fn show_schema(Path(name): Path<String>) -> Result<([(HeaderName, HeaderValue); 1], &'static str), Problem> {
-    let event_type = EventType::from_name(&name).ok_or(Problem::NotFound)?;
-    Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/schema+json"))], event_type.schema()))
+    let contents = Contents::from_name(&name).ok_or(Problem::NotFound)?;
+    Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/schema+json"))], contents.schema()))
 }
 
 /// The description, for programs.

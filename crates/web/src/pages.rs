@@ -8,6 +8,7 @@
 mod account;
 mod api;
 mod assets;
+mod batch_form;
 mod charts;
 mod deliveries;
 mod form;

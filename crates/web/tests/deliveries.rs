@@ -65,6 +65,7 @@ async fn deliveries_are_listed_the_newest_first() {
           "id": "[id 1]",
           "event_id": "[id 2]",
           "event_type": "visitor_spike",
+          "event_count": 1,
           "webhook_id": "[id 3]",
           "trigger_id": null,
           "url": "https://nowhere.example/hook",
@@ -82,6 +83,7 @@ async fn deliveries_are_listed_the_newest_first() {
           "id": "[id 4]",
           "event_id": "[id 5]",
           "event_type": "goal_completion",
+          "event_count": 1,
           "webhook_id": "[id 3]",
           "trigger_id": null,
           "url": "https://nowhere.example/hook",
@@ -99,6 +101,7 @@ async fn deliveries_are_listed_the_newest_first() {
           "id": "[id 6]",
           "event_id": "[id 7]",
           "event_type": "visitor_spike",
+          "event_count": 1,
           "webhook_id": "[id 3]",
           "trigger_id": null,
           "url": "https://nowhere.example/hook",
@@ -116,6 +119,7 @@ async fn deliveries_are_listed_the_newest_first() {
           "id": "[id 8]",
           "event_id": "[id 9]",
           "event_type": "visitor_spike",
+          "event_count": 1,
           "webhook_id": "[id 3]",
           "trigger_id": null,
           "url": "https://nowhere.example/hook",
@@ -133,6 +137,7 @@ async fn deliveries_are_listed_the_newest_first() {
           "id": "[id 10]",
           "event_id": "[id 11]",
           "event_type": "goal_completion",
+          "event_count": 1,
           "webhook_id": "[id 3]",
           "trigger_id": null,
           "url": "https://nowhere.example/hook",
@@ -150,6 +155,7 @@ async fn deliveries_are_listed_the_newest_first() {
           "id": "[id 12]",
           "event_id": "[id 13]",
           "event_type": "goal_completion",
+          "event_count": 1,
           "webhook_id": "[id 3]",
           "trigger_id": null,
           "url": "https://nowhere.example/hook",
@@ -190,6 +196,7 @@ async fn a_delivery_is_shown_with_its_payload_and_every_attempt() {
         "id": "[id 1]",
         "event_id": "[id 2]",
         "event_type": "goal_completion",
+        "event_count": 1,
         "webhook_id": "[id 3]",
         "trigger_id": null,
         "url": "https://nowhere.example/hook",
@@ -254,6 +261,7 @@ async fn a_delivery_that_was_not_tried_has_no_attempts_and_no_request_headers() 
         "id": "[id 1]",
         "event_id": "[id 2]",
         "event_type": "visitor_spike",
+        "event_count": 1,
         "webhook_id": "[id 3]",
         "trigger_id": null,
         "url": "https://nowhere.example/hook",
@@ -340,7 +348,7 @@ async fn mistakes_in_a_query_are_named() {
     let (pages, limits) = ("must be a whole number from 1 to 1000000", "must be a whole number from 1 to 100");
     let time = "must be a time like 2026-02-25T14:30:00Z";
     let status = "must be one of pending, retrying, success, failed, cancelled";
-    let event_type = "must be one of goal_completion, visitor_spike, visitor_spike_resolved, visitor_drop, visitor_drop_resolved, goal_rate, goal_rate_resolved, anomaly, anomaly_resolved, webhook_disabled, webhook_test";
+    let event_type = "must be one of goal_completion, visitor_spike, visitor_spike_resolved, visitor_drop, visitor_drop_resolved, goal_rate, goal_rate_resolved, anomaly, anomaly_resolved, webhook_disabled, webhook_test, batch";
     let cases = [
         ("page=0", "page", pages),
         ("page=-1", "page", pages),
@@ -354,6 +362,7 @@ async fn mistakes_in_a_query_are_named() {
         ("status=Success", "status", status),
         ("status=", "status", status),
         ("event_type=pageview", "event_type", event_type),
+        ("event_id=5", "event_id", "must be the id of an event or a batch"),
         ("since=yesterday", "since", time),
         ("until=2026-02-25", "until", time),
         ("until=2026-02-30T00:00:00Z", "until", time),

@@ -278,6 +278,7 @@ async fn what_fires_is_on_disk_with_everything_known_about_it_when_the_event_is_
         "id": "[id 1]",
         "event_id": "[id 2]",
         "event_type": "goal_completion",
+        "event_count": 1,
         "webhook_id": "[id 3]",
         "trigger_id": "[id 4]",
         "url": "https://nowhere.example/hook",

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on says why and fails")]
 
 mod access;
+mod batches;
 mod deliveries;
 mod events;
 mod goals;

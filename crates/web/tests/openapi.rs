@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bellwether_domain::delivery::Contents;
 use bellwether_domain::trigger::EventType;
 use serde_json::{Value, json};
 
@@ -86,6 +87,7 @@ async fn a_server_says_where_and_which_it_is_and_people_can_read_it() {
             assert!(html.contains(&format!("<code>data.{name}</code>")), "{name}");
         }
     }
+    assert!(html.contains("<code>events[].event_id</code>"));
 }
 
 #[tokio::test]
@@ -93,18 +95,16 @@ async fn the_schemas_of_payloads_are_served() {
     let server = Server::start().await;
     let listed = server.call_as(None, "GET", "/api/schemas", "").await.json(200);
     let listed = listed["schemas"].as_array().expect("schemas");
-    assert_eq!(listed.len(), EventType::ALL.len());
-    for (listed, event_type) in listed.iter().zip(EventType::ALL) {
-        let path = format!("/api/schemas/v1/{}", event_type.name());
-        assert_eq!(
-            listed,
-            &json!({"event_type": event_type.name(), "version": 1, "url": format!("http://127.0.0.1:8090{path}")})
-        );
+    assert_eq!(listed.len(), EventType::ALL.len() + 1);
+    for (listed, contents) in listed.iter().zip(Contents::all()) {
+        let name = contents.name();
+        let path = format!("/api/schemas/v1/{name}");
+        assert_eq!(listed, &json!({"event_type": name, "version": 1, "url": format!("http://127.0.0.1:8090{path}")}));
         let answer = server.call_as(None, "GET", &path, "").await;
         assert_eq!(answer.header("content-type"), Some("application/schema+json"));
         let schema: Value = serde_json::from_slice(&answer.body).expect("JSON");
-        assert_eq!(schema["properties"]["event_type"]["const"], event_type.name());
-        let described = &DESCRIPTION["webhooks"][event_type.name()]["post"]["requestBody"]["content"]["application/json"];
+        assert_eq!(schema["$id"], format!("urn:bellwether:payload:1:{name}"));
+        let described = &DESCRIPTION["webhooks"][name]["post"]["requestBody"]["content"]["application/json"];
         assert_eq!(resolved(&described["schema"]), &schema);
     }
     assert_eq!(server.call_as(None, "GET", "/api/schemas/v1/nothing", "").await.status, 404);

@@ -32,6 +32,7 @@ async fn a_webhook_needs_only_its_url() {
         "triggers": [],
         "headers": {},
         "template": null,
+        "batch": null,
         "retry_schedule": null,
         "rate_limit_per_second": null,
         "created_at": "2026-02-25T12:00:00.000Z",
@@ -55,7 +56,7 @@ async fn a_webhook_is_made_with_everything_and_shows_its_secret_once() {
     let goal = server.add_goal(&site, "Signup").await;
     let new = json!({
         "url": "https://Nowhere.example:8443/a b?x=1", "name": " Ops ", "enabled": false, "secret": "correct-horse-battery",
-        "retry_schedule": [1, 60, 86_400], "rate_limit_per_second": 50,
+        "retry_schedule": [1, 60, 86_400], "rate_limit_per_second": 50, "batch": {"max_events": 50},
         "headers": {"X-Token": "sesame", "authorization": "Bearer x"},
         "triggers": [
             "goal_completion",
@@ -106,6 +107,10 @@ async fn a_webhook_is_made_with_everything_and_shows_its_secret_once() {
           "authorization": null
         },
         "template": null,
+        "batch": {
+          "max_events": 50,
+          "max_wait_seconds": 60
+        },
         "retry_schedule": [
           1,
           60,
@@ -170,6 +175,8 @@ async fn put_and_patch_change_what_they_name_and_nothing_else() {
         json!({"enabled": false}),
         json!({"retry_schedule": [5, 10]}),
         json!({"retry_schedule": null}),
+        json!({"batch": {"max_events": 5, "max_wait_seconds": 6}}),
+        json!({"batch": null}),
         json!({"enabled": true, "name": "Back", "retry_schedule": []}),
     ];
     for method in ["PUT", "PATCH"] {

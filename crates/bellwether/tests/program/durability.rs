@@ -1,4 +1,5 @@
-//! What a 202 is worth: the server is killed again and again in the middle of a load, and everything it had answered arrives.
+//! What a 202 is worth: the server is killed again and again in the middle of a load, and everything it had answered arrives, at a
+//! webhook that gets each event by itself, and at another that gets them in batches.
 //!
 //! Two environment variables make more of it, as `scripts/soak` does: `SOAK_ROUNDS` is how often the server is killed, and
 //! `SOAK_SEED` a number that the moments follow from.
@@ -38,6 +39,9 @@ const CONNECTIONS: usize = 16;
 const REFUSED: usize = 3;
 /// So many retries that nothing is given up, although the same delivery may be refused in one round after the other.
 const RETRY_SECONDS: [u32; 20] = [1; 20];
+/// So few go into a batch, and wait for each other so long, that kills come before it is full, while it is sent, and after that.
+const MAX_EVENTS: usize = 10;
+const MAX_WAIT_SECONDS: usize = 1;
 /// How often a long run tells how far it is.
 const ROUNDS_PER_LINE: u64 = 50;
 
@@ -59,9 +63,10 @@ struct Load {
     answered: Mutex<Vec<u64>>,
 }
 
-/// What was promised and what has arrived, over all rounds.
+/// What was promised and what has arrived at a webhook, over all rounds.
 struct Tally {
     secret: Secret,
+    is_batched: bool,
     kills: u64,
     /// Those before the server listened.
     early_kills: u64,
@@ -75,6 +80,7 @@ struct Tally {
 
 /// An event that has reached the receiver.
 struct Arrival {
+    /// Of the event, or of the batch that it came in.
     webhook_id: String,
     /// How often it was taken; a request that is refused is not.
     times: usize,
@@ -89,15 +95,28 @@ async fn every_event_that_was_answered_arrives_however_often_the_server_is_kille
     let client = home.client(&server).await;
     let webhook = json!({"url": receiver.url(), "triggers": ["goal_completion"], "retry_schedule": RETRY_SECONDS});
     let webhook = client.set_up_with(&[json!({"event_name": "Signup"})], webhook).await;
+    let mut together = Receiver::start().await;
+    let batch = json!({"max_events": MAX_EVENTS, "max_wait_seconds": MAX_WAIT_SECONDS});
+    let batched = client
+        .create_webhook(
+            json!({"url": together.url(), "triggers": ["goal_completion"], "retry_schedule": RETRY_SECONDS, "batch": batch}),
+        )
+        .await;
     server.stop().await;
 
-    let (load, mut tally) = (Load::default(), Tally::new(secret(&webhook)));
+    let (load, mut tally) = (Load::default(), Tally::new(secret(&webhook), false));
+    let mut batches = Tally::new(secret(&batched), true);
     for moment in moments(seed).take(usize::try_from(rounds).expect("a number of rounds")) {
-        receiver.behave(200);
-        receiver.behave_next([503, 200].repeat(REFUSED));
+        for receiver in [&mut receiver, &mut together] {
+            receiver.behave(200);
+            receiver.behave_next([503, 200].repeat(REFUSED));
+        }
         let has_listened = load.until(moment, &home, &client).await;
-        tally.add_kill(has_listened);
-        tally.add(&load, receiver.so_far());
+        let answered = load.take_answered();
+        for (tally, receiver) in [(&mut tally, &mut receiver), (&mut batches, &mut together)] {
+            tally.add_kill(has_listened);
+            tally.add(&answered, receiver.so_far());
+        }
         if tally.kills.is_multiple_of(ROUNDS_PER_LINE) {
             say(&format!("durability: {} kills, {} events answered", tally.kills, tally.answered));
         }
@@ -105,15 +124,26 @@ async fn every_event_that_was_answered_arrives_however_often_the_server_is_kille
 
     let server = home.serve().await;
     let client = client.moved_to(server.address);
-    let delivered = client.settled(&webhook).await;
-    tally.add(&load, receiver.so_far());
-    assert!(tally.open.is_empty(), "answered, but never arrived: {:?} (seed {seed})", tally.open);
-    assert_eq!(delivered, tally.arrived.len() as u64);
-    for status in ["failed", "cancelled"] {
-        assert_eq!(client.count(&webhook, status).await, 0, "{status}");
+    // What waits goes out in turn: with the batch of this one all that was kept before has gone out, whether it was answered or not.
+    assert!(load.send(&client).await);
+    let last = load.take_answered();
+    tally.add(&last, Vec::new());
+    batches.add(&last, Vec::new());
+    while !batches.open.is_empty() {
+        batches.add(&[], vec![together.next().await]);
+    }
+    for (webhook, tally, receiver) in [(&webhook, &mut tally, &mut receiver), (&batched, &mut batches, &mut together)] {
+        let delivered = client.settled(webhook).await;
+        tally.add(&[], receiver.so_far());
+        assert!(tally.open.is_empty(), "answered, but never arrived: {:?} (seed {seed})", tally.open);
+        assert_eq!(delivered, tally.ids().len() as u64);
+        for status in ["failed", "cancelled"] {
+            assert_eq!(client.count(webhook, status).await, 0, "{status}");
+        }
     }
     server.stop().await;
     tally.report(&load, seed);
+    batches.report(&load, seed);
 }
 
 /// When the server is killed, round after round.
@@ -167,20 +197,25 @@ impl Load {
     /// Sends events until the server is gone; `count` tells how many were answered.
     async fn run(&self, client: &Client, count: &watch::Sender<usize>) {
         let connection = || async {
-            loop {
-                let number = self.next.fetch_add(1, Ordering::Relaxed);
-                let event = json!({"n": "Signup", "p": {"number": number}});
-                let Ok(status) = client.event(event).await else {
-                    self.unanswered.fetch_add(1, Ordering::Relaxed);
-                    return;
-                };
-                assert_eq!(status, StatusCode::ACCEPTED);
-                self.answered.lock().expect("no panic").push(number);
+            while self.send(client).await {
                 count.send_modify(|count| *count += 1);
             }
         };
         let connections: [_; CONNECTIONS] = std::array::from_fn(|_| connection());
         futures_util::future::join_all(connections).await;
+    }
+
+    /// Sends an event. Whether it was answered.
+    async fn send(&self, client: &Client) -> bool {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let event = json!({"n": "Signup", "p": {"number": number}});
+        let Ok(status) = client.event(event).await else {
+            self.unanswered.fetch_add(1, Ordering::Relaxed);
+            return false;
+        };
+        assert_eq!(status, StatusCode::ACCEPTED);
+        self.answered.lock().expect("no panic").push(number);
+        true
     }
 
     fn take_answered(&self) -> Vec<u64> {
@@ -193,9 +228,9 @@ async fn has_come_to(answers: usize, count: &watch::Sender<usize>) {
 }
 
 impl Tally {
-    fn new(secret: Secret) -> Self {
+    fn new(secret: Secret, is_batched: bool) -> Self {
         let (open, arrived) = (BTreeSet::new(), BTreeMap::new());
-        Self { secret, kills: 0, early_kills: 0, answered: 0, open, open_at_kills: 0, arrived }
+        Self { secret, is_batched, kills: 0, early_kills: 0, answered: 0, open, open_at_kills: 0, arrived }
     }
 
     fn add_kill(&mut self, has_listened: bool) {
@@ -204,11 +239,10 @@ impl Tally {
     }
 
     /// Counts what was answered and what has arrived since the last time, after a kill.
-    fn add(&mut self, load: &Load, webhooks: Vec<Received>) {
+    fn add(&mut self, answered: &[u64], webhooks: Vec<Received>) {
         webhooks.iter().for_each(|webhook| self.add_arrival(webhook));
-        let answered = load.take_answered();
         self.answered += answered.len();
-        let newly_open: Vec<_> = answered.into_iter().filter(|number| !self.has_arrived(*number)).collect();
+        let newly_open: Vec<_> = answered.iter().copied().filter(|number| !self.has_arrived(*number)).collect();
         self.open_at_kills += newly_open.len();
         let still_open = std::mem::take(&mut self.open).into_iter().filter(|number| !self.has_arrived(*number));
         self.open = still_open.chain(newly_open).collect();
@@ -218,26 +252,35 @@ impl Tally {
         self.arrived.get(&number).is_some_and(|arrival| arrival.times > 0)
     }
 
-    /// What arrives again must bear the same id.
+    /// What arrives again must bear the same id, and be in the same batch.
     fn add_arrival(&mut self, webhook: &Received) {
         assert!(is_signed(webhook, &self.secret), "{webhook:?}");
-        let number = json(webhook)["data"]["props"]["number"].as_str().and_then(|number| number.parse().ok());
-        let (number, id) = (number.expect("a number"), webhook.header("webhook-id"));
-        let arrival = self.arrived.entry(number).or_insert_with(|| Arrival { webhook_id: id.to_owned(), times: 0 });
-        assert_eq!(arrival.webhook_id, id, "the event {number} arrived under two ids");
-        arrival.times += usize::from(webhook.answered == Some(200));
+        let (body, id) = (json(webhook), webhook.header("webhook-id"));
+        let events = if self.is_batched { body["events"].as_array().expect("events").clone() } else { vec![body] };
+        assert!(events.len() <= MAX_EVENTS, "{} in a batch", events.len());
+        for event in events {
+            let number = event["data"]["props"]["number"].as_str().and_then(|number| number.parse().ok()).expect("a number");
+            let arrival = self.arrived.entry(number).or_insert_with(|| Arrival { webhook_id: id.to_owned(), times: 0 });
+            assert_eq!(arrival.webhook_id, id, "the event {number} arrived under two ids");
+            arrival.times += usize::from(webhook.answered == Some(200));
+        }
+    }
+
+    /// Of events, or of batches.
+    fn ids(&self) -> HashSet<&str> {
+        self.arrived.values().map(|arrival| arrival.webhook_id.as_str()).collect()
     }
 
     /// Tells what this has shown, once everything has arrived.
     fn report(&self, load: &Load, seed: u64) {
-        let ids: HashSet<_> = self.arrived.values().map(|arrival| &arrival.webhook_id).collect();
-        assert_eq!(ids.len(), self.arrived.len(), "two events arrived under one id");
+        let requests = self.ids().len();
+        assert_eq!(requests < self.arrived.len(), self.is_batched, "two events arrived under one id, or none in a batch");
         let Self { kills, early_kills, answered, open_at_kills, .. } = self;
         let unanswered = load.unanswered.load(Ordering::Relaxed);
         let (arrived, again) = (self.arrived.len(), self.arrived.values().filter(|arrival| arrival.times > 1).count());
         let share = 100.0 * again as f64 / arrived as f64;
         say(&format!(
-            "durability: {kills} kills, {early_kills} of them before the server listened; {answered} events answered with 202, all \
+            "durability, under {requests} ids: {kills} kills, {early_kills} of them before the server listened; {answered} events answered with 202, all \
              arrived, {open_at_kills} of them still to come at a kill; {unanswered} events unanswered at a kill, {} of which \
              arrived; {again} arrived twice or more, under the same id ({share:.1} %); seed {seed}",
             arrived - answered

@@ -272,15 +272,20 @@ impl Places {
     }
 
     /// Up to `limit` places for what waits in the table and is due, the longest due first. Endpoints come in when they are down to
-    /// half of what they may hold, so that much comes at a time. What is left afterwards is to be noted again.
-    pub(super) fn take_for_stored(self: &Arc<Self>, now: Timestamp, limit: usize) -> Vec<(WebhookId, Vec<Place>)> {
+    /// half of what they may hold, which is no more than `most` says, so that much comes at a time. What is left afterwards is to be
+    /// noted again.
+    pub(super) fn take_for_stored(
+        self: &Arc<Self>,
+        (now, limit): (Timestamp, usize),
+        most: impl Fn(WebhookId) -> usize,
+    ) -> Vec<(WebhookId, Vec<Place>)> {
         let (mut taken, mut left) = (Vec::new(), limit);
         let mut state = self.state();
         let due = state.stored.range(..=(now, WebhookId::from_bytes([u8::MAX; 16])));
-        let has_room = |(_, webhook_id): &&(Timestamp, WebhookId)| state.room_for_stored(*webhook_id, now) > 0;
+        let has_room = |(_, webhook_id): &&(Timestamp, WebhookId)| state.room_for_stored(*webhook_id, now, most(*webhook_id)) > 0;
         let due: Vec<_> = due.filter(has_room).take(limit).map(|(_, webhook_id)| *webhook_id).collect();
         for webhook_id in due {
-            let count = state.room_for_stored(webhook_id, now).min(left);
+            let count = state.room_for_stored(webhook_id, now, most(webhook_id)).min(left);
             if count > 0 {
                 left -= count;
                 state.change(webhook_id, |endpoint| endpoint.stored = None);
@@ -292,11 +297,11 @@ impl Places {
     }
 
     /// When it is worth the while to look for what waits in the table.
-    pub(super) fn next_look(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(super) fn next_look(&self, now: Timestamp, most: impl Fn(WebhookId) -> usize) -> Option<Timestamp> {
         let state = self.state();
         let (mut wait_for_room, mut next) = (None, None);
         for (due_at, webhook_id) in &state.stored {
-            if *due_at > now || state.room_for_stored(*webhook_id, now) > 0 {
+            if *due_at > now || state.room_for_stored(*webhook_id, now, most(*webhook_id)) > 0 {
                 next = Some(*due_at);
                 break;
             }
@@ -347,11 +352,12 @@ impl State {
         shared.saturating_sub(held).div_ceil(2).max(FEW.saturating_sub(held).min(self.free))
     }
 
-    /// As much of that, for what waits in the table, as is worth a look: all of it, once the endpoint is down to half.
-    fn room_for_stored(&self, webhook_id: WebhookId, now: Timestamp) -> usize {
+    /// As much of that, for what waits in the table, as is worth a look: all of it, once the endpoint is down to half. It may hold
+    /// `most`.
+    fn room_for_stored(&self, webhook_id: WebhookId, now: Timestamp, most: usize) -> usize {
         let endpoint = self.endpoints.get(&webhook_id);
         let (held, is_barred) = endpoint.map_or((0, false), |endpoint| (endpoint.held, endpoint.barred().is_some()));
-        let room = self.room(webhook_id, now);
+        let room = self.room(webhook_id, now).min(most.saturating_sub(held));
         if held <= room || held < FEW || is_barred { room } else { 0 }
     }
 
@@ -422,6 +428,10 @@ mod tests {
         WebhookId::from_bytes(bytes)
     }
 
+    fn all(_: WebhookId) -> usize {
+        usize::MAX
+    }
+
     /// Everything that an endpoint gets when it takes what it can.
     fn fill(places: &Arc<Places>, webhook_id: WebhookId) -> Vec<Place> {
         std::iter::from_fn(|| places.take(webhook_id, now())).collect()
@@ -472,12 +482,12 @@ mod tests {
         places.note_stored(id(1), now());
         places.note_stored(id(1), later());
         places.note_stored(id(2), later());
-        assert_eq!(places.next_look(BEFORE), Some(now()));
-        let taken = places.take_for_stored(now(), 600);
+        assert_eq!(places.next_look(BEFORE, all), Some(now()));
+        let taken = places.take_for_stored((now(), 600), all);
         assert_eq!(taken.iter().map(|(webhook_id, places)| (*webhook_id, places.len())).collect::<Vec<_>>(), [(id(1), 600)]);
-        assert_eq!(places.next_look(now()), Some(later()));
+        assert_eq!(places.next_look(now(), all), Some(later()));
         places.note_stored(id(1), now());
-        assert_eq!(places.next_look(now()), Some(now()));
+        assert_eq!(places.next_look(now(), all), Some(now()));
     }
 
     #[test]
@@ -485,13 +495,13 @@ mod tests {
         let places = Places::new();
         let mut held = fill(&places, id(1));
         places.note_stored(id(1), now());
-        assert_eq!(places.next_look(now()), Some(now() + ROOM_INTERVAL));
-        assert!(places.take_for_stored(now(), 600).is_empty());
+        assert_eq!(places.next_look(now(), all), Some(now() + ROOM_INTERVAL));
+        assert!(places.take_for_stored((now(), 600), all).is_empty());
         places.note_stored(id(2), now());
-        assert_eq!(places.next_look(now()), Some(now()));
-        assert_eq!(places.take_for_stored(now(), 600).len(), 1);
+        assert_eq!(places.next_look(now(), all), Some(now()));
+        assert_eq!(places.take_for_stored((now(), 600), all).len(), 1);
         held.truncate(MAX_HELD / 8);
-        assert_eq!(places.take_for_stored(now(), 600).len(), 1);
+        assert_eq!(places.take_for_stored((now(), 600), all).len(), 1);
     }
 
     /// An endpoint whose breaker opened at `at`.
@@ -507,19 +517,19 @@ mod tests {
         places.note_stored(id(1), BEFORE);
         open(&places, id(1), BEFORE);
         drop(held);
-        assert!(places.take(id(1), BEFORE).is_none() && places.take_for_stored(BEFORE, 600).is_empty());
-        assert_eq!(places.next_look(BEFORE), Some(now()));
+        assert!(places.take(id(1), BEFORE).is_none() && places.take_for_stored((BEFORE, 600), all).is_empty());
+        assert_eq!(places.next_look(BEFORE, all), Some(now()));
         assert!(places.is_barred(id(1)) && !places.is_idle(id(1), now()));
-        let mut trial = places.take_for_stored(now(), 600);
+        let mut trial = places.take_for_stored((now(), 600), all);
         assert_eq!(trial.len(), 1);
         assert_eq!(trial[0].1.len(), 1);
         assert_eq!(trial[0].1[0].pass(), Pass::Trial);
         places.note_stored(id(1), BEFORE);
-        assert!(places.take_for_stored(later(), 600).is_empty());
-        assert_eq!(places.next_look(later()), Some(now() + TRIAL_TIME));
+        assert!(places.take_for_stored((later(), 600), all).is_empty());
+        assert_eq!(places.next_look(later(), all), Some(now() + TRIAL_TIME));
         assert_eq!(places.attempt_ended(id(1), true, Pass::Trial, later()).change, Change::Closes);
         trial.clear();
-        let taken = places.take_for_stored(later(), 600);
+        let taken = places.take_for_stored((later(), 600), all);
         assert_eq!(taken[0].1.len(), 600);
         assert_eq!(taken[0].1[0].pass(), Pass::Usual);
     }
@@ -589,10 +599,24 @@ mod tests {
         let held = places.take(id(1), now());
         places.note_stored(id(2), now());
         places.close();
-        assert!(places.take(id(1), now()).is_none() && places.take_for_stored(now(), 600).is_empty());
+        assert!(places.take(id(1), now()).is_none() && places.take_for_stored((now(), 600), all).is_empty());
         let mut all_free = std::pin::pin!(places.all_free());
         assert!(tokio::time::timeout(Duration::ZERO, &mut all_free).await.is_err());
         drop(held);
         all_free.await;
+    }
+    #[test]
+    fn an_endpoint_of_large_requests_holds_few_of_them() {
+        let places = Places::new();
+        let most = |webhook_id| if webhook_id == id(1) { 8 } else { usize::MAX };
+        places.note_stored(id(1), now());
+        places.note_stored(id(2), now());
+        let mut taken = places.take_for_stored((now(), 600), most);
+        taken.sort_by_key(|(webhook_id, _)| *webhook_id);
+        assert_eq!(taken.iter().map(|(_, places)| places.len()).collect::<Vec<_>>(), [8, 592]);
+        places.note_stored(id(1), now());
+        assert!(places.take_for_stored((now(), 600), most).is_empty());
+        taken[0].1.truncate(5);
+        assert_eq!(places.take_for_stored((now(), 600), most)[0].1.len(), 3);
     }
 }

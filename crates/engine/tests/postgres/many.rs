@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::NoTls;
 
+use crate::suite::batches::events;
 use crate::suite::rig::{Rig, new_webhook, seconds, settings, signup, site_change, start, webhook_change};
 
 /// Another process on the same database.
@@ -430,4 +431,40 @@ async fn what_was_kept_without_an_answer_is_sent_after_all() {
     assert_eq!(receiver.received(1).await.len(), 1);
     rig.engine.drained().await;
     assert_eq!((rig.count(Status::Success).await, receiver.so_far().len()), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_several_processes_gather_goes_out_together_and_once() {
+    let (mut receiver, one) = (Receiver::start().await, Rig::start().await);
+    let other = beside(&one, 1).await;
+    let webhook = one.batching(&receiver, 100).await.webhook.id;
+    heard(&other, |other| other.site().webhook(webhook).is_some()).await;
+    for _ in 0..5 {
+        tokio::join!(one.complete(), other.complete());
+    }
+    tokio::join!(one.pass(seconds(10)), other.pass(seconds(10)));
+    let request = receiver.next().await;
+    assert_eq!(events(&request).len(), 10);
+    tokio::join!(one.pass(seconds(10)), other.pass(seconds(10)));
+    assert_eq!((receiver.so_far().len(), one.count(Status::Success).await), (0, 1));
+    // What one has gathered alone, another sends when that one is gone.
+    one.complete().await;
+    one.workers.stop().await.expect("a clean stop");
+    other.pass(seconds(10)).await;
+    assert_eq!(events(&receiver.next().await).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_process_gathers_that_does_not_send_others_do() {
+    let (mut receiver, sends) = (Receiver::start().await, Rig::start().await);
+    let takes = beside_as("ingest".parse().expect("roles"), &sends, 1).await;
+    let webhook = sends.batching(&receiver, 3).await.webhook.id;
+    heard(&takes, |takes| takes.site().webhook(webhook).is_some()).await;
+    for _ in 0..3 {
+        takes.complete().await;
+    }
+    assert_eq!(events(&receiver.next().await).len(), 3, "full, as a hint says");
+    takes.complete().await;
+    sends.pass(seconds(10)).await;
+    assert_eq!(events(&receiver.next().await).len(), 1);
 }

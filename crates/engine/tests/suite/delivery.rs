@@ -403,7 +403,7 @@ fn backlog(rig: &Rig, webhook_id: WebhookId, events: usize) -> Arc<[NewEvent]> {
     let event = |_| NewEvent {
         id: EventId::new(&rig.ambient),
         site_id: rig.site_id,
-        event_type: EventType::GoalCompletion,
+        contents: EventType::GoalCompletion.into(),
         payload: "{}".into(),
         created_at: rig.clock.now(),
         deliveries: vec![NewDelivery {
@@ -413,6 +413,7 @@ fn backlog(rig: &Rig, webhook_id: WebhookId, events: usize) -> Arc<[NewEvent]> {
             url: "".into(),
             owner: None,
             test: false,
+            in_batch: false,
         }],
         crossed: Vec::new(),
     };

@@ -1,6 +1,7 @@
 //! The engine from an event to a webhook, on a real database of the engine that the crate names and real sockets, with a clock that is turned by hand.
 
 mod addresses;
+pub(crate) mod batches;
 mod breaker;
 mod clock;
 mod configuration;

@@ -288,8 +288,9 @@ fn unowned(rig: &Rig, webhook_id: WebhookId) -> NewEvent {
         url: Arc::from("x"),
         owner: None,
         test: false,
+        in_batch: false,
     };
-    let event_type = EventType::GoalCompletion;
+    let contents = EventType::GoalCompletion.into();
     let deliveries = vec![delivery];
-    NewEvent { id, site_id: rig.site_id, event_type, payload: "{}".into(), created_at, deliveries, crossed: Vec::new() }
+    NewEvent { id, site_id: rig.site_id, contents, payload: "{}".into(), created_at, deliveries, crossed: Vec::new() }
 }

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use bellwether_domain::delivery::Status;
+use bellwether_domain::delivery::{Contents, Status};
 use bellwether_domain::id::{
     DeliveryId, EventId, GoalId, InvitationId, KeyId, OwnerId, ReplayId, SessionId, SiteId, TriggerId, UserId, WebhookId,
 };
 use bellwether_domain::time::Timestamp;
-use bellwether_domain::trigger::EventType;
 use bytes::{BufMut as _, BytesMut};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
@@ -145,7 +144,7 @@ macro_rules! names {
     )*};
 }
 
-names! { Status EventType Role }
+names! { Status Contents Role }
 
 impl<'a> From<&'a [u8]> for Value<'a> {
     fn from(value: &'a [u8]) -> Self {

@@ -29,7 +29,7 @@ const ROWS: &str = "
         VALUES (x'00000000000000000000000000000021', x'00000000000000000000000000000001', 'A', 'https://example.com/', x'00ff00', 1, 8, 8);
     INSERT INTO webhooks VALUES
         (x'00000000000000000000000000000022', x'00000000000000000000000000000002', 'B', 'u', zeroblob(60), 0, 'gone', '[1,2]', 1, 2, 3,
-         x'0a0d00', 1000, x'00', 9, 4, '{\"preset\":\"slack\"}', x'00ff');
+         x'0a0d00', 1000, x'00', 9, 4, '{\"preset\":\"slack\"}', x'00ff', '{\"max_events\":5}');
     INSERT INTO triggers VALUES
         (x'00000000000000000000000000000031', x'00000000000000000000000000000021', NULL, 0, '{\"type\":\"goal_completion\"}'),
         (x'00000000000000000000000000000032', x'00000000000000000000000000000021', x'00000000000000000000000000000012', 1, '{}');
@@ -52,6 +52,8 @@ const ROWS: &str = "
     INSERT INTO completions VALUES (x'00000000000000000000000000000001', 29000000, x'00000000000000000000000000000012', 2);
     INSERT INTO traffic_hours VALUES (x'00000000000000000000000000000001', 483333, 3, 13);
     INSERT INTO completion_hours VALUES (x'00000000000000000000000000000001', 483333, x'00000000000000000000000000000012', 2);
+    INSERT INTO gathered VALUES (x'00000000000000000000000000000021', 5, x'00000000000000000000000000000007', 13);
+    INSERT INTO batched VALUES (x'00000000000000000000000000000008', x'00000000000000000000000000000021', x'00000000000000000000000000000009');
     INSERT INTO outcomes VALUES (x'00000000000000000000000000000021', 480000, 4294967296, 0);
     CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 25000) SELECT i FROM n;
     INSERT INTO events SELECT unhex(printf('%032x', i)), x'00000000000000000000000000000001', 'goal_completion',
@@ -68,14 +70,16 @@ const ROWS: &str = "
     INSERT INTO attempts SELECT unhex(printf('%032x', i)), 1, i, 12, '{}', iif(i % 5, 200, NULL), CAST(x'00' AS TEXT), NULL FROM n;
     INSERT INTO attempts VALUES (zeroblob(16), 2, 1, 4294967296, '{\"a\":\"b\"}', 503, NULL, 'the endpoint answered 503');";
 
-const TABLES: [&str; 23] = [
+const TABLES: [&str; 25] = [
     "attempts",
+    "batched",
     "completion_hours",
     "completions",
     "counts",
     "crossings",
     "deliveries",
     "events",
+    "gathered",
     "goals",
     "invitations",
     "keys",

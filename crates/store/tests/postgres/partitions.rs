@@ -38,6 +38,7 @@ async fn places(rig: &Rig) -> Vec<String> {
     let sql = "SELECT name, COUNT(*) FROM (
                    SELECT tableoid::regclass::text AS name FROM deliveries
                    UNION ALL SELECT tableoid::regclass::text FROM attempts
+                   UNION ALL SELECT tableoid::regclass::text FROM batched
                    UNION ALL SELECT tableoid::regclass::text FROM events) AS rows GROUP BY name ORDER BY name";
     lines(&rig.store, sql).await
 }
@@ -174,6 +175,27 @@ async fn what_is_found_out_on_a_later_day_outlives_its_event() {
     assert_eq!(places(&rig).await, ["attempts_20260226|1", "deliveries_ended_20260226|1"]);
     let detail = rig.store.delivery(webhook, id).await.expect("an answer").expect("a delivery");
     assert_eq!(detail.payload, r#"{"event": "ä"}"#);
+}
+
+/// What came into a batch goes with its day, and its batch stays; what still waits for others keeps its event.
+#[tokio::test]
+async fn a_batch_outlives_the_days_of_its_events() {
+    let rig = Rig::new().await;
+    let site = rig.site("example.com").await.id;
+    let (webhook, other) = (rig.webhook(site, vec![]).await.id, rig.webhook(site, vec![]).await.id);
+    make_partitions(&rig, AHEAD).await;
+    rig.gather(&[webhook, other]).await;
+    rig.clock.advance(DAY);
+    let (batch, _) = rig.put_together(webhook, 1).await;
+    let expected = ["batched_20260225|1", "deliveries_open|1", "events_20260225|1", "events_20260226|1"];
+    assert_eq!(places(&rig).await, expected);
+    assert_eq!(drop_old(&rig, rig.now()).await, 1);
+    assert_eq!(places(&rig).await, ["deliveries_open|1", "events_20260225|1", "events_20260226|1"]);
+    let detail = rig.store.delivery(webhook, batch.delivery_id).await.expect("an answer").expect("a delivery");
+    assert_eq!(detail.payload, r#"{"events":[{"event": "ä"}]}"#);
+    assert_eq!(rig.put_together(other, 1).await.1.events, 1);
+    assert_eq!(drop_old(&rig, rig.now()).await, 0);
+    assert_eq!(places(&rig).await, ["batched_rest|1", "deliveries_open|2", "events_20260226|2"]);
 }
 
 #[tokio::test]

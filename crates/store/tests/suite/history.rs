@@ -96,7 +96,7 @@ async fn filters_choose_by_status_type_and_time() {
         ids.push(rig.ended(webhook, status).await);
         rig.clock.advance(Duration::from_secs(1));
     }
-    let spike = NewEvent { event_type: EventType::VisitorSpike, ..rig.event(&[webhook]) };
+    let spike = NewEvent { contents: EventType::VisitorSpike.into(), ..rig.event(&[webhook]) };
     ids.push(spike.deliveries[0].id);
     rig.store.add_events([spike].into()).await.expect("an event that is kept");
     let at = |seconds| Some(begun_at + Duration::from_secs(seconds));
@@ -109,23 +109,23 @@ async fn filters_choose_by_status_type_and_time() {
         (status(Status::Success), vec![success]),
         (status(Status::Failed), vec![failed]),
         (status(Status::Cancelled), vec![cancelled]),
-        (DeliveryFilter { event_type: Some(EventType::VisitorSpike), ..EVERYTHING }, vec![pending]),
+        (DeliveryFilter { contents: Some(EventType::VisitorSpike.into()), ..EVERYTHING }, vec![pending]),
         (
-            DeliveryFilter { event_type: Some(EventType::GoalCompletion), ..EVERYTHING },
+            DeliveryFilter { contents: Some(EventType::GoalCompletion.into()), ..EVERYTHING },
             vec![cancelled, failed, success, retrying],
         ),
         (DeliveryFilter { since: at(3), ..EVERYTHING }, vec![pending, cancelled]),
         (DeliveryFilter { until: at(2), ..EVERYTHING }, vec![success, retrying]),
         (DeliveryFilter { since: at(1), until: at(3), ..EVERYTHING }, vec![failed, success]),
         (DeliveryFilter { since: at(3), until: at(1), ..EVERYTHING }, vec![]),
-        (DeliveryFilter { event_type: Some(EventType::VisitorSpike), ..status(Status::Success) }, vec![]),
+        (DeliveryFilter { contents: Some(EventType::VisitorSpike.into()), ..status(Status::Success) }, vec![]),
     ];
     for (filter, expected) in cases {
         let count = expected.len() as u64;
         assert_eq!(page(&rig, webhook, filter, FIRST_PAGE).await, (expected.clone(), count), "{filter:?}");
         assert_eq!(walk(&rig, webhook, filter, 2).await, expected, "{filter:?}");
     }
-    let completions = DeliveryFilter { event_type: Some(EventType::GoalCompletion), ..EVERYTHING };
+    let completions = DeliveryFilter { contents: Some(EventType::GoalCompletion.into()), ..EVERYTHING };
     let second = PageNumber { page: 2, limit: 3 };
     assert_eq!(page(&rig, webhook, completions, second).await, (vec![retrying], 4));
 }

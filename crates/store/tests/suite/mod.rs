@@ -1,5 +1,6 @@
 //! Every method of the store, and with them every statement, on a real database of the engine that the crate names.
 
+mod batches;
 mod configuration;
 mod history;
 mod outbox;

@@ -27,7 +27,7 @@ async fn what_is_claimed_is_what_was_kept() {
     for due in due {
         let delivery = event.deliveries.iter().find(|delivery| delivery.id == due.id).expect("the delivery");
         assert_eq!((due.webhook_id, due.event_id), (delivery.webhook_id, event.id));
-        assert_eq!((due.event_type, &due.payload, due.attempt_count), (EventType::GoalCompletion, &event.payload, 0));
+        assert_eq!((due.contents, &due.payload, due.attempt_count), (EventType::GoalCompletion.into(), &event.payload, 0));
     }
 }
 
@@ -279,7 +279,15 @@ async fn events_are_kept_all_or_none() {
     let (good, mut twice) = (rig.event(&[webhook]), rig.event(&[webhook]));
     twice.crossed.push(Crossed { trigger_id: TriggerId::new(&rig.ambient), fired_at: rig.now(), still_true: true });
     let id = twice.deliveries[0].id;
-    twice.deliveries.push(NewDelivery { id, webhook_id: webhook, trigger_id: None, url: "".into(), owner: None, test: false });
+    twice.deliveries.push(NewDelivery {
+        id,
+        webhook_id: webhook,
+        trigger_id: None,
+        url: "".into(),
+        owner: None,
+        test: false,
+        in_batch: false,
+    });
     let added = rig.store.add_events([good, twice].into()).await;
     assert!(matches!(added, Err(StoreError::Exists)), "{added:?}");
     assert!(rig.claim(rig.owner().await, 100).await.is_empty());
@@ -301,7 +309,7 @@ async fn a_trigger_that_fires_is_remembered_with_its_latest_time() {
     let crossed = |trigger_id, fired_at, still_true| Crossed { trigger_id, fired_at, still_true };
     for triggers in [vec![(one, true), (other, true)], vec![(one, false)]] {
         let crossed = triggers.iter().map(|(id, still_true)| crossed(*id, rig.now(), *still_true)).collect();
-        let event = bellwether_store::NewEvent { crossed, event_type: EventType::VisitorSpike, ..rig.event(&[]) };
+        let event = bellwether_store::NewEvent { crossed, contents: EventType::VisitorSpike.into(), ..rig.event(&[]) };
         rig.store.add_events([event].into()).await.expect("an event that is kept");
         rig.clock.advance(Duration::from_secs(60));
     }

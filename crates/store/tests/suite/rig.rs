@@ -22,7 +22,8 @@ use bellwether_testkit::ambient::{ManualClock, manual};
 use bellwether_testkit::database::Database;
 use serde_json::Value;
 
-pub(crate) const EVERYTHING: DeliveryFilter = DeliveryFilter { status: None, event_type: None, since: None, until: None };
+pub(crate) const EVERYTHING: DeliveryFilter =
+    DeliveryFilter { status: None, contents: None, event_id: None, since: None, until: None };
 pub(crate) const FIRST_PAGE: PageNumber = PageNumber { page: 1, limit: 100 };
 
 pub(crate) struct Rig {
@@ -98,6 +99,7 @@ impl Rig {
             triggers,
             headers: CustomHeaders::default(),
             template: None,
+            batch: None,
             retry_schedule: None,
             rate_limit_per_second: None,
             created_at: self.now(),
@@ -130,11 +132,12 @@ impl Rig {
             url: "https://example.com/hook".into(),
             owner: None,
             test: false,
+            in_batch: false,
         };
         NewEvent {
             id: EventId::new(&self.ambient),
             site_id: SiteId::new(&self.ambient),
-            event_type: EventType::GoalCompletion,
+            contents: EventType::GoalCompletion.into(),
             payload: r#"{"event": "ä"}"#.into(),
             created_at: self.now(),
             deliveries: webhook_ids.iter().map(delivery).collect(),

@@ -5,9 +5,10 @@ use std::str::FromStr;
 use askama::Template;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use bellwether_domain::delivery::{Attempt, Delivery, Status};
+use bellwether_domain::batch::{Batch, Waiting};
+use bellwether_domain::delivery::{Attempt, Contents, Delivery, Status};
 use bellwether_domain::id::{DeliveryId, ReplayId, SiteId, WebhookId};
-use bellwether_domain::trigger::EventType;
+use bellwether_domain::time::Timestamp;
 use bellwether_engine::{ManageError, SentBody};
 use bellwether_store::{DeliveryDetail, DeliveryFilter, SignedIn};
 use serde_json::{Map, Value};
@@ -26,8 +27,10 @@ const LIMIT: usize = 25;
 const CHOSEN: &str = "delivery-";
 /// The trigger of a filter. A replay takes dead letters of all triggers.
 const EVENT_TYPE: &str = "event_type";
+/// The event of a filter.
+const EVENT_ID: &str = "event_id";
 /// The parameters of a filter.
-const FILTERS: [&str; 4] = ["status", EVENT_TYPE, "since", "until"];
+const FILTERS: [&str; 5] = ["status", EVENT_TYPE, EVENT_ID, "since", "until"];
 
 #[derive(Template)]
 #[template(path = "deliveries.html")]
@@ -45,11 +48,20 @@ struct Deliveries {
     /// Whether this is not the newest page.
     is_older: bool,
     statuses: Vec<(&'static str, bool)>,
-    event_types: Vec<(&'static str, &'static str, bool)>,
+    event_types: Vec<(&'static str, String, bool)>,
+    /// What waits for the next batch.
+    gathered: Option<Gathered>,
     may_change: bool,
     may_replay: bool,
     replays: Vec<ShownReplay>,
     form: Form,
+}
+
+/// Events that wait for each other.
+struct Gathered {
+    events: usize,
+    /// When they go out, at the latest.
+    due_at: Timestamp,
 }
 
 /// Dead letters on their way once more.
@@ -155,10 +167,10 @@ async fn replay_all(
     app: &App,
     access: &Access,
     (webhook_id, status): (WebhookId, Status),
-    DeliveryFilter { event_type, since, until, .. }: DeliveryFilter,
+    DeliveryFilter { contents, event_id, since, until, .. }: DeliveryFilter,
 ) -> Result<(), ManageError> {
-    if event_type.is_some() {
-        return Err(ManageError::Conflict("choose some, or look at those of all triggers first"));
+    if contents.is_some() || event_id.is_some() {
+        return Err(ManageError::Conflict("choose some, or look at those of all triggers and events first"));
     }
     let filter = replay_between(webhook_id, status, (since, until), app.engine.ambient().now());
     app.engine.replay(access.site.site.id, filter).await.map(drop)
@@ -224,8 +236,9 @@ async fn page(app: &App, who: &SignedIn, access: &Access, asked: Asked) -> Resul
         done: replay.done,
         total: replay.total,
     });
-    let DeliveryFilter { status, event_type, .. } = asked.filter;
-    let event_types = EventType::ALL.map(|kind| (kind.name(), words::event_type(kind), event_type == Some(kind)));
+    let DeliveryFilter { status, contents, .. } = asked.filter;
+    let event_types = Contents::all().map(|kind| (kind.name(), title_of(kind.name()), contents == Some(kind)));
+    let waiting = app.engine.store().gathered_for(webhook_id).await?;
     let lost = status.filter(|status| is_lost(*status));
     Ok(Page(Deliveries {
         shell: shell_of(who, access, "/webhooks"),
@@ -238,12 +251,33 @@ async fn page(app: &App, who: &SignedIn, access: &Access, asked: Asked) -> Resul
         older: stretch.next.map(|before| format!("{}{}", path(site_id, webhook_id), asked.query(Some(before)))),
         is_older: asked.before.is_some(),
         statuses: Status::ALL.map(|one| (one.name(), status == Some(one))).into(),
-        event_types: event_types.into(),
+        event_types: event_types.collect(),
+        gathered: webhook.webhook.batch.zip(waiting).map(Gathered::of),
         may_change: access.may_change,
         may_replay: access.may_change && webhook.is_on() && lost.is_some(),
         replays: replays.collect(),
         form: asked.form,
     }))
+}
+
+impl Gathered {
+    fn of((batch, waiting): (Batch, Waiting)) -> Self {
+        Self { events: waiting.events, due_at: batch.due_at(waiting.since) }
+    }
+}
+
+/// What people call what a delivery brings.
+pub(crate) fn title(delivery: &Delivery) -> String {
+    let is_batch = delivery.event_type == Contents::Batch.name();
+    match delivery.event_count {
+        1 if is_batch => "Batch of one event".to_owned(),
+        events if is_batch => format!("Batch of {events} events"),
+        _ => words::event_type_of(&delivery.event_type),
+    }
+}
+
+fn title_of(name: &str) -> String {
+    if name == Contents::Batch.name() { "Batch".to_owned() } else { words::event_type_of(name) }
 }
 
 fn path(site_id: SiteId, webhook_id: WebhookId) -> String {

@@ -16,6 +16,7 @@ use bellwether_store::{DeliveryDetail, SignedIn};
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::batch_form;
 use super::charts::Health;
 use super::form::{Form, Query, again};
 use super::samples::{self, Sample};
@@ -69,6 +70,8 @@ struct One {
     sentences: Vec<String>,
     /// What is sent instead of the usual payload.
     payload: Option<String>,
+    /// How events are put together.
+    batch: Option<String>,
     /// A secret that was just made.
     secret: Option<String>,
     /// What became of a test that was sent.
@@ -200,6 +203,7 @@ async fn page(app: &App, who: &SignedIn, access: &Access, beside: Beside) -> Res
         may_change: access.may_change,
         sentences: triggers.map(|trigger| words::sentence(&trigger.rule, &site.goals)).collect(),
         payload: webhook.webhook.template.as_deref().map(words::template),
+        batch: webhook.webhook.batch.map(batch_form::sentence),
         samples: samples::of(&card.url, beside.secret.as_deref()),
         secret: beside.secret,
         test: beside.test,

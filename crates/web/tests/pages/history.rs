@@ -114,11 +114,12 @@ async fn no_more_is_sent_again_than_was_asked_for() {
     assert!(scene.page("?status=failed").await.contains(ALL));
     assert!(!scene.page("?status=failed&event_type=visitor_spike").await.contains(ALL));
     let replay = scene.path.replace("/deliveries", "/replay");
-    let chosen = format!("delivery-{lost}");
+    let (chosen, nobody) = (format!("delivery-{lost}"), lost.clone());
     let refused = [
         (vec![("until", "soon"), ("all", "yes")], "Until (UTC) must be a time"),
         (vec![("since", "2026-02-31"), (&*chosen, "on")], "From (UTC) must be a time"),
-        (vec![("event_type", "visitor_spike"), ("all", "yes")], "look at those of all triggers first"),
+        (vec![("event_type", "visitor_spike"), ("all", "yes")], "look at those of all triggers and events first"),
+        (vec![("event_id", &nobody), ("all", "yes")], "look at those of all triggers and events first"),
         (vec![("event_type", "nonsense"), ("all", "yes")], ""),
         (vec![("chosen", "yes")], "choose some first"),
     ];

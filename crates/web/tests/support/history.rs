@@ -50,7 +50,7 @@ impl Server {
         let event = NewEvent {
             id: EventId::new(self.engine.ambient()),
             site_id,
-            event_type: past.event_type,
+            contents: past.event_type.into(),
             payload: past.payload.into(),
             created_at: now,
             deliveries: vec![NewDelivery {
@@ -60,6 +60,7 @@ impl Server {
                 url: NOWHERE.into(),
                 owner: Some(OwnerId::from_bytes(OWNER)),
                 test: false,
+                in_batch: false,
             }],
             crossed: Vec::new(),
         };

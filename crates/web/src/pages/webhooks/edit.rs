@@ -14,6 +14,7 @@ use tracing::error;
 use super::shown_with_secret;
 use crate::App;
 use crate::access::{Access, Person};
+use crate::pages::batch_form;
 use crate::pages::charts::Trial;
 use crate::pages::form::{Form, again};
 use crate::pages::sites::shell_of;
@@ -37,6 +38,7 @@ struct Edit {
     triggers: Vec<Shown>,
     types: Vec<(&'static str, &'static str)>,
     template: template_form::Part,
+    is_batched: bool,
     form: Form,
 }
 
@@ -62,6 +64,7 @@ pub(crate) async fn show(State(app): State<App>, Person(who): Person, access: Ac
     let mut form = Form::of([("url", &webhook.url), ("name", &webhook.name)]);
     trigger_form::show(&mut form, &webhook.triggers);
     template_form::show(&mut form, webhook.template.as_deref());
+    batch_form::show(&mut form, webhook.batch);
     Ok(page(&app, &who, &access, Some(webhook.id), form).await?.into_response())
 }
 
@@ -127,15 +130,17 @@ fn webhook_of(form: &Form) -> Value {
     let mut webhook = form.to_json(&FIELDS);
     webhook["triggers"] = trigger_form::to_json(form);
     webhook["template"] = template_form::to_json(form);
+    webhook["batch"] = batch_form::to_json(form);
     webhook
 }
 
 fn refused(form: Form, error: ManageError) -> Result<Form, Problem> {
     let names = [trigger_form::names(&form), template_form::names(&form)].concat();
-    let names: Vec<_> = FIELDS.into_iter().chain(template_form::FIELDS).chain(names.iter().map(String::as_str)).collect();
+    let fixed = FIELDS.into_iter().chain(template_form::FIELDS).chain(batch_form::FIELDS);
+    let names: Vec<_> = fixed.chain(names.iter().map(String::as_str)).collect();
     match error {
         ManageError::Invalid(invalid) => {
-            let beside = template_form::beside_fields(&trigger_form::beside_fields(invalid));
+            let beside = batch_form::beside_fields(&template_form::beside_fields(&trigger_form::beside_fields(invalid)));
             Ok(form.with(&beside, &names))
         }
         error => form.refused(error, &names),
@@ -169,6 +174,7 @@ async fn page(
         triggers: triggers.collect(),
         types: trigger_form::TYPES.iter().map(|kind| (kind.name(), words::event_type(*kind))).collect(),
         template,
+        is_batched: batch_form::is_chosen(&form),
         form,
     }))
 }

@@ -1,0 +1,22 @@
+ALTER TABLE webhooks ADD COLUMN batch TEXT; -- JSON, as the API has it
+
+-- How many events a delivery brings.
+ALTER TABLE deliveries ADD COLUMN event_count INTEGER NOT NULL DEFAULT 1;
+
+-- Events that wait to be put together, the longest waiting of a webhook first.
+CREATE TABLE gathered (
+    webhook_id     UUID    NOT NULL,
+    gathered_at_us BIGINT  NOT NULL,
+    event_id       UUID    NOT NULL,
+    bytes          INTEGER NOT NULL, -- the length of the payload
+    PRIMARY KEY (webhook_id, gathered_at_us, event_id)
+);
+
+-- Which batch an event is in. A batch is an event of its own to those who send it. In partitions, as events are.
+CREATE TABLE batched (
+    event_id   UUID NOT NULL,
+    webhook_id UUID NOT NULL,
+    batch_id   UUID NOT NULL,
+    PRIMARY KEY (event_id, webhook_id)
+) PARTITION BY RANGE (event_id);
+CREATE TABLE batched_rest PARTITION OF batched DEFAULT;
