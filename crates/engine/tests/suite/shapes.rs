@@ -165,10 +165,12 @@ fn words(data: &Value, event_type: &str) -> String {
 
 /// A site that has been there for four weeks, with what is usual, unless it is new.
 async fn site(shape: &Shape, receiver: &Receiver) -> (Rig, u32) {
-    let rig = Rig::start().await;
+    let mut rig = Rig::start().await;
     rig.webhook(json!({"url": receiver.url(), "triggers": rules()})).await;
     if shape.usual.is_some() {
-        rig.pass_days(29).await;
+        rig.clock.advance(seconds(29 * 86_400));
+        // What a server does ahead of time is done for the new time, too.
+        rig.restart().await;
     }
     let now = rig.clock.now().second();
     rig.clock.advance(seconds(u64::from(60 - now % 60)));
