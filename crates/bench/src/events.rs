@@ -15,8 +15,8 @@ use crate::template::Template;
 
 const REQUIRED_SHARE: f64 = 0.8;
 const DOMAIN: &str = "site.example";
-/// Too few for the site's trigger, which waits for ten times as many.
-const VISITORS: u64 = 1_000;
+/// Too few for any trigger here: these wait for ten times as many.
+pub(crate) const VISITORS: u64 = 1_000;
 
 /// Measures in short rounds, server and bare handler in turn.
 pub(crate) async fn measure(settings: &Settings) -> Result<Vec<Figure>> {
@@ -24,14 +24,14 @@ pub(crate) async fn measure(settings: &Settings) -> Result<Vec<Figure>> {
     let spike = json!({"type": "visitor_spike", "unit": "visitors", "threshold": VISITORS * 10});
     let webhook = server.add_site(DOMAIN, "http://127.0.0.1:9/", json!(["goal_completion", spike])).await?;
     let bare = start_bare(settings).await?;
-    round(server.process.address, settings).await?;
-    round(bare.address, settings).await?;
+    round(server.process.address, DOMAIN, settings).await?;
+    round(bare.address, DOMAIN, settings).await?;
     let mut pairs = Vec::new();
     for _ in 0..settings.scale.event_rounds {
-        let measured = round(server.process.address, settings).await?;
-        pairs.push(Pair { measured, beside: round(bare.address, settings).await? });
+        let measured = round(server.process.address, DOMAIN, settings).await?;
+        pairs.push(Pair { measured, beside: round(bare.address, DOMAIN, settings).await? });
     }
-    check(&server, &webhook).await?;
+    check(&server, DOMAIN, &webhook).await?;
     Ok(vec![Figure::share("events that fire nothing", "events/s", ("bare handler", pairs), REQUIRED_SHARE)])
 }
 
@@ -41,15 +41,16 @@ async fn start_bare(settings: &Settings) -> Result<Process> {
     Process::start(command).await
 }
 
-async fn round(address: SocketAddr, settings: &Settings) -> Result<f64> {
-    let load = Load::of_events(address, settings.connections, Template::event(DOMAIN, "pageview"));
+/// Events of a site, by the second.
+pub(crate) async fn round(address: SocketAddr, domain: &str, settings: &Settings) -> Result<f64> {
+    let load = Load::of_events(address, settings.connections, Template::event(domain, "pageview"));
     Ok(load.around(VISITORS, settings.scale.event_round).await?.per_second())
 }
 
 /// The events must have been counted, none dropped as a bot's, and must have fired nothing.
-async fn check(server: &Server, webhook: &str) -> Result<()> {
-    let visitors = server.current_visitors(DOMAIN).await?;
-    let deliveries = server.count_deliveries(DOMAIN, webhook, "").await?;
+pub(crate) async fn check(server: &Server, domain: &str, webhook: &str) -> Result<()> {
+    let visitors = server.current_visitors(domain).await?;
+    let deliveries = server.count_deliveries(domain, webhook, "").await?;
     if visitors == VISITORS && deliveries == 0 {
         return Ok(());
     }

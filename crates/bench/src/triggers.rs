@@ -2,12 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::failure::{Failure, Result};
-use crate::load::Load;
+use crate::events::{VISITORS, check, round};
+use crate::failure::Result;
 use crate::report::{Figure, Pair};
 use crate::server::Server;
 use crate::settings::Settings;
-use crate::template::Template;
 
 const REQUIRED_SHARE: f64 = 0.8;
 /// So many of each type.
@@ -15,8 +14,6 @@ const EACH: u32 = 10;
 const FEW: &str = "few.example";
 const MANY: &str = "many.example";
 const NOWHERE: &str = "http://127.0.0.1:9/";
-/// Too few for any trigger.
-const VISITORS: u64 = 1_000;
 
 /// Measures in short rounds, the site with one trigger and the one with many in turn.
 pub(crate) async fn measure(settings: &Settings) -> Result<Vec<Figure>> {
@@ -25,14 +22,14 @@ pub(crate) async fn measure(settings: &Settings) -> Result<Vec<Figure>> {
     let many = of_each_type(EACH);
     let name = format!("events on a site with {} triggers", many.len());
     let webhook = server.add_site(MANY, NOWHERE, Value::Array(many)).await?;
-    round(&server, MANY, settings).await?;
-    round(&server, FEW, settings).await?;
+    round(server.process.address, MANY, settings).await?;
+    round(server.process.address, FEW, settings).await?;
     let mut pairs = Vec::new();
     for _ in 0..settings.scale.event_rounds {
-        let measured = round(&server, MANY, settings).await?;
-        pairs.push(Pair { measured, beside: round(&server, FEW, settings).await? });
+        let measured = round(server.process.address, MANY, settings).await?;
+        pairs.push(Pair { measured, beside: round(server.process.address, FEW, settings).await? });
     }
-    check(&server, &webhook).await?;
+    check(&server, MANY, &webhook).await?;
     Ok(vec![Figure::share(&name, "events/s", ("one goal_completion", pairs), REQUIRED_SHARE)])
 }
 
@@ -55,19 +52,4 @@ pub(crate) fn of_each_type(each: u32) -> Vec<Value> {
         ]
     };
     (0..each).flat_map(of_one).collect()
-}
-
-async fn round(server: &Server, domain: &str, settings: &Settings) -> Result<f64> {
-    let load = Load::of_events(server.process.address, settings.connections, Template::event(domain, "pageview"));
-    Ok(load.around(VISITORS, settings.scale.event_round).await?.per_second())
-}
-
-/// The events must have been counted and must have fired nothing.
-async fn check(server: &Server, webhook: &str) -> Result<()> {
-    let visitors = server.current_visitors(MANY).await?;
-    let deliveries = server.count_deliveries(MANY, webhook, "").await?;
-    if visitors == VISITORS && deliveries == 0 {
-        return Ok(());
-    }
-    Err(Failure::Void(format!("{visitors} visitors instead of {VISITORS}, {deliveries} deliveries instead of none")))
 }

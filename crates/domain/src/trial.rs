@@ -7,9 +7,10 @@ use std::ops::RangeInclusive;
 
 use crate::alert::Alert;
 use crate::baseline::{Comparison, Measure, Past, Usuals};
-use crate::condition::{Condition, Direction, GoalRate, Seen, Sensitivity, VisitorLevel};
+use crate::condition::{Anomaly, Condition, Direction, GoalRate, Seen, Sensitivity, VisitorLevel};
 use crate::goal::Goal;
 use crate::history::{EXACT_MINUTES, HOUR_MINUTES, MINUTE_SECONDS, Timeline};
+use crate::id::GoalId;
 use crate::payload::{Data, GoalCompleted};
 use crate::time::Second;
 use crate::traffic::Tops;
@@ -238,7 +239,7 @@ fn try_completions(rule: &GoalCompletion, past: &Past<'_>, goals: &[Goal], shown
 
 fn tell_completions<'a>(
     rule: &'a GoalCompletion,
-    completions: &'a [(crate::id::GoalId, u32)],
+    completions: &'a [(GoalId, u32)],
     goals: &'a [Goal],
     count: &'a mut CompletionCount,
     now: Second,
@@ -268,7 +269,7 @@ fn suggested(condition: &Condition, wanted: usize, fires: impl Fn(&Condition) ->
             strict(rate.direction, GoalRate::THRESHOLDS, |threshold| enough(&with(threshold))).map(with)
         }
         Condition::Anomaly(anomaly) => {
-            let with = |sensitivity| Condition::Anomaly(crate::condition::Anomaly { sensitivity, ..*anomaly });
+            let with = |sensitivity| Condition::Anomaly(Anomaly { sensitivity, ..*anomaly });
             Sensitivity::ALL.into_iter().map(with).find(enough)
         }
     }
@@ -335,7 +336,6 @@ mod tests {
 
     use super::*;
     use crate::history::{Gaps, Minute};
-    use crate::id::GoalId;
 
     fn rule_of(fields: &serde_json::Value) -> Rule {
         Rule::read(fields, None).expect("a rule")
