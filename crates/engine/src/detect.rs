@@ -226,11 +226,13 @@ impl Engine {
                 tokio::task::yield_now().await;
             }
         }
+        // What fires does not wait for the rest, nor is it given up with it.
+        let committed = if fired.sites.is_empty() { Ok(()) } else { inner.commit(fired).await };
         if !quiet.0.is_empty() {
             inner.store.keep_stands(quiet.crossed()).await?;
             quiet.0.clear();
         }
-        if fired.sites.is_empty() { Ok(()) } else { inner.commit(fired).await }
+        committed
     }
 
     /// Changes the salts when a day begins, whether or not events come, and frees memory that idle sites held.

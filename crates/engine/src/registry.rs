@@ -352,10 +352,10 @@ impl Registry {
 
     /// Lets the time of a site pass to `now`. Returns what that sets off, and what is to be kept of it though nobody is told.
     pub(crate) fn tick(&self, id: SiteId, now: Second) -> Option<(Arc<ActiveSite>, Vec<Firing>, Vec<Stand>)> {
-        let site = self.by_id(id)?;
-        // Before it is looked at: whoever finds in the meantime that it awaits time puts it back.
-        site.live.lock().next_look = None;
+        // In this order: whoever finds from now on that it awaits time either puts it back, or is followed by the look below.
         self.awaiting_time.pin().remove(&id);
+        let site = self.by_id(id)?;
+        site.live.lock().next_look = None;
         let firings = site.with_detector(self, now, |detector| detector.tick(&site.rules, now));
         if firings.is_none() {
             // It was changed between the two lines, and comes next time.

@@ -142,6 +142,29 @@ async fn a_condition_must_last_and_its_end_is_told_although_nothing_happens() {
 
 /// So many come every day at noon, and on one day many more.
 #[tokio::test]
+async fn what_time_alone_set_off_comes_again_where_it_could_not_be_kept() {
+    let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
+    let silent = json!({"type": "visitor_drop", "unit": "visitors", "window_seconds": 60});
+    let quietly_over = json!({"type": "visitor_spike", "unit": "visitors", "threshold": 1, "window_seconds": 60});
+    let never = json!({"type": "visitor_drop", "window_seconds": 60, "min_visitors": 10_000});
+    rig.webhook(json!({"url": receiver.url(), "triggers": [quietly_over, never]})).await;
+    let other = rig.engine.create_site(site_change(&json!({"domain": "other.example"}))).await.expect("a site").id;
+    let webhook = new_webhook(&json!({"url": receiver.url(), "triggers": [silent]}));
+    rig.engine.create_webhook(other, webhook).await.expect("a webhook");
+    take(&rig, 1, json!({"n": "pageview", "u": "https://example.com/", "d": "example.com,other.example"})).await;
+    assert_eq!(told(&mut receiver), [event("visitor_spike", 1)]);
+    pass(&rig, 58).await;
+    rig.disturb("ALTER TABLE crossings RENAME TO away").await;
+    rig.clock.advance(seconds(5));
+    rig.engine.tick().await.expect_err("nothing is kept");
+    rig.disturb("ALTER TABLE away RENAME TO crossings").await;
+    assert!(told(&mut receiver).is_empty());
+    pass(&rig, 2).await;
+    assert_eq!(told(&mut receiver), [event("visitor_drop", 0)]);
+    assert_eq!(rig.numbers("SELECT count(*) FROM crossings WHERE still_true").await, [1], "only the site that is silent");
+}
+
+#[tokio::test]
 async fn a_rush_that_comes_every_day_is_none_beside_the_days_before() {
     let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
     let spike = |baseline: &str| {
