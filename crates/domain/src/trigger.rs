@@ -22,7 +22,7 @@ pub(crate) const MAX_THRESHOLD: u32 = 10_000;
 const DEFAULT_WINDOW_SECONDS: u32 = 300;
 
 /// A trigger of a webhook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trigger {
     /// Its id.
     pub id: TriggerId,
@@ -31,7 +31,7 @@ pub struct Trigger {
 }
 
 /// When a trigger fires.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Rule {
     /// Goals are completed.
     GoalCompletion(GoalCompletion),
@@ -116,7 +116,7 @@ impl Rule {
     }
 
     /// The rule as JSON, with its `type`.
-    pub fn to_json(self) -> Value {
+    pub fn to_json(&self) -> Value {
         let name = self.event_type().name();
         match self {
             Self::GoalCompletion(GoalCompletion { goal_id, threshold, window_seconds }) => {
@@ -136,7 +136,7 @@ impl Rule {
 
 impl Trigger {
     /// The trigger as JSON: its id, its type and what the type has.
-    pub fn to_json(self) -> Value {
+    pub fn to_json(&self) -> Value {
         let mut value = self.rule.to_json();
         value["id"] = json!(self.id);
         value

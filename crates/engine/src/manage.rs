@@ -327,7 +327,7 @@ impl Engine {
             if !has_goal_of(&active, &rule) {
                 return Err(Invalid::field("goal_id", NOT_A_GOAL).into());
             }
-            let rules = webhook.triggers.iter().map(|trigger| trigger.rule).chain([rule]).collect();
+            let rules = webhook.triggers.iter().map(|trigger| trigger.rule.clone()).chain([rule.clone()]).collect();
             webhook.triggers = engine.triggers(&active, &webhook.triggers, rules)?;
             let changed = current.with(webhook);
             let webhook = engine.replace(&active, changed).await?;
@@ -491,7 +491,7 @@ impl Engine {
         }
         let trigger = |rule: Rule| {
             let kept = before.iter().find(|trigger| trigger.rule == rule);
-            kept.copied().unwrap_or_else(|| Trigger { id: TriggerId::new(&self.inner.ambient), rule })
+            kept.cloned().unwrap_or_else(|| Trigger { id: TriggerId::new(&self.inner.ambient), rule })
         };
         Ok(invalid.or(rules.into_iter().map(trigger).collect())?)
     }

@@ -56,7 +56,7 @@ struct ShownTold {
 pub(crate) async fn trial(State(app): State<App>, access: Access, JsonBody(body): JsonBody) -> Result<Json<ShownTrial>, Problem> {
     let (rule, days) = read(&body)?;
     app.engine.check_trigger(&access.site, &rule)?;
-    let mut tried = app.engine.try_triggers(&access.site, vec![rule], days).await.map_err(Problem::from)?;
+    let mut tried = app.engine.try_triggers(&access.site, vec![rule.clone()], days).await.map_err(Problem::from)?;
     let tried = tried.pop().flatten().ok_or_else(|| Invalid::field("trigger", "cannot be tried on what has happened"))?;
     Ok(Json(ShownTrial::of(&rule, days, tried, &access.site.site)))
 }

@@ -125,7 +125,7 @@ async fn a_trigger_that_stays_keeps_its_id_and_what_was_counted() {
     rig.complete().await;
     let more = json!({"triggers": ["visitor_spike", counted], "name": "Renamed"});
     let changed = rig.engine.update_webhook(rig.site_id, webhook.id, webhook_change(&more)).await.expect("a webhook");
-    assert_eq!((changed.triggers[1], changed.name.as_str()), (webhook.triggers[0], "Renamed"));
+    assert_eq!((&changed.triggers[1], changed.name.as_str()), (&webhook.triggers[0], "Renamed"));
     rig.complete().await;
     rig.engine.drained().await;
     assert_eq!(receiver.so_far().len(), 1);

@@ -233,7 +233,7 @@ async fn a_changed_webhook_has_its_new_triggers_and_its_old_secret() {
         rig.trigger(&json!("visitor_spike")),
         rig.trigger(&json!({"type": "visitor_spike", "threshold": 9})),
     );
-    let webhook = rig.webhook(site, vec![stays, goes]).await;
+    let webhook = rig.webhook(site, vec![stays.clone(), goes]).await;
     let other = rig.webhook(site, vec![rig.trigger(&json!("goal_completion"))]).await;
     rig.clock.advance(Duration::from_secs(1));
     let changed = Webhook {
@@ -263,8 +263,8 @@ async fn the_same_trigger_twice_changes_nothing() {
     let twice = vec![rig.trigger(&json!("goal_completion")), rig.trigger(&json!("goal_completion"))];
     assert!(exists(rig.store.add_webhook(rig.unsaved_webhook(site, twice.clone()), 10, false).await));
     assert!(rig.store.all_webhooks().await.expect("the webhooks").is_empty());
-    let webhook = rig.webhook(site, vec![twice[0]]).await;
-    let changed = Webhook { triggers: vec![twice[1], twice[0]], name: "Changed".to_owned(), ..webhook.clone() };
+    let webhook = rig.webhook(site, vec![twice[0].clone()]).await;
+    let changed = Webhook { triggers: vec![twice[1].clone(), twice[0].clone()], name: "Changed".to_owned(), ..webhook.clone() };
     assert!(exists(rig.update(changed.clone(), changed.updated_at).await));
     assert_eq!(rig.store.all_webhooks().await.expect("the webhooks")[0].webhook, webhook);
 }

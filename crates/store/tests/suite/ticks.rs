@@ -52,7 +52,7 @@ async fn when_a_trigger_fired_is_forgotten_with_the_trigger() {
     let rig = Rig::new().await;
     let site = rig.site("example.com").await;
     let there = rig.trigger(&json!({"type": "visitor_spike"}));
-    rig.webhook(site.id, vec![there]).await;
+    rig.webhook(site.id, vec![there.clone()]).await;
     let crossed = |trigger_id| Crossed { trigger_id, fired_at: rig.now(), still_true: false };
     let tick = Tick { number: 1, holder: None, looked_at: rig.now(), watched_from: rig.now() };
     let found = vec![crossed(there.id), crossed(TriggerId::new(&rig.ambient))];

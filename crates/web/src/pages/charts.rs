@@ -209,7 +209,7 @@ mod tests {
         let point = |minute, value| Point { minute, value, above: Some(30), below: None, is_known: true };
         let points: Vec<_> = (0..1_344).map(|index| point(100 + index, if index == 672 { 40 } else { 10 })).collect();
         let told = vec![Told { minute: 772, data: Data::example(EventType::VisitorSpike) }];
-        let tried = |trial| Tried { trial, suggested: Some(rule), known_from: Timestamp::EPOCH };
+        let tried = |trial| Tried { trial, suggested: Some(rule.clone()), known_from: Timestamp::EPOCH };
         let chart = Trial::of(&rule, tried(domain::Trial { points, told }), 1);
         assert_eq!(chart.fired, [360.0]);
         assert_eq!((chart.moments, chart.suggested), (vec![moment(772)], None), "what is suggested is there");
