@@ -4,6 +4,7 @@
 //! be looked for once an hour. Days and weeks are those of the site's time zone: what is usual at nine stays at nine when clocks change.
 
 use std::ops::{Range, RangeInclusive};
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp as Moment};
@@ -11,6 +12,7 @@ use serde::Serialize;
 
 use crate::history::{HOUR_MINUTES, HOUR_SECONDS, MINUTE_SECONDS, Minute, Timeline, minute_of};
 use crate::id::GoalId;
+use crate::segment::{Segment, VisitsWithin};
 use crate::time::Second;
 
 /// So many weeks are looked back for what is typical.
@@ -49,7 +51,7 @@ pub enum Measure {
 }
 
 /// What is compared with other days.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Comparison {
     /// What is counted.
     pub measure: Measure,
@@ -57,6 +59,8 @@ pub struct Comparison {
     pub window: u32,
     /// With which other days.
     pub baseline: Baseline,
+    /// The visits that count; none for all.
+    pub segment: Option<Arc<Segment>>,
 }
 
 /// What is usual at a moment.
@@ -79,7 +83,7 @@ pub struct Usual {
     usually: Vec<Option<Usually>>,
 }
 
-/// A site's past, as far as it is known.
+/// The past of a site, or of a segment of it, as far as it is known.
 #[derive(Clone, Copy, Debug)]
 pub struct Past<'a> {
     /// What happened, in order.
@@ -95,9 +99,10 @@ pub struct Past<'a> {
 pub struct Usuals(Vec<(Comparison, Usual)>);
 
 impl Comparison {
-    /// Compares windows of so many seconds.
-    pub fn new(measure: Measure, window_seconds: u32, baseline: Baseline) -> Self {
-        Self { measure, window: window_seconds.div_ceil(MINUTE_SECONDS), baseline }
+    /// Compares such windows of visits.
+    pub fn new(measure: Measure, visits: &VisitsWithin, baseline: Baseline) -> Self {
+        let window = visits.window_seconds.div_ceil(MINUTE_SECONDS);
+        Self { measure, window, baseline, segment: visits.segment.clone() }
     }
 }
 
@@ -132,7 +137,10 @@ impl Usuals {
     /// Tells from the past what is usual at `now`, where that is not known yet.
     pub fn tell(&mut self, comparisons: impl Iterator<Item = Comparison>, past: &Past<'_>, now: Second) {
         let missing = self.missing(comparisons, now);
-        let tell = |comparison| (comparison, Usual::tell(&comparison, minute_of(now) / HOUR_MINUTES, past));
+        let tell = |comparison| {
+            let usual = Usual::tell(&comparison, minute_of(now) / HOUR_MINUTES, past);
+            (comparison, usual)
+        };
         if !missing.is_empty() {
             self.put(missing.into_iter().map(tell).collect(), now);
         }
@@ -196,7 +204,7 @@ impl Baseline {
 impl Usual {
     /// What is usual in an hour.
     pub fn tell(comparison: &Comparison, hour: u32, past: &Past<'_>) -> Self {
-        let Comparison { measure, window, baseline } = *comparison;
+        let Comparison { measure, window, baseline, .. } = *comparison;
         let days = baseline.stretches(hour, window, past.timezone).into_iter().zip(baseline.days_before());
         let days: Vec<Vec<Option<u32>>> = days
             .map(|(stretch, before)| {
@@ -305,7 +313,7 @@ mod tests {
 
     fn tell(baseline: Baseline, window: u32, minutes: &[Minute], known_from: u32, zone: &str) -> Usual {
         let timezone = TimeZone::get(zone).expect("a time zone");
-        let comparison = Comparison { measure: Measure::Visitors, window, baseline };
+        let comparison = Comparison { measure: Measure::Visitors, window, baseline, segment: None };
         Usual::tell(&comparison, HOUR, &Past { minutes, known_from, timezone: &timezone })
     }
 
@@ -353,7 +361,8 @@ mod tests {
         };
         let minutes: Vec<_> = week(4, 100).chain(week(3, 8)).chain(week(2, 10)).chain(week(1, 13)).collect();
         let of = |goal_id, zone: &str| {
-            let comparison = Comparison { measure: Measure::Completions(goal_id), window: 1, baseline: Baseline::Typical };
+            let measure = Measure::Completions(goal_id);
+            let comparison = Comparison { measure, window: 1, baseline: Baseline::Typical, segment: None };
             let timezone = TimeZone::get(zone).expect("a time zone");
             Usual::tell(&comparison, HOUR, &Past { minutes: &minutes, known_from: 0, timezone: &timezone }).at(START)
         };

@@ -5,6 +5,7 @@
 
 mod completions;
 mod conditions;
+mod segments;
 
 use std::collections::HashMap;
 use std::mem;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use self::conditions::Conditions;
 pub use self::conditions::Stand;
+use self::segments::{Segments, Visits, window_lengths};
 use crate::alert::Alert;
 use crate::baseline::{Comparison, Usuals};
 use crate::condition::Condition;
@@ -20,6 +22,7 @@ use crate::goal::Goal;
 use crate::history::{Recorder, minute_of};
 use crate::id::{GoalId, TriggerId, WebhookId};
 use crate::payload::{Data, GoalCompleted};
+use crate::segment::Segment;
 use crate::time::Second;
 use crate::traffic::{Session, Traffic, Visit};
 use crate::trigger::{CompletionCount, GoalCompletion, Rule, Trigger};
@@ -81,6 +84,7 @@ pub struct Detector {
     traffic: Traffic,
     /// What is not stored yet.
     history: Recorder,
+    segments: Segments,
     completions: HashMap<TriggerId, CompletionCount>,
     conditions: Conditions,
 }
@@ -92,9 +96,9 @@ impl Rules {
         for (webhook_id, triggers) in webhooks {
             for trigger in triggers {
                 let target = Target { webhook_id, trigger_id: trigger.id };
-                match trigger.rule {
-                    Rule::GoalCompletion(rule) => completions.push((target, rule)),
-                    Rule::Condition(condition) => conditions.push((target, condition)),
+                match &trigger.rule {
+                    Rule::GoalCompletion(rule) => completions.push((target, *rule)),
+                    Rule::Condition(condition) => conditions.push((target, condition.clone())),
                     // No event of a visitor fires it.
                     Rule::WebhookDisabled => {}
                 }
@@ -112,6 +116,16 @@ impl Rules {
     /// What is to be known of other days.
     pub fn comparisons(&self) -> impl Iterator<Item = Comparison> {
         self.conditions.iter().filter_map(|(_, condition)| condition.comparison())
+    }
+
+    /// The segments whose traffic is counted by itself, each once.
+    pub fn segments(&self) -> impl Iterator<Item = &Arc<Segment>> {
+        let segments = self.conditions.iter().enumerate();
+        let segments = segments.filter_map(|(index, (_, condition))| Some((index, condition.segment.as_ref()?)));
+        let is_first = |(index, segment): &(usize, &Arc<Segment>)| {
+            !self.conditions[..*index].iter().any(|(_, before)| before.segment.as_ref() == Some(segment))
+        };
+        segments.filter(is_first).map(|(_, segment)| segment)
     }
 
     /// Whether a trigger is one with a condition.
@@ -149,24 +163,29 @@ impl Detector {
     /// stood before this process began.
     pub fn new(rules: &Rules, watched_from: Second, now: Second, kept: impl Fn(TriggerId) -> Option<Alert>) -> Self {
         let mut traffic = Traffic::new(watched_from, now);
-        traffic.keep_windows(&window_lengths(rules));
+        traffic.keep_windows(&window_lengths(&rules.conditions, None));
+        let mut segments = Segments::default();
+        segments.keep(&rules.conditions, watched_from, now);
         let conditions = Conditions::new(rules, watched_from, kept);
-        Self { traffic, history: Recorder::default(), completions: HashMap::new(), conditions }
+        Self { traffic, history: Recorder::default(), segments, completions: HashMap::new(), conditions }
     }
 
     /// Takes over changed rules: what is counted for triggers that stay is kept.
     pub fn adapt(&mut self, rules: &Rules) {
-        self.traffic.keep_windows(&window_lengths(rules));
+        let now = self.traffic.now();
+        self.traffic.keep_windows(&window_lengths(&rules.conditions, None));
+        self.segments.keep(&rules.conditions, now.saturating_add(1), now);
         self.completions.retain(|id, _| rules.completions.iter().any(|(target, _)| target.trigger_id == *id));
-        self.conditions.adapt(rules, self.traffic.now());
+        self.conditions.adapt(rules, now);
     }
 
     /// Takes an event in, at the time `now`, of the visitor behind `visit`.
     pub fn observe(&mut self, rules: &Rules, event: &Event, visit: &Visit<'_>, now: Second) -> Detection {
         if now.saturating_add(MAX_STEP_BACK_SECONDS) < self.traffic.now() {
-            let mut history = mem::take(&mut self.history);
-            history.forget_from(minute_of(now));
-            *self = Self { history, ..Self::new(rules, now, now, |_| None) };
+            self.histories().for_each(|(_, history)| history.forget_from(minute_of(now)));
+            let (history, mut segments) = (mem::take(&mut self.history), mem::take(&mut self.segments));
+            segments.start_anew(&rules.conditions, now);
+            *self = Self { history, segments, ..Self::new(rules, now, now, |_| None) };
         }
         let mut firings = Vec::new();
         let now = self.advance(rules, now, &mut firings);
@@ -174,17 +193,36 @@ impl Detector {
             if !self.traffic.extend_session(visit) {
                 return Detection::Dropped;
             }
+            self.segments.extend_session(visit);
         } else {
             let visited = self.traffic.record_visit(visit);
             self.history.visit(visited, event.is_pageview(), now);
+            self.of_session(visit, |segments, _, visit| segments.visit(visit, event.is_pageview(), now));
         }
         for goal in rules.goals.iter().filter(|goal| goal.is_completed_by(event)) {
             self.history.complete(goal.id, now);
-            self.conditions.complete(goal.id, now);
+            self.of_session(visit, |segments, conditions, visit| {
+                segments.complete(goal.id, visit, now);
+                conditions.complete(goal.id, visit, now);
+            });
             self.complete(rules, goal, &Occurrence { event, visit, now }, &mut firings);
         }
-        self.conditions.observe(rules, &self.traffic, now, &mut firings);
+        self.look(rules, now, &mut firings);
         Detection::Counted(firings)
+    }
+
+    /// Hands on a visit with the source of its session, where that is asked for.
+    fn of_session(&mut self, visit: &Visit<'_>, work: impl FnOnce(&mut Segments, &mut Conditions, &Visit<'_>)) {
+        if self.segments.is_empty() && !self.conditions.count_completions() {
+            return;
+        }
+        let source = self.traffic.source_of(visit.visitor);
+        work(&mut self.segments, &mut self.conditions, &Visit { source: source.as_deref(), ..*visit });
+    }
+
+    fn look(&mut self, rules: &Rules, now: Second, firings: &mut Vec<Firing>) {
+        let visits = Visits { all: &self.traffic, segments: &self.segments };
+        self.conditions.observe(rules, visits, now, firings);
     }
 
     /// Takes back what fired, where nobody could be told of it: the next event that reaches the same fires again.
@@ -200,9 +238,10 @@ impl Detector {
         }
     }
 
-    /// What is not stored yet of what happened, minute by minute.
-    pub fn history(&mut self) -> &mut Recorder {
-        &mut self.history
+    /// What is not stored yet of what happened, minute by minute: of all visits, and of each segment.
+    pub fn histories(&mut self) -> impl Iterator<Item = (Option<&Segment>, &mut Recorder)> {
+        let of_segments = self.segments.histories().map(|(segment, history)| (Some(segment), history));
+        std::iter::once((None, &mut self.history)).chain(of_segments)
     }
 
     /// Whether the visitor has been here lately.
@@ -235,6 +274,7 @@ impl Detector {
         };
         self.history.is_empty()
             && self.traffic.is_over(now)
+            && self.segments.is_over(now)
             && !rules.completions.iter().any(counts)
             && self.conditions.is_over(rules, now)
     }
@@ -270,9 +310,10 @@ impl Detector {
     fn advance(&mut self, rules: &Rules, now: Second, firings: &mut Vec<Firing>) -> Second {
         let before = self.traffic.now();
         let now = self.traffic.advance(now);
+        self.segments.advance(now);
         if now > before || self.conditions.next_look() == Some(now) {
             self.conditions.advance(now);
-            self.conditions.observe(rules, &self.traffic, now, firings);
+            self.look(rules, now, firings);
         }
         now
     }
@@ -310,10 +351,6 @@ pub fn fire(firings: &mut Vec<Firing>, data: Data, target: Target) {
         Some(firing) => firing.targets.push(target),
         None => firings.push(Firing { data, targets: vec![target] }),
     }
-}
-
-fn window_lengths(rules: &Rules) -> Vec<u32> {
-    rules.conditions.iter().map(|(_, condition)| condition.window_seconds()).collect()
 }
 
 #[cfg(test)]
@@ -438,7 +475,7 @@ pub(crate) mod tests {
                 fired.extend((!firings.is_empty()).then_some(first + minute));
             }
         }
-        let minutes: Vec<_> = site.detector.history().waiting().cloned().collect();
+        let minutes: Vec<_> = site.detector.history.waiting().cloned().collect();
         let timezone = jiff::tz::TimeZone::UTC;
         let past = Past { minutes: &minutes, known_from: minute_of(START), timezone: &timezone };
         let late: Vec<_> = fired.into_iter().filter(|minute| *minute >= minutes[0].minute + 10).collect();
@@ -585,7 +622,7 @@ pub(crate) mod tests {
         assert_eq!(site.event(0, 1, json!({"n": "Buy"})).len(), 1);
         let is_over = |site: &Site, second: Second| site.detector.is_over(&site.rules, START + second);
         assert!(!is_over(&site, 40_001), "not everything is stored");
-        site.detector.history().forget_before(u32::MAX);
+        site.detector.history.forget_before(u32::MAX);
         assert_eq!([10_000, 30_000, 40_001].map(|second| is_over(&site, second)), [false, false, true]);
         assert_eq!(site.event(19_999, 1, json!({"n": "Buy"})).len(), 1);
     }

@@ -15,7 +15,7 @@ pub const MAX_GOALS_PER_SITE: usize = 1_000;
 
 const MAX_NAME_CHARS: usize = 120;
 const MAX_DISPLAY_NAME_CHARS: usize = 255;
-const MAX_PATH_CHARS: usize = 2_000;
+pub(crate) const MAX_PATH_CHARS: usize = 2_000;
 const MAX_PROPS: usize = 3;
 const MAX_PROP_KEY_CHARS: usize = 300;
 const MAX_PROP_VALUE_CHARS: usize = 2_000;
@@ -134,6 +134,12 @@ impl PathPattern {
             }
         }
         true
+    }
+}
+
+impl Serialize for PathPattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 

@@ -117,6 +117,15 @@ ids! {
     InvitationId
     /// A running process that holds deliveries.
     OwnerId
+    /// What is counted together: the visits of a site, or of a segment of it.
+    TrafficId
+}
+
+impl From<SiteId> for TrafficId {
+    /// All visits of the site.
+    fn from(id: SiteId) -> Self {
+        Self(id.0)
+    }
 }
 
 #[cfg(test)]

@@ -44,6 +44,7 @@ pub mod reading;
 pub mod retry;
 pub mod roles;
 pub mod schema;
+pub mod segment;
 pub mod signature;
 pub mod site;
 pub mod source;

@@ -10,7 +10,8 @@ const RESOLVED: &str = "_resolved";
 /// What happens once and is over: each of them is an incident of its own.
 const HAPPENINGS: [&str; 2] = ["goal_completion", "webhook_test"];
 /// What tells apart incidents of the same type on a site: what they are about, and what their trigger goes by.
-const APART: [&str; 8] = ["goal_id", "webhook_id", "metric", "threshold", "unit", "window_seconds", "baseline", "sensitivity"];
+const APART: [&str; 10] =
+    ["goal_id", "webhook_id", "metric", "threshold", "unit", "window_seconds", "baseline", "sensitivity", "page", "source"];
 const MAX_FACTS: usize = 10;
 /// Names come from trackers, and a fact may be a list of them.
 const MAX_CHARS: usize = 1_000;
@@ -87,6 +88,15 @@ impl Event<'_> {
         self.0["data"][name].as_f64().unwrap_or_default()
     }
 
+    /// The site, with the segment of it that the event is about.
+    fn visits(&self) -> String {
+        let from = self.data("source");
+        let segment = [self.data("page"), if from.is_empty() { from } else { format!("from {from}") }];
+        let segment: Vec<_> = segment.into_iter().filter(|part| !part.is_empty()).collect();
+        let site = self.field("site_domain");
+        if segment.is_empty() { site } else { format!("{site} ({})", segment.join(", ")) }
+    }
+
     fn completion(&self) -> (String, String) {
         let goal = self.data("goal_name");
         let several = self.number("count") > 1.0;
@@ -105,7 +115,7 @@ impl Event<'_> {
     }
 
     fn spike(&self) -> (String, String) {
-        let (site, window) = (self.field("site_domain"), duration(self.number("window_seconds")));
+        let (site, window) = (self.visits(), duration(self.number("window_seconds")));
         let then = self.then(&window);
         let compared = match self.data("change_percent").as_str() {
             "" => format!("{} {then}", self.data("baseline_visitors")),
@@ -116,7 +126,7 @@ impl Event<'_> {
     }
 
     fn spike_that_is_over(&self) -> (String, String) {
-        let (site, window) = (self.field("site_domain"), duration(self.number("window_seconds")));
+        let (site, window) = (self.visits(), duration(self.number("window_seconds")));
         let (visitors, lasted) = (self.data("current_visitors"), duration(self.number("duration_seconds")));
         let text = format!("The rush of visitors on {site} is over after {lasted}: {visitors} within {window}.");
         (format!("Back to normal: visitors on {site}"), text)
@@ -133,7 +143,7 @@ impl Event<'_> {
     }
 
     fn drop(&self) -> (String, String) {
-        let (site, window) = (self.field("site_domain"), duration(self.number("window_seconds")));
+        let (site, window) = (self.visits(), duration(self.number("window_seconds")));
         let compared = match self.data("unit").as_str() {
             "visitors" => format!("fewer than {}", self.data("threshold")),
             _ => format!("{} {}", self.data("baseline_visitors"), self.then(&window)),
@@ -146,7 +156,7 @@ impl Event<'_> {
     }
 
     fn drop_that_is_over(&self) -> (String, String) {
-        let (site, window) = (self.field("site_domain"), duration(self.number("window_seconds")));
+        let (site, window) = (self.visits(), duration(self.number("window_seconds")));
         let (visitors, lasted) = (self.data("current_visitors"), duration(self.number("duration_seconds")));
         let text = format!("Visitors are back on {site} after {lasted}: {visitors} within {window}.");
         (format!("Back to normal: visitors on {site}"), text)
@@ -159,7 +169,7 @@ impl Event<'_> {
     }
 
     fn rate(&self) -> (String, String) {
-        let (site, window, goal) = (self.field("site_domain"), duration(self.number("window_seconds")), self.goal());
+        let (site, window, goal) = (self.visits(), duration(self.number("window_seconds")), self.goal());
         let beside = format!("{} {} %", self.data("direction"), self.data("threshold"));
         let rate = format!(
             "{} completions of {goal} by {} visitors of {site} within {window}, a rate of {} %",
@@ -177,7 +187,7 @@ impl Event<'_> {
     }
 
     fn anomaly(&self) -> (String, String) {
-        let (site, window) = (self.field("site_domain"), duration(self.number("window_seconds")));
+        let (site, window) = (self.visits(), duration(self.number("window_seconds")));
         let counted = match self.data("metric").as_str() {
             "completions" => format!("completions of {}", self.goal()),
             _ => "visitors".to_owned(),
@@ -415,6 +425,12 @@ mod tests {
                 "Back to normal: completions of Purchase on example.com",
                 "After 2 hours: example.com has 9 completions of Purchase within 30 minutes; 7 to 13 are usual for a Sunday around \
                  9:00.",
+            ),
+            (
+                "visitor_drop_resolved",
+                json!({"current_visitors": 5, "window_seconds": 300, "duration_seconds": 60, "page": "/blog/*", "source": "Google"}),
+                "Back to normal: visitors on example.com (/blog/*, from Google)",
+                "Visitors are back on example.com (/blog/*, from Google) after 1 minute: 5 within 5 minutes.",
             ),
             ("queue_length", json!({"current": 3}), "Queue length on example.com", "Queue length on example.com."),
             (

@@ -10,6 +10,7 @@ use crate::condition::{Direction, Sensitivity, Unit, VisitorLevel};
 use crate::event::Revenue;
 use crate::goal::{Goal, GoalKind};
 use crate::id::{EventId, GoalId, SiteId, WebhookId};
+use crate::segment::Segment;
 use crate::site::Site;
 use crate::time::{Second, Timestamp};
 use crate::traffic::{Share, Tops};
@@ -106,6 +107,9 @@ pub struct Compared {
     pub unit: Unit,
     /// The window's length.
     pub window_seconds: u32,
+    /// The visits that the trigger is about: its page pattern and source, each null for all.
+    #[serde(flatten)]
+    pub segment: Segment,
 }
 
 /// Visitors rushed in.
@@ -150,6 +154,9 @@ pub struct Rated {
     pub threshold: f64,
     /// The window's length.
     pub window_seconds: u32,
+    /// The visits that the trigger is about: its page pattern and source, each null for all.
+    #[serde(flatten)]
+    pub segment: Segment,
 }
 
 /// More or fewer than is usual at this hour of the week.
@@ -183,6 +190,9 @@ pub struct Unusual {
     pub sensitivity: Sensitivity,
     /// The window's length.
     pub window_seconds: u32,
+    /// The visits that the trigger is about: its page pattern and source, each null for all.
+    #[serde(flatten)]
+    pub segment: Segment,
     /// For visitors, where most come from and what they look at.
     #[serde(flatten)]
     pub tops: Tops,
@@ -234,8 +244,8 @@ impl GoalCompleted {
 }
 
 impl Compared {
-    /// The counts of a trigger's window beside its reference.
-    pub fn new(level: &VisitorLevel, counts: &Counts, reference: Option<u32>) -> Self {
+    /// The counts of a trigger's window of visits beside its reference.
+    pub fn new(level: &VisitorLevel, segment: Segment, counts: &Counts, reference: Option<u32>) -> Self {
         Self {
             current_visitors: counts.current,
             previous_visitors: counts.previous,
@@ -245,6 +255,7 @@ impl Compared {
             threshold: level.threshold,
             unit: level.unit,
             window_seconds: level.window_seconds,
+            segment,
         }
     }
 
@@ -259,6 +270,7 @@ impl Compared {
             threshold: 50,
             unit: Unit::Percent,
             window_seconds: 300,
+            segment: Segment::default(),
         }
     }
 }
@@ -294,6 +306,7 @@ impl Rated {
             direction: Direction::Below,
             threshold: 2.0,
             window_seconds: 3_600,
+            segment: Segment::default(),
         }
     }
 }
@@ -316,6 +329,7 @@ impl Unusual {
             hour: 14,
             sensitivity: Sensitivity::Medium,
             window_seconds: 1_800,
+            segment: Segment::default(),
             tops,
         }
     }
@@ -435,6 +449,7 @@ impl Serialize for Named<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::goal::PathPattern;
 
     fn body(data: &Data) -> String {
         let payload = Payload {
@@ -472,7 +487,7 @@ mod tests {
         let expected = concat!(
             r#""data":{"current_visitors":9,"previous_visitors":16,"baseline":"previous_window","baseline_visitors":16,"#,
             r#""change_percent":-43.7,"threshold":50,"unit":"percent","#,
-            r#""window_seconds":300,"fired_at":"2026-02-25T14:30:00.000Z","duration_seconds":420}}"#,
+            r#""window_seconds":300,"page":null,"source":null,"fired_at":"2026-02-25T14:30:00.000Z","duration_seconds":420}}"#,
         );
         let body = body(&data);
         assert!(body.contains(r#""event_type":"visitor_spike_resolved","#) && body.ends_with(expected), "{body}");
@@ -482,13 +497,18 @@ mod tests {
     fn a_visitor_spike() {
         let share = |name: &str| vec![Share { name: Arc::from(name), visitors: 7 }];
         let data = Data::VisitorSpike(VisitorsSpiked {
-            compared: Compared { baseline: Baseline::Typical, ..Compared::example(16, 0) },
+            compared: Compared {
+                baseline: Baseline::Typical,
+                segment: Segment { page: Some(PathPattern::new("/blog/*")), source: Some("Hacker News".into()) },
+                ..Compared::example(16, 0)
+            },
             tops: Tops { sources: share("Hacker News"), pages: share("/") },
         });
         let expected = concat!(
             r#""data":{"current_visitors":16,"previous_visitors":0,"baseline":"typical","baseline_visitors":0,"#,
             r#""change_percent":null,"threshold":50,"unit":"percent","#,
-            r#""window_seconds":300,"top_sources":[{"source":"Hacker News","visitors":7}],"top_pages":[{"page":"/","visitors":7}]}}"#,
+            r#""window_seconds":300,"page":"/blog/*","source":"Hacker News","#,
+            r#""top_sources":[{"source":"Hacker News","visitors":7}],"top_pages":[{"page":"/","visitors":7}]}}"#,
         );
         assert!(body(&data).ends_with(expected), "{}", body(&data));
     }

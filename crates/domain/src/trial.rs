@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use crate::alert::Alert;
 use crate::baseline::{Comparison, Measure, Past, Usuals};
-use crate::condition::{Anomaly, Condition, Direction, GoalRate, Seen, Sensitivity, VisitorLevel};
+use crate::condition::{Anomaly, Condition, Direction, GoalRate, Kind, Seen, Sensitivity, VisitorLevel};
 use crate::goal::Goal;
 use crate::history::{EXACT_MINUTES, HOUR_MINUTES, MINUTE_SECONDS, Timeline};
 use crate::id::GoalId;
@@ -77,7 +77,7 @@ impl Rule {
     /// A value of a [`Point`] as people see it: a rate in percent.
     pub fn shown(&self, value: u32) -> f64 {
         match self {
-            Self::Condition(Condition::GoalRate(_)) => f64::from(value) / 100.0,
+            Self::Condition(Condition { kind: Kind::GoalRate(_), .. }) => f64::from(value) / 100.0,
             _ => f64::from(value),
         }
     }
@@ -85,7 +85,7 @@ impl Rule {
     /// What its [`Point`]s count.
     pub fn counted(&self) -> &'static str {
         match self {
-            Self::Condition(Condition::GoalRate(_)) => "percent",
+            Self::Condition(Condition { kind: Kind::GoalRate(_), .. }) => "percent",
             Self::Condition(condition) if condition.completions().is_none() => "visitors",
             _ => "completions",
         }
@@ -104,7 +104,7 @@ impl Rule {
     pub fn is_tried_exactly(&self) -> bool {
         match self {
             Self::Condition(condition) => {
-                condition.completions().is_some_and(|_| !matches!(condition, Condition::GoalRate(_)))
+                condition.completions().is_some_and(|_| !matches!(condition.kind, Kind::GoalRate(_)))
                     || window_minutes(condition) <= EXACT_MINUTES
             }
             Self::GoalCompletion(_) | Self::WebhookDisabled => true,
@@ -153,7 +153,7 @@ impl Sight {
         let (window, first) = (window_minutes(condition), shown.start().saturating_sub(minutes_tried_before(condition)));
         let span = (first.saturating_sub(2 * window), *shown.end());
         let visitors = Timeline::of(past.minutes, span, Measure::Visitors);
-        let completions = condition.completions().map(|of| Timeline::of(past.minutes, span, Measure::Completions(of)));
+        let completions = condition.completions().map(|of| Timeline::of(past.minutes, span, Measure::Completions(of.goal_id)));
         let mut usuals = Usuals::default();
         let mut see = |minute: u32| {
             let (from, watched_for) = ((minute + 1).saturating_sub(window), (minute + 1).saturating_sub(past.known_from));
@@ -164,7 +164,7 @@ impl Sight {
                 watched_twice: watched_for >= 2 * window,
             };
             let usual = condition.comparison().and_then(|comparison: Comparison| {
-                usuals.tell([comparison].into_iter(), past, end_of(minute));
+                usuals.tell([comparison.clone()].into_iter(), past, end_of(minute));
                 usuals.at(&comparison, end_of(minute))
             });
             let completions = completions.as_ref().map_or(0, |timeline| timeline.count(from, minute));
@@ -191,16 +191,16 @@ impl Sight {
 }
 
 fn point(condition: &Condition, minute: u32, seen: &Seen) -> Point {
-    let (value, above, below) = match condition {
-        Condition::Visitors(level) => {
+    let (value, above, below) = match &condition.kind {
+        Kind::Visitors(level) => {
             let (above, below) = on_side(level.direction, level.limit(seen));
             (seen.visitors.current, above, below)
         }
-        Condition::GoalRate(rate) => {
+        Kind::GoalRate(rate) => {
             let (above, below) = on_side(rate.direction, Some(rate.threshold));
             (rate.value(seen), above, below)
         }
-        Condition::Anomaly(anomaly) => {
+        Kind::Anomaly(anomaly) => {
             let (above, below) = seen.usual.map(|usual| anomaly.limits(usual)).unwrap_or_default();
             (anomaly.current(seen), above, below)
         }
@@ -256,20 +256,21 @@ fn tell_completions<'a>(
 /// The condition with what would have made it fire so many times.
 fn suggested(condition: &Condition, wanted: usize, fires: impl Fn(&Condition) -> usize) -> Option<Condition> {
     let enough = |condition: &Condition| fires(condition) >= wanted;
-    match condition {
-        Condition::Visitors(level) => {
-            let with = |threshold| Condition::Visitors(VisitorLevel { threshold, ..*level });
+    let of = |kind| Condition { kind, ..condition.clone() };
+    match &condition.kind {
+        Kind::Visitors(level) => {
+            let with = |threshold| of(Kind::Visitors(VisitorLevel { threshold, ..*level }));
             let threshold = strict(level.direction, VisitorLevel::thresholds(level.direction, level.unit), |threshold| {
                 enough(&with(threshold))
             });
             threshold.map(with)
         }
-        Condition::GoalRate(rate) => {
-            let with = |threshold| Condition::GoalRate(GoalRate { threshold, ..*rate });
+        Kind::GoalRate(rate) => {
+            let with = |threshold| of(Kind::GoalRate(GoalRate { threshold, ..*rate }));
             strict(rate.direction, GoalRate::THRESHOLDS, |threshold| enough(&with(threshold))).map(with)
         }
-        Condition::Anomaly(anomaly) => {
-            let with = |sensitivity| Condition::Anomaly(Anomaly { sensitivity, ..*anomaly });
+        Kind::Anomaly(anomaly) => {
+            let with = |sensitivity| of(Kind::Anomaly(Anomaly { sensitivity, ..*anomaly }));
             Sensitivity::ALL.into_iter().map(with).find(enough)
         }
     }

@@ -1,12 +1,14 @@
 //! What a webhook wants to hear of, and when it has been reached.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::condition::{Anomaly, Condition, Direction, GoalRate, VisitorLevel};
+use crate::condition::Condition;
 use crate::fields::{Fields, Invalid};
 use crate::id::{GoalId, TriggerId};
+use crate::segment::Segment;
 use crate::time::Second;
 
 /// How many triggers a webhook may have.
@@ -80,6 +82,14 @@ impl Rule {
         }
     }
 
+    /// The visits that it is about; none for all of the site's.
+    pub fn segment(&self) -> Option<&Arc<Segment>> {
+        match self {
+            Self::Condition(condition) => condition.segment.as_ref(),
+            Self::GoalCompletion(_) | Self::WebhookDisabled => None,
+        }
+    }
+
     /// Reads a trigger from JSON: an object with its `type`, or the type alone. `threshold`, where given, stands in for one
     /// that the trigger does not state itself.
     pub fn read(value: &Value, threshold: Option<&Value>) -> Result<Self, Invalid> {
@@ -94,22 +104,18 @@ impl Rule {
         object.remove("id");
         let object = Value::Object(object);
         let mut fields = Fields::of(&object)?;
-        let rule = match fields.required_text("type", 64) {
-            Some("goal_completion") => GoalCompletion::read(&mut fields).map(Self::GoalCompletion),
-            Some("visitor_spike") => {
-                VisitorLevel::read(Direction::Above, &mut fields).map(Condition::Visitors).map(Self::Condition)
+        let name = fields.required_text("type", 64);
+        let rule = match name.and_then(EventType::from_name) {
+            Some(EventType::GoalCompletion) => GoalCompletion::read(&mut fields).map(Self::GoalCompletion),
+            Some(event_type @ (EventType::VisitorSpike | EventType::VisitorDrop | EventType::GoalRate | EventType::Anomaly)) => {
+                Condition::read(event_type, &mut fields).map(Self::Condition)
             }
-            Some("visitor_drop") => {
-                VisitorLevel::read(Direction::Below, &mut fields).map(Condition::Visitors).map(Self::Condition)
-            }
-            Some("goal_rate") => GoalRate::read(&mut fields).map(Condition::GoalRate).map(Self::Condition),
-            Some("anomaly") => Anomaly::read(&mut fields).map(Condition::Anomaly).map(Self::Condition),
-            Some("webhook_disabled") => Some(Self::WebhookDisabled),
-            Some(_) => {
+            Some(EventType::WebhookDisabled) => Some(Self::WebhookDisabled),
+            _ if name.is_some() => {
                 let names = EventType::TRIGGERS.map(EventType::name).join(", ");
                 return Err(Invalid::field("type", format!("must be one of {names}")));
             }
-            None => return Err(fields.into_invalid()),
+            _ => return Err(fields.into_invalid()),
         };
         fields.finish()?;
         rule.ok_or_else(|| Invalid::field("type", "is required"))
@@ -300,7 +306,7 @@ mod tests {
         assert_eq!(
             spike.to_json(),
             json!({"type": "visitor_spike", "threshold": 80, "unit": "percent", "window_seconds": 300, "min_visitors": 10,
-                   "baseline": "previous_window", "for_seconds": 0, "cooldown_seconds": 3600, "notify_resolved": false})
+                   "baseline": "previous_window", "for_seconds": 0, "cooldown_seconds": 3600, "notify_resolved": false, "page": null, "source": null})
         );
         let goal = Rule::read(&json!({"type": "goal_completion"}), None).expect("a rule");
         assert_eq!(goal.to_json(), json!({"type": "goal_completion", "goal_id": null, "threshold": 1, "window_seconds": null}));
@@ -310,16 +316,19 @@ mod tests {
         assert_eq!(
             rate.to_json(),
             json!({"type": "goal_rate", "goal_id": null, "direction": "below", "threshold": 2.5, "window_seconds": 3600,
-                   "min_visitors": 100, "for_seconds": 0, "cooldown_seconds": 3600, "notify_resolved": false})
+                   "min_visitors": 100, "for_seconds": 0, "cooldown_seconds": 3600, "notify_resolved": false, "page": null, "source": null})
         );
         let anomaly = Rule::read(&json!("anomaly"), None).expect("a rule");
         assert_eq!(
             anomaly.to_json(),
             json!({"type": "anomaly", "metric": "visitors", "goal_id": null, "direction": "both", "sensitivity": "medium",
-                   "window_seconds": 1800, "for_seconds": 0, "cooldown_seconds": 3600, "notify_resolved": false})
+                   "window_seconds": 1800, "for_seconds": 0, "cooldown_seconds": 3600, "notify_resolved": false, "page": null, "source": null})
         );
         let drop = Rule::read(&json!({"type": "visitor_drop", "unit": "visitors"}), None).expect("a rule");
-        for rule in [rate, anomaly, drop] {
+        let of_blog = json!({"type": "anomaly", "page": "blog/*", "source": "Google"});
+        let of_blog = Rule::read(&of_blog, None).expect("a rule");
+        assert_eq!((&of_blog.to_json()["page"], &of_blog.to_json()["source"]), (&json!("/blog/*"), &json!("Google")));
+        for rule in [rate, anomaly, drop, of_blog] {
             assert_eq!(Rule::read(&rule.to_json(), None), Ok(rule));
         }
         assert_eq!(Rule::read(&many.to_json(), None), Ok(many));
@@ -342,6 +351,9 @@ mod tests {
             (json!({"type": "visitor_spike", "unit": "visitors", "baseline": "typical"}), "baseline"),
             (json!({"type": "visitor_spike", "notify_resolved": 1}), "notify_resolved"),
             (json!({"type": "goal_completion", "for_seconds": 1}), "for_seconds"),
+            (json!({"type": "goal_completion", "page": "/blog/*"}), "page"),
+            (json!({"type": "visitor_spike", "page": 5}), "page"),
+            (json!({"type": "anomaly", "source": "x".repeat(256)}), "source"),
             (json!({"type": "goal_completion", "goal_id": "5"}), "goal_id"),
             (json!({"type": "goal_completion", "window_seconds": 60}), "window_seconds"),
             (json!({"type": "goal_completion", "min_visitors": 60}), "min_visitors"),

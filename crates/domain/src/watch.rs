@@ -7,10 +7,11 @@ use std::collections::HashMap;
 
 use crate::alert::{Alert, Change};
 use crate::baseline::{Comparison, Usuals};
-use crate::condition::{Condition, Seen, step_seconds};
+use crate::condition::{CompletionsWithin, Condition, Seen, step_seconds};
 use crate::detector::{Firing, Target, fire};
 use crate::goal::Goal;
 use crate::id::{GoalId, TriggerId};
+use crate::segment::VisitsWithin;
 use crate::time::{Second, Timestamp};
 use crate::traffic::Tops;
 use crate::trigger::{CompletionCount, GoalCompletion};
@@ -28,7 +29,7 @@ pub struct Watch {
 pub struct Alerts(HashMap<TriggerId, Alert>);
 
 /// A trigger whose condition has become true, or is over.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Crossing {
     /// Whose it is.
     pub target: Target,
@@ -40,21 +41,12 @@ pub struct Crossing {
     pub change: Change,
 }
 
-/// Completions of a goal, or of any, within so many seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CompletionsWithin {
-    /// The goal; none for any goal of the site.
-    pub goal_id: Option<GoalId>,
-    /// The window.
-    pub window_seconds: u32,
-}
-
 /// What was counted for a look.
 pub struct Counted<'a> {
-    /// The visitors of windows of so many seconds, those that were looked at.
-    pub visitors: &'a (dyn Fn(u32) -> Option<Counts> + Sync),
+    /// The visitors of windows, those that were looked at.
+    pub visitors: &'a (dyn Fn(&VisitsWithin) -> Option<Counts> + Sync),
     /// The completions of others.
-    pub completions: &'a (dyn Fn(CompletionsWithin) -> Option<u32> + Sync),
+    pub completions: &'a (dyn Fn(&CompletionsWithin) -> Option<u32> + Sync),
     /// What is usual now.
     pub usuals: &'a Usuals,
 }
@@ -65,21 +57,21 @@ impl Watch {
         self.completions.is_empty() && self.conditions.is_empty()
     }
 
-    /// The lengths of the windows to be counted at `now`, where the look before was at `before`; each once. A long window changes
-    /// slowly, and is counted less often.
-    pub fn windows(&self, before: Second, now: Second) -> Vec<u32> {
-        let mut lengths: Vec<u32> = self.conditions.iter().map(|(_, condition)| condition.window_seconds()).collect();
-        lengths.sort_unstable();
-        lengths.dedup();
-        lengths.retain(|length| is_looked_at(*length, before, now));
-        lengths
+    /// The windows to be counted at `now`, where the look before was at `before`; each once. A long window changes slowly, and is
+    /// counted less often.
+    pub fn windows(&self, before: Second, now: Second) -> Vec<VisitsWithin> {
+        let mut windows: Vec<_> = self.conditions.iter().map(|(_, condition)| condition.visits()).collect();
+        windows.sort_unstable();
+        windows.dedup();
+        windows.retain(|visits| is_looked_at(visits.window_seconds, before, now));
+        windows
     }
 
     /// The completions to be counted at `now`, each once.
     pub fn completion_windows(&self, before: Second, now: Second) -> Vec<CompletionsWithin> {
         let mut wanted: Vec<CompletionsWithin> = Vec::new();
-        let counted = self.conditions.iter().filter_map(|(_, condition)| CompletionsWithin::of(condition));
-        for window in counted.filter(|window| is_looked_at(window.window_seconds, before, now)) {
+        let counted = self.conditions.iter().filter_map(|(_, condition)| condition.completions());
+        for window in counted.filter(|window| is_looked_at(window.visits.window_seconds, before, now)) {
             if !wanted.contains(&window) {
                 wanted.push(window);
             }
@@ -90,12 +82,12 @@ impl Watch {
     /// The triggers that change at `now` with what was counted. What was not is looked at another time.
     pub fn cross(&self, counted: &Counted<'_>, alerts: &mut Alerts, now: Second) -> Vec<Crossing> {
         let crossing = |(target, condition): &(Target, Condition)| {
-            let visitors = (counted.visitors)(condition.window_seconds())?;
-            let completions = CompletionsWithin::of(condition).map_or(Some(0), |within| (counted.completions)(within))?;
+            let visitors = (counted.visitors)(&condition.visits())?;
+            let completions = condition.completions().map_or(Some(0), |within| (counted.completions)(&within))?;
             let usual = condition.comparison().and_then(|comparison| counted.usuals.at(&comparison, now));
             let seen = Seen { visitors, completions, usual };
             let change = alerts.observe(target.trigger_id, condition, &seen, now)?;
-            Some(Crossing { target: *target, condition: *condition, seen, change })
+            Some(Crossing { target: *target, condition: condition.clone(), seen, change })
         };
         self.conditions.iter().filter_map(crossing).collect()
     }
@@ -163,13 +155,6 @@ impl Alerts {
     }
 }
 
-impl CompletionsWithin {
-    /// Those that a condition counts.
-    fn of(condition: &Condition) -> Option<Self> {
-        Some(Self { goal_id: condition.completions()?, window_seconds: condition.window_seconds() })
-    }
-}
-
 impl Crossing {
     /// Whether it fires.
     pub fn fires(&self) -> bool {
@@ -178,10 +163,10 @@ impl Crossing {
 }
 
 /// What is told of crossings at the moment `now`, with the sources and pages of their windows: those that say the same are one.
-pub fn firings(crossings: &[Crossing], goals: &[Goal], tops: impl Fn(u32) -> Tops, now: Second) -> Vec<Firing> {
+pub fn firings(crossings: &[Crossing], goals: &[Goal], tops: impl Fn(&VisitsWithin) -> Tops, now: Second) -> Vec<Firing> {
     let mut firings = Vec::new();
     for Crossing { target, condition, seen, change } in crossings {
-        let tops = || tops(condition.window_seconds());
+        let tops = || tops(&condition.visits());
         fire(&mut firings, condition.told((*change, now), seen, goals, tops), *target);
     }
     firings
@@ -220,7 +205,7 @@ mod tests {
 
     static NOTHING_USUAL: std::sync::LazyLock<Usuals> = std::sync::LazyLock::new(Usuals::default);
 
-    fn counted(visitors: &(dyn Fn(u32) -> Option<Counts> + Sync)) -> Counted<'_> {
+    fn counted(visitors: &(dyn Fn(&VisitsWithin) -> Option<Counts> + Sync)) -> Counted<'_> {
         Counted { visitors, completions: &|_| Some(0), usuals: &NOTHING_USUAL }
     }
 
@@ -235,6 +220,7 @@ mod tests {
             (1_100, 1_150, &[1, 600, 3_600]),
             (1_200, 1_200, &[]),
         ] {
+            let lengths: Vec<_> = lengths.iter().copied().map(VisitsWithin::all).collect();
             assert_eq!(watch.windows(before, now), lengths, "{before} {now}");
         }
     }
@@ -245,8 +231,13 @@ mod tests {
         let mut alerts = Alerts::default();
         let mut look = |now, visitors: u32| {
             let before = alerts.clone();
-            let counts = |length| {
-                (length == 300).then_some(Counts { current: visitors, previous: 1, watched_once: true, watched_twice: true })
+            let counts = |visits: &VisitsWithin| {
+                (visits.window_seconds == 300).then_some(Counts {
+                    current: visitors,
+                    previous: 1,
+                    watched_once: true,
+                    watched_twice: true,
+                })
             };
             let crossed = watch.cross(&counted(&counts), &mut alerts, now).len();
             (crossed, alerts.lowered_since(&before).count())
@@ -262,7 +253,7 @@ mod tests {
         let fires = |still_true, now| {
             let fired_at = Timestamp::from_micros(100_000_000);
             let mut alerts = Alerts::kept([(TriggerId::from_bytes([1; 16]), fired_at, still_true)]);
-            let counts = |_| Some(Counts { current: 10, previous: 0, watched_once: true, watched_twice: true });
+            let counts = |_: &VisitsWithin| Some(Counts { current: 10, previous: 0, watched_once: true, watched_twice: true });
             !watch.cross(&counted(&counts), &mut alerts, now).is_empty()
         };
         assert_eq!([fires(true, 500), fires(false, 159), fires(false, 160)], [false, false, true]);

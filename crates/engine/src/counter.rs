@@ -7,14 +7,15 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bellwether_domain::condition::CompletionsWithin;
 use bellwether_domain::goal::Goal;
 use bellwether_domain::history::{Hour, Minute, minute_of};
 use bellwether_domain::id::{GoalId, SiteId};
 use bellwether_domain::plausible::PlausibleId;
+use bellwether_domain::segment::{Segment, VisitsWithin};
 use bellwether_domain::time::{Second, Timestamp};
 use bellwether_domain::traffic::{CURRENT_VISITORS_WINDOW_SECONDS, Session, Tops};
 use bellwether_domain::visitor::VisitorId;
-use bellwether_domain::watch::CompletionsWithin;
 use bellwether_domain::window::Counts;
 pub use bellwether_store::clickhouse::ClickHouseError as CountError;
 use bellwether_store::clickhouse::{ClickHouse, Completions, Window};
@@ -64,37 +65,45 @@ impl Counter {
             _ if windows.is_empty() => Ok(Vec::new()),
             Self::Own(clickhouse) => clickhouse.counted(windows, at).await,
             Self::Plausible(plausible) => {
-                let windows: Vec<_> = windows.iter().map(|window| there(registry, *window)).collect();
+                let windows: Vec<_> = windows.iter().map(|window| there(registry, window)).collect();
                 plausible.events.counted(&windows, at).await
             }
         }
     }
 
     /// The sources and pages of most visitors of a window that ends with a second.
-    pub(crate) async fn tops(&self, registry: &Registry, window: Window<SiteId>, at: Second) -> Result<Tops, CountError> {
+    pub(crate) async fn tops(&self, registry: &Registry, window: &Window<SiteId>, at: Second) -> Result<Tops, CountError> {
         match self {
             Self::Own(clickhouse) => clickhouse.counted_tops(window, at).await,
-            Self::Plausible(plausible) => plausible.events.tops(there(registry, window), at).await,
+            Self::Plausible(plausible) => plausible.events.tops(&there(registry, window), at).await,
         }
     }
 
-    /// What happened on a site in some minutes, in order, without completions.
-    pub(crate) async fn minutes(&self, site: &ActiveSite, within: RangeInclusive<u32>) -> Result<Vec<Minute>, CountError> {
+    /// What happened on a site, or in a segment of it, in some minutes, in order, without completions.
+    pub(crate) async fn minutes(
+        &self,
+        site: &ActiveSite,
+        segment: Option<&Segment>,
+        within: RangeInclusive<u32>,
+    ) -> Result<Vec<Minute>, CountError> {
         match self {
-            Self::Own(clickhouse) => clickhouse.counted_minutes(site.site.id, within).await,
-            Self::Plausible(plausible) => plausible.events.minutes(name_there(site), within).await,
+            Self::Own(clickhouse) => clickhouse.counted_minutes(site.site.id, segment, within).await,
+            Self::Plausible(plausible) => plausible.events.minutes(name_there(site), segment, within).await,
         }
     }
 
-    /// How often goals of a site were completed in some minutes: the minute, the goal, how often.
+    /// How often goals of a site were completed in some minutes, be it by visits of a segment: the minute, the goal, how often.
     pub(crate) async fn completions_by_minute(
         &self,
         site: &ActiveSite,
+        segment: Option<&Segment>,
         within: RangeInclusive<u32>,
     ) -> Result<Vec<(u32, GoalId, u32)>, CountError> {
         match self {
-            Self::Own(clickhouse) => clickhouse.completions_by_minute(site.site.id, within).await,
-            Self::Plausible(plausible) => plausible.events.completions_by_minute(name_there(site), &site.goals, within).await,
+            Self::Own(clickhouse) => clickhouse.completions_by_minute(site.site.id, segment, within).await,
+            Self::Plausible(plausible) => {
+                plausible.events.completions_by_minute(name_there(site), &site.goals, segment, within).await
+            }
         }
     }
 
@@ -105,13 +114,14 @@ impl Counter {
         wanted: &[(Arc<ActiveSite>, CompletionsWithin)],
         now: Timestamp,
     ) -> Result<Vec<u32>, CountError> {
-        let since = |window: &CompletionsWithin| now - Duration::from_secs(u64::from(window.window_seconds));
+        let since = |window: &CompletionsWithin| now - Duration::from_secs(u64::from(window.visits.window_seconds));
         match self {
             _ if wanted.is_empty() => Ok(Vec::new()),
             Self::Own(clickhouse) => {
                 let list = |(site, window): &(Arc<ActiveSite>, CompletionsWithin)| Completions {
                     site_id: site.site.id,
                     goal_id: window.goal_id,
+                    segment: window.visits.segment.clone(),
                     after: since(window),
                     until: now,
                 };
@@ -124,7 +134,8 @@ impl Counter {
                     let is_counted = |goal: &&Goal| window.goal_id.is_none_or(|id| id == goal.id);
                     let goals: Vec<_> = site.goals.iter().filter(is_counted).cloned().collect();
                     let from = minute_of(since(window).second()) + 1;
-                    let found = plausible.events.count_completions(name_there(site), &goals, from).await?;
+                    let segment = window.visits.segment.as_deref();
+                    let found = plausible.events.count_completions(name_there(site), &goals, segment, from).await?;
                     counts.push(u32::try_from(found.values().sum::<u64>()).unwrap_or(u32::MAX));
                 }
                 Ok(counts)
@@ -144,7 +155,7 @@ impl Counter {
     pub(crate) async fn completions_since(&self, site: &ActiveSite, from: u32) -> Result<HashMap<GoalId, u64>, CountError> {
         match self {
             Self::Own(clickhouse) => clickhouse.counted_completions(site.site.id, from).await,
-            Self::Plausible(plausible) => plausible.events.count_completions(name_there(site), &site.goals, from).await,
+            Self::Plausible(plausible) => plausible.events.count_completions(name_there(site), &site.goals, None, from).await,
         }
     }
 }
@@ -161,9 +172,9 @@ pub(crate) async fn session(
 }
 
 /// What a window is called in Plausible.
-fn there(registry: &Registry, window: Window<SiteId>) -> Window<PlausibleId> {
+fn there(registry: &Registry, window: &Window<SiteId>) -> Window<PlausibleId> {
     let site = registry.by_id(window.site).map_or(NOTHING, |site| name_there(&site));
-    Window { site, length_seconds: window.length_seconds }
+    Window { site, visits: window.visits.clone() }
 }
 
 fn name_there(site: &ActiveSite) -> PlausibleId {
@@ -180,7 +191,8 @@ impl Engine {
         let Some(counter) = &self.inner.settings.counter else {
             return Ok(sites.iter().map(|site| site.current_visitors(now)).collect());
         };
-        let window = |site: &Arc<ActiveSite>| Window { site: site.site.id, length_seconds: CURRENT_VISITORS_WINDOW_SECONDS };
+        let window =
+            |site: &Arc<ActiveSite>| Window { site: site.site.id, visits: VisitsWithin::all(CURRENT_VISITORS_WINDOW_SECONDS) };
         let windows: Vec<_> = sites.iter().map(window).collect();
         Ok(counter.windows(&self.inner.registry, &windows, now).await?.iter().map(|counts| counts.current).collect())
     }
@@ -188,5 +200,5 @@ impl Engine {
 
 /// Counts by window.
 pub(crate) fn by_window(windows: &[Window<SiteId>], counts: Vec<Counts>) -> HashMap<Window<SiteId>, Counts> {
-    windows.iter().copied().zip(counts).collect()
+    windows.iter().cloned().zip(counts).collect()
 }

@@ -2,16 +2,18 @@
 //!
 //! It is no promise: a process that is killed takes the last minute of it along. No event and no delivery waits for it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::mem;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{self, Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bellwether_domain::history::{Hour, MINUTE_SECONDS, Minute, hour_of, minute_of};
-use bellwether_domain::id::{GoalId, SiteId, WebhookId};
+use bellwether_domain::id::{GoalId, TrafficId, WebhookId};
+use bellwether_domain::segment::Segment;
 use bellwether_domain::time::Timestamp;
 use bellwether_store::{HourOfOutcomes, Settlement, StoreError};
+use tokio::sync::MutexGuard;
 use tracing::error;
 
 use crate::counter::{CountError, Counter};
@@ -72,8 +74,28 @@ impl Outcomes {
         Some(HourOfOutcomes { hour, succeeded, failed })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(WebhookId, u32), (u64, u64)>> {
+    fn lock(&self) -> sync::MutexGuard<'_, HashMap<(WebhookId, u32), (u64, u64)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Minutes to be stored together.
+#[derive(Default)]
+struct Portion {
+    /// Whose they are, up to which minute.
+    of: Vec<(Arc<ActiveSite>, Option<Arc<Segment>>, u32)>,
+    rows: Vec<(TrafficId, Minute)>,
+}
+
+impl Portion {
+    /// Adds what is not stored yet before a minute of a segment of a site, or of all of it.
+    fn add(&mut self, site: &Arc<ActiveSite>, segment: Option<&Arc<Segment>>, before: u32) {
+        let minutes = site.waiting_minutes(segment.map(|segment| &**segment), before);
+        if let Some(last) = minutes.last() {
+            self.of.push((site.clone(), segment.cloned(), last.minute.saturating_add(1)));
+            let id = site.traffic_id(segment.map(|segment| &**segment));
+            self.rows.extend(minutes.into_iter().map(|minute| (id, minute)));
+        }
     }
 }
 
@@ -106,18 +128,19 @@ impl Engine {
     /// Stores the minutes before this one, and how attempts ended so far.
     pub async fn store_history(&self, before: u32) -> Result<(), StoreError> {
         let inner = &*self.inner;
-        let (mut sites, mut rows) = (Vec::new(), Vec::new());
+        let (mut portion, mut segments) = (Portion::default(), HashSet::new());
         for site in inner.registry.all() {
-            let minutes = site.waiting_minutes(before);
-            if let Some(last) = minutes.last() {
-                sites.push((site.clone(), last.minute.saturating_add(1)));
-                rows.extend(minutes.into_iter().map(|minute| (site.site.id, minute)));
+            portion.add(&site, None, before);
+            for segment in site.rules.segments() {
+                segments.insert(site.traffic_id(Some(segment)));
+                portion.add(&site, Some(segment), before);
             }
-            if rows.len() >= BATCH {
-                inner.store_minutes(mem::take(&mut sites), mem::take(&mut rows)).await?;
+            if portion.rows.len() >= BATCH {
+                inner.store_minutes(mem::take(&mut portion)).await?;
             }
         }
-        inner.store_minutes(sites, rows).await?;
+        inner.store_minutes(portion).await?;
+        inner.note_segments(segments).await?;
         let mut outcomes = inner.outcomes.take();
         while !outcomes.is_empty() {
             let batch = outcomes.split_off(outcomes.len().saturating_sub(BATCH));
@@ -132,33 +155,34 @@ impl Engine {
 
     /// What happened on a site since the minute of a moment, in order.
     pub async fn minutes(&self, site: &ActiveSite, since: Timestamp, detail: Detail) -> Result<Vec<Minute>, LookError> {
-        self.minutes_within(site, minute_of(since.second())..=u32::MAX / MINUTE_SECONDS, detail).await
+        self.minutes_within(site, None, since_minute(since), detail).await
     }
 
-    /// The same of some minutes.
+    /// The same of some minutes, of a segment or of all visits.
     pub(crate) async fn minutes_within(
         &self,
         site: &ActiveSite,
+        segment: Option<&Segment>,
         within: RangeInclusive<u32>,
         detail: Detail,
     ) -> Result<Vec<Minute>, LookError> {
         if let Some(counter) = &self.inner.settings.counter {
-            let mut minutes = counter.minutes(site, within.clone()).await?;
+            let mut minutes = counter.minutes(site, segment, within.clone()).await?;
             if detail == Detail::Completions {
-                add_completions(&mut minutes, counter.completions_by_minute(site, within).await?);
+                add_completions(&mut minutes, counter.completions_by_minute(site, segment, within).await?);
             }
             return Ok(minutes);
         }
         // Before the table is read: what is stored in between must not be missing. It is there then, and does not wait any more.
-        let waiting = site.waiting_minutes(u32::MAX);
-        let mut minutes = self.inner.store.minutes(site.site.id, within.clone()).await?;
+        let (waiting, id) = (site.waiting_minutes(segment, u32::MAX), site.traffic_id(segment));
+        let mut minutes = self.inner.store.minutes(id, within.clone()).await?;
         if detail == Detail::Completions {
-            add_completions(&mut minutes, self.inner.store.completions_by_minute(site.site.id, within.clone()).await?);
+            add_completions(&mut minutes, self.inner.store.completions_by_minute(id, within.clone()).await?);
         }
         for minute in waiting.into_iter().filter(|minute| within.contains(&minute.minute)) {
             match minutes.iter_mut().rev().find(|stored| stored.minute == minute.minute) {
                 // A process that began in the middle of a minute has a part of it.
-                Some(stored) if site.is_waiting(minute.minute) => {
+                Some(stored) if site.is_waiting(segment, minute.minute) => {
                     stored.pageviews += minute.pageviews;
                     stored.visitors.iter_mut().zip(minute.visitors).for_each(|(sum, number)| *sum += number);
                     stored.completions.extend(minute.completions);
@@ -193,9 +217,9 @@ impl Engine {
             return Ok(counter.hours(site, hours).await?);
         }
         // Before the tables are read, as with minutes.
-        let waiting = site.waiting_minutes(u32::MAX);
-        let mut stored = self.inner.store.hours(site.site.id, hours.clone()).await?;
-        let not_stored = waiting.iter().filter(|minute| site.is_waiting(minute.minute));
+        let waiting = site.waiting_minutes(None, u32::MAX);
+        let mut stored = self.inner.store.hours(site.site.id.into(), hours.clone()).await?;
+        let not_stored = waiting.iter().filter(|minute| site.is_waiting(None, minute.minute));
         for hour in Hour::of(not_stored).into_iter().filter(|hour| hours.contains(&hour.hour)) {
             match stored.iter_mut().find(|stored| stored.hour == hour.hour) {
                 Some(stored) => stored.add(&hour),
@@ -212,9 +236,9 @@ impl Engine {
         if let Some(counter) = &self.inner.settings.counter {
             return Ok(counter.completions_since(site, from).await?);
         }
-        let waiting = site.waiting_minutes(u32::MAX);
-        let mut completions = self.inner.store.completions(site.site.id, from).await?;
-        let not_stored = waiting.iter().filter(|minute| minute.minute >= from && site.is_waiting(minute.minute));
+        let waiting = site.waiting_minutes(None, u32::MAX);
+        let mut completions = self.inner.store.completions(site.site.id.into(), from).await?;
+        let not_stored = waiting.iter().filter(|minute| minute.minute >= from && site.is_waiting(None, minute.minute));
         for (goal_id, number) in not_stored.flat_map(|minute| &minute.completions) {
             *completions.entry(*goal_id).or_default() += u64::from(*number);
         }
@@ -248,16 +272,51 @@ impl Engine {
 }
 
 impl Inner {
-    /// Stores minutes of sites, which these forget up to then.
-    async fn store_minutes(&self, sites: Vec<(Arc<ActiveSite>, u32)>, rows: Vec<(SiteId, Minute)>) -> Result<(), StoreError> {
-        if !rows.is_empty() {
+    /// Stores minutes, which those whose they are forget up to then.
+    async fn store_minutes(&self, portion: Portion) -> Result<(), StoreError> {
+        if !portion.rows.is_empty() {
             // What is counted elsewhere is known there.
             if self.settings.counter.is_none() {
-                self.store.add_minutes(rows).await?;
+                self.store.add_minutes(portion.rows).await?;
             }
-            sites.iter().for_each(|(site, before)| site.forget_minutes(*before));
+            portion.of.iter().for_each(|(site, segment, before)| site.forget_minutes(segment.as_deref(), *before));
         }
         Ok(())
+    }
+
+    /// Takes note of since when the segments are counted that triggers ask for, and forgets others.
+    async fn note_segments(&self, asked: HashSet<TrafficId>) -> Result<(), StoreError> {
+        let mut noted = self.noted().await?;
+        let known = noted.iter().flat_map(|noted| noted.keys());
+        let gone: Vec<_> = known.filter(|id| !asked.contains(id)).copied().collect();
+        let is_new = |id: &TrafficId| noted.as_ref().is_none_or(|noted| !noted.contains_key(id));
+        let new: Vec<_> = asked.into_iter().filter(is_new).collect();
+        if !gone.is_empty() || !new.is_empty() {
+            // Of the minute that has begun a part may be missing.
+            let next = minute_of(self.ambient.now().second()) + 1;
+            *noted = None;
+            self.store.forget_segments(gone).await?;
+            self.store.note_segments(new, next).await?;
+        }
+        Ok(())
+    }
+
+    /// What is noted of segments, looked up if it is not in memory.
+    async fn noted(&self) -> Result<MutexGuard<'_, Option<HashMap<TrafficId, u32>>>, StoreError> {
+        let mut noted = self.segments.lock().await;
+        if noted.is_none() {
+            *noted = Some(self.store.segments().await?);
+        }
+        Ok(noted)
+    }
+
+    /// Since which minute it is known what happened on a site, or in a segment of it; none where that is not counted yet.
+    pub(crate) async fn known_from(&self, site: &ActiveSite, segment: Option<&Segment>) -> Result<Option<u32>, StoreError> {
+        if segment.is_none() || !self.settings.counts_here() {
+            return Ok(Some(minute_of(site.site.created_at.second())));
+        }
+        let noted = self.noted().await?;
+        Ok(noted.as_ref().and_then(|noted| noted.get(&site.traffic_id(segment)).copied()))
     }
 
     /// Deletes what is too old, a little at a time.
@@ -268,6 +327,11 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// The minutes from that of a moment on.
+pub(crate) fn since_minute(since: Timestamp) -> RangeInclusive<u32> {
+    minute_of(since.second())..=u32::MAX / MINUTE_SECONDS
 }
 
 /// Adds how often goals were completed to the minutes in which they were.

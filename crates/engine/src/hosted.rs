@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bellwether_domain::baseline::Baseline;
-use bellwether_domain::condition::Condition;
+use bellwether_domain::condition::Kind;
 use bellwether_domain::polling::{Plan, Question, Subject, Urgency};
 use bellwether_domain::site::SiteChange;
 use bellwether_domain::traffic::CURRENT_VISITORS_WINDOW_SECONDS;
@@ -29,6 +29,8 @@ const OTHER_WINDOW: &str =
     "must be 300: of visitors, Plausible's hosted service only tells how many there were in the last five minutes";
 /// What is wrong with a baseline that it does not tell.
 const OTHER_DAY: &str = "must be previous_window: Plausible's hosted service does not tell when visitors came";
+/// What is wrong with a segment: it does not tell of parts of a site.
+const OTHER_VISITS: &str = "must be null: Plausible's hosted service only tells how many visitors all of the site has";
 /// What is wrong with a type of trigger that takes what it does not tell.
 const OTHER_TYPE: &str = "cannot be told: Plausible's hosted service does not tell when visitors came and goals were completed";
 
@@ -115,13 +117,17 @@ pub(crate) fn is_counted_there(rule: &Rule) -> bool {
 /// The field of a trigger that asks for what the service does not tell, and what is wrong with it.
 pub(crate) fn not_counted_there(rule: &Rule) -> Option<(&'static str, &'static str)> {
     let Rule::Condition(condition) = rule else { return None };
-    match condition {
-        Condition::Visitors(level) if level.window_seconds != CURRENT_VISITORS_WINDOW_SECONDS => {
+    match &condition.kind {
+        Kind::GoalRate(_) | Kind::Anomaly(_) => Some(("type", OTHER_TYPE)),
+        Kind::Visitors(_) if condition.segment.as_ref().is_some_and(|segment| segment.page.is_some()) => {
+            Some(("page", OTHER_VISITS))
+        }
+        Kind::Visitors(_) if condition.segment.is_some() => Some(("source", OTHER_VISITS)),
+        Kind::Visitors(level) if level.window_seconds != CURRENT_VISITORS_WINDOW_SECONDS => {
             Some(("window_seconds", OTHER_WINDOW))
         }
-        Condition::Visitors(level) if level.baseline != Baseline::PreviousWindow => Some(("baseline", OTHER_DAY)),
-        Condition::Visitors(_) => None,
-        Condition::GoalRate(_) | Condition::Anomaly(_) => Some(("type", OTHER_TYPE)),
+        Kind::Visitors(level) if level.baseline != Baseline::PreviousWindow => Some(("baseline", OTHER_DAY)),
+        Kind::Visitors(_) => None,
     }
 }
 

@@ -35,6 +35,7 @@ mod usual;
 mod watch;
 mod workers;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ use bellwether_domain::ambient::Ambient;
 use bellwether_domain::breaker::Breaker;
 use bellwether_domain::counting::CountedIn;
 use bellwether_domain::endpoint::EndpointPolicy;
-use bellwether_domain::id::{OwnerId, WebhookId};
+use bellwether_domain::id::{OwnerId, TrafficId, WebhookId};
 use bellwether_domain::lease::{OBLIVION, Witness};
 use bellwether_domain::roles::Roles;
 pub use bellwether_store::HourOfOutcomes;
@@ -140,6 +141,8 @@ struct Inner {
     mirror: tokio::sync::Mutex<Mirror>,
     /// How attempts ended, until that is stored.
     outcomes: Arc<Outcomes>,
+    /// Since which minute segments are counted, as it is noted; none before it was looked up.
+    segments: tokio::sync::Mutex<Option<HashMap<TrafficId, u32>>>,
     /// Told of each new replay.
     replays: Notify,
     /// Word of other processes.
@@ -246,6 +249,7 @@ impl Engine {
             hosted,
             mirror: tokio::sync::Mutex::default(),
             outcomes,
+            segments: tokio::sync::Mutex::default(),
             begun: ambient.clock.running(),
             ambient,
             store,

@@ -2,6 +2,7 @@
 //!
 //! One change of a site at a time, each to its end.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use bellwether_domain::goal::{Goal, GoalSpec};
 use bellwether_domain::headers::CustomHeaders;
 use bellwether_domain::id::{GoalId, SiteId, TriggerId, WebhookId};
 use bellwether_domain::payload::{Data, WebhookDisabled};
+use bellwether_domain::segment::MAX_SEGMENTS_PER_SITE;
 use bellwether_domain::signature::Secret;
 use bellwether_domain::site::{Site, SiteChange};
 use bellwether_domain::trigger::{MAX_TRIGGERS_PER_WEBHOOK, NOT_A_GOAL, Rule, Trigger};
@@ -489,6 +491,9 @@ impl Engine {
         if self.is_spread() && rules.iter().any(|rule| rule.counts_events() && is_new(rule)) {
             invalid.add("triggers", SPREAD);
         }
+        if has_too_many_segments(active, before, &rules) {
+            invalid.add("triggers", format!("must not be about more than {MAX_SEGMENTS_PER_SITE} pages and sources on a site"));
+        }
         let trigger = |rule: Rule| {
             let kept = before.iter().find(|trigger| trigger.rule == rule);
             kept.cloned().unwrap_or_else(|| Trigger { id: TriggerId::new(&self.inner.ambient), rule })
@@ -567,6 +572,14 @@ pub(crate) fn webhook_of(active: &ActiveSite, id: WebhookId) -> Result<&Arc<Acti
 /// What a change makes of a webhook's template.
 fn applied(change: Option<TemplateChange>, before: Option<&WebhookTemplate>) -> Result<Option<Arc<WebhookTemplate>>> {
     Ok(change.map(|change| change.applied(before)).transpose()?.map(Arc::new))
+}
+
+/// Whether the triggers of a site would be about too many segments with these rules in the place of the triggers before.
+fn has_too_many_segments(active: &ActiveSite, before: &[Trigger], rules: &[Rule]) -> bool {
+    let webhooks = active.webhooks.iter().filter(|webhook| webhook.deleted_at.is_none());
+    let others = webhooks.flat_map(|webhook| &webhook.webhook.triggers).filter(|other| !before.contains(other));
+    let segments: HashSet<_> = others.map(|trigger| &trigger.rule).chain(rules).filter_map(Rule::segment).collect();
+    rules.iter().any(|rule| rule.segment().is_some()) && segments.len() > MAX_SEGMENTS_PER_SITE
 }
 
 /// Whether the goal that a rule waits for, if it is a certain one, is there.

@@ -11,8 +11,9 @@ use bellwether_domain::baseline::{Comparison, Usual};
 use bellwether_domain::detector::{Detector, Firing, Rules, Stand};
 use bellwether_domain::goal::Goal;
 use bellwether_domain::headers::CustomHeaders;
-use bellwether_domain::history::Minute;
-use bellwether_domain::id::{SiteId, TriggerId, WebhookId};
+use bellwether_domain::history::{Minute, Recorder};
+use bellwether_domain::id::{SiteId, TrafficId, TriggerId, WebhookId};
+use bellwether_domain::segment::Segment;
 use bellwether_domain::signature::Secret;
 use bellwether_domain::site::Site;
 use bellwether_domain::time::{Second, Timestamp};
@@ -216,24 +217,32 @@ impl ActiveSite {
         self.live.lock().detector.as_mut().map_or(0, |detector| detector.current_visitors(now))
     }
 
-    /// The minutes before this one that are not stored yet.
-    pub(crate) fn waiting_minutes(&self, before: u32) -> Vec<Minute> {
-        let mut seen = self.live.lock();
-        let history = seen.detector.as_mut().map(|detector| detector.history());
-        history.into_iter().flat_map(|history| history.waiting()).filter(|minute| minute.minute < before).cloned().collect()
+    /// Under which name the traffic of a segment is kept, or all traffic.
+    pub(crate) fn traffic_id(&self, segment: Option<&Segment>) -> TrafficId {
+        segment.map_or_else(|| self.site.id.into(), |segment| segment.traffic_on(self.site.id))
     }
 
-    /// Whether a minute, or a part of it, is not stored yet.
-    pub(crate) fn is_waiting(&self, minute: u32) -> bool {
-        let mut seen = self.live.lock();
-        seen.detector.as_mut().is_some_and(|detector| detector.history().waiting().any(|waiting| waiting.minute == minute))
+    /// The minutes before this one, of a segment or of all, that are not stored yet.
+    pub(crate) fn waiting_minutes(&self, segment: Option<&Segment>, before: u32) -> Vec<Minute> {
+        let waiting = |history: &mut Recorder| history.waiting().filter(|minute| minute.minute < before).cloned().collect();
+        self.with_history(segment, waiting).unwrap_or_default()
     }
 
-    /// Forgets the minutes before this one, which are stored.
-    pub(crate) fn forget_minutes(&self, before: u32) {
-        if let Some(detector) = &mut self.live.lock().detector {
-            detector.history().forget_before(before);
-        }
+    /// Whether a minute of a segment or of all, or a part of it, is not stored yet.
+    pub(crate) fn is_waiting(&self, segment: Option<&Segment>, minute: u32) -> bool {
+        let is_waiting = |history: &mut Recorder| history.waiting().any(|waiting| waiting.minute == minute);
+        self.with_history(segment, is_waiting).unwrap_or(false)
+    }
+
+    /// Forgets the minutes before this one, of a segment or of all, which are stored.
+    pub(crate) fn forget_minutes(&self, segment: Option<&Segment>, before: u32) {
+        self.with_history(segment, |history| history.forget_before(before));
+    }
+
+    fn with_history<T>(&self, segment: Option<&Segment>, work: impl FnOnce(&mut Recorder) -> T) -> Option<T> {
+        let mut seen = self.live.lock();
+        let mut histories = seen.detector.as_mut()?.histories();
+        histories.find(|(of, _)| *of == segment).map(|(_, history)| work(history))
     }
 
     fn forget_if_over(&self, now: Second) {

@@ -1,5 +1,7 @@
 //! Trying triggers on what has happened on a site: nothing is kept of it, and nobody is told.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,13 +9,14 @@ use std::time::Duration;
 use bellwether_domain::baseline::Past;
 use bellwether_domain::goal::Goal;
 use bellwether_domain::history::{MINUTE_SECONDS, Minute, minute_of};
+use bellwether_domain::segment::Segment;
 use bellwether_domain::site::Site;
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::trial::Trial;
 use bellwether_domain::trigger::Rule;
 
 use crate::Engine;
-use crate::history::Detail;
+use crate::history::{Detail, since_minute};
 use crate::registry::ActiveSite;
 use crate::watch::LookError;
 
@@ -30,17 +33,24 @@ pub struct Tried {
     pub trial: Trial,
     /// The same trigger with what would have made it fire about once a week; none where nothing would.
     pub suggested: Option<Rule>,
-    /// Since when it is known what happened on the site.
+    /// Since when it is known what happened on the site, or in the segment of it that the trigger is about.
     pub known_from: Timestamp,
 }
 
 /// What a trial goes by, apart from the trigger.
 struct Ground {
-    minutes: Vec<Minute>,
-    known_from: u32,
+    /// The past of all visits, and of each segment that is asked for.
+    pasts: HashMap<Option<Arc<Segment>>, KnownPast>,
     site: Site,
     goals: Arc<[Goal]>,
     shown: RangeInclusive<u32>,
+}
+
+/// What happened, as far as it is known.
+struct KnownPast {
+    minutes: Vec<Minute>,
+    /// Since which minute it is.
+    known_from: u32,
 }
 
 impl Engine {
@@ -60,32 +70,36 @@ impl Engine {
             Rule::WebhookDisabled => false,
         };
         let detail = if rules.iter().any(counts_completions) { Detail::Completions } else { Detail::Visitors };
+        let mut pasts = HashMap::new();
+        for segment in rules.iter().map(Rule::segment) {
+            if let Entry::Vacant(missing) = pasts.entry(segment.cloned()) {
+                let segment = segment.map(|segment| &**segment);
+                let minutes = self.minutes_within(site, segment, since_minute(since), detail).await?;
+                // What is not counted yet is from the next minute on.
+                let known_from = self.inner.known_from(site, segment).await?.unwrap_or(minute_of(now.second()) + 1);
+                missing.insert(KnownPast { minutes, known_from });
+            }
+        }
         let ground = Ground {
-            minutes: self.minutes(site, since, detail).await?,
-            known_from: minute_of(site.site.created_at.second()),
+            pasts,
             site: site.site.clone(),
             goals: site.goals.clone(),
             shown: minute_of(shown_from.second()) + 1..=minute_of(now.second()),
         };
-        let known_from = site.site.created_at;
-        let tried = move || {
-            let tried = |rule: &Rule| {
-                rule.minutes_before()?;
-                let (trial, suggested) = ground.try_rule(rule);
-                Some(Tried { trial, suggested, known_from })
-            };
-            rules.iter().map(tried).collect()
-        };
+        let tried = move || rules.iter().map(|rule| ground.try_rule(rule)).collect();
         // Weeks of minutes are many. Whoever goes away meanwhile is not waited for.
         Ok(tokio::task::spawn_blocking(tried).await.unwrap_or_default())
     }
 }
 
 impl Ground {
-    fn try_rule(&self, rule: &Rule) -> (Trial, Option<Rule>) {
+    fn try_rule(&self, rule: &Rule) -> Option<Tried> {
+        rule.minutes_before()?;
+        let KnownPast { minutes, known_from } = self.pasts.get(&rule.segment().cloned())?;
         let timezone = self.site.zone();
-        let past = Past { minutes: &self.minutes, known_from: self.known_from, timezone: &timezone };
+        let past = Past { minutes, known_from: *known_from, timezone: &timezone };
         let trial = rule.try_on(&past, &self.goals, self.shown.clone());
-        (trial, rule.suggested(&past, &self.goals, self.shown.clone()))
+        let suggested = rule.suggested(&past, &self.goals, self.shown.clone());
+        Some(Tried { trial, suggested, known_from: Timestamp::from_second(known_from.saturating_mul(MINUTE_SECONDS)) })
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_domain::baseline::{Comparison, Measure, Past, Usual};
-use bellwether_domain::history::{hour_of, minute_of};
+use bellwether_domain::history::hour_of;
 use bellwether_domain::time::Timestamp;
 use tracing::error;
 
@@ -69,12 +69,15 @@ impl Engine {
         for comparison in wanted {
             let detail = if comparison.measure == Measure::Visitors { Detail::Visitors } else { Detail::Completions };
             let mut minutes = Vec::new();
+            let segment = comparison.segment.as_deref();
             for stretch in comparison.baseline.stretches(hour, comparison.window, &timezone) {
-                minutes.extend(self.minutes_within(site, stretch, detail).await?);
+                minutes.extend(self.minutes_within(site, segment, stretch, detail).await?);
             }
             minutes.sort_by_key(|minute| minute.minute);
-            let past = Past { minutes: &minutes, known_from: minute_of(site.site.created_at.second()) + 1, timezone: &timezone };
-            found.push((comparison, Usual::tell(&comparison, hour, &past)));
+            let known_from = self.inner.known_from(site, segment).await?.map_or(u32::MAX, |minute| minute + 1);
+            let past = Past { minutes: &minutes, known_from, timezone: &timezone };
+            let usual = Usual::tell(&comparison, hour, &past);
+            found.push((comparison, usual));
         }
         Ok(found)
     }

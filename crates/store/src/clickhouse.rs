@@ -1,13 +1,14 @@
 //! ClickHouse, where what happens on sites is counted when it is more than one process can hold.
 //!
 //! A [`ClickHouse`] is asked over HTTP. [`events`] has what Bellwether writes there itself, [`plausible`] what an existing Plausible
-//! wrote, [`windows`] and [`minutes`] how visitors are counted in any table of events. As in the rest of the store, nothing is decided here.
+//! wrote, [`windows`] and [`minutes`] how visitors are counted in any table of events, [`segments`] which rows belong to a segment. As in the rest of the store, nothing is decided here.
 
 mod events;
 mod hours;
 mod minutes;
 mod plausible;
 mod schema;
+mod segments;
 mod windows;
 
 use std::fmt;

@@ -21,7 +21,7 @@ use crate::{Server, StoreError};
 
 /// The tables, each behind those that it refers to. Who lives, who looks, and what the code of the first
 /// account is made of, is not moved.
-const TABLES: [&str; 27] = [
+const TABLES: [&str; 28] = [
     "sites",
     "goals",
     "webhooks",
@@ -48,6 +48,7 @@ const TABLES: [&str; 27] = [
     "completions",
     "traffic_hours",
     "completion_hours",
+    "segments",
     "outcomes",
 ];
 /// What one transaction moves: enough that its commit costs little.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bellwether_domain::differences::Kept;
 use bellwether_domain::history::Minute;
-use bellwether_domain::id::{GoalId, SiteId, TriggerId};
+use bellwether_domain::id::{GoalId, SiteId, TrafficId, TriggerId};
 use bellwether_domain::reading::LateCount;
 use bellwether_domain::time::Timestamp;
 
@@ -43,7 +43,7 @@ pub struct Polled {
     /// What triggers on several completions have counted now, where that changed.
     pub counts: Vec<(TriggerId, LateCount)>,
     /// What was completed on a site in this minute.
-    pub completed: Option<(SiteId, Minute)>,
+    pub completed: Option<(TrafficId, Minute)>,
 }
 
 impl Store {

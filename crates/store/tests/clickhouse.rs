@@ -8,6 +8,7 @@ use std::time::Duration;
 use bellwether_domain::event::Revenue;
 use bellwether_domain::history::{Recorder, minute_of};
 use bellwether_domain::id::{GoalId, SiteId};
+use bellwether_domain::segment::VisitsWithin;
 use bellwether_domain::time::{Second, Timestamp};
 use bellwether_domain::traffic::{Share, Traffic, Visit};
 use bellwether_domain::visitor::VisitorId;
@@ -39,8 +40,10 @@ impl Rig {
     }
 
     async fn count(&self, windows: &[(SiteId, u32)], at: Second) -> Vec<(u32, u32)> {
-        let windows: Vec<_> =
-            windows.iter().map(|(site, length_seconds)| Window { site: *site, length_seconds: *length_seconds }).collect();
+        let windows: Vec<_> = windows
+            .iter()
+            .map(|(site, length_seconds)| Window { site: *site, visits: VisitsWithin::all(*length_seconds) })
+            .collect();
         let counts = self.clickhouse.counted(&windows, at).await.expect("counts");
         counts.iter().map(|counts| (counts.current, counts.previous)).collect()
     }
@@ -157,7 +160,8 @@ async fn the_tops_of_a_window() {
         CountedEvent { name: "engagement".to_owned(), ..from(1_850, 5, "Reddit", "/d") },
     ])
     .await;
-    let tops = rig.clickhouse.counted_tops(Window { site: site(1), length_seconds: 300 }, NOON + 1_900).await.expect("tops");
+    let tops =
+        rig.clickhouse.counted_tops(&Window { site: site(1), visits: VisitsWithin::all(300) }, NOON + 1_900).await.expect("tops");
     let share = |name: &str, visitors| Share { name: name.into(), visitors };
     assert_eq!(tops.sources, [share("Google", 2), share("Bing", 1)]);
     assert_eq!(tops.pages, [share("/a", 3), share("/b", 1), share("/b?c", 1)]);
@@ -191,12 +195,12 @@ async fn minutes_are_as_they_were_when_they_happened() {
     events.push(CountedEvent { goals: vec![goal(1), goal(2)], ..visit(NOON + 6_000, 99) });
     rig.add(&events).await;
     let expected: Vec<_> = recorder.waiting().cloned().collect();
-    let minutes = rig.clickhouse.counted_minutes(site(1), minute_of(NOON)..=u32::MAX / 60).await.expect("minutes");
+    let minutes = rig.clickhouse.counted_minutes(site(1), None, minute_of(NOON)..=u32::MAX / 60).await.expect("minutes");
     let of_event = minutes.iter().position(|minute| minute.minute == minute_of(NOON + 6_000)).expect("a minute");
     assert_eq!((minutes.len(), minutes[of_event].pageviews), (expected.len(), expected[of_event].pageviews + 1));
     assert!(minutes.iter().zip(&expected).enumerate().all(|(index, (one, other))| index == of_event || one == other));
     let some = minute_of(NOON) + 20..=minute_of(NOON) + 29;
-    let some = rig.clickhouse.counted_minutes(site(1), some).await.expect("minutes");
+    let some = rig.clickhouse.counted_minutes(site(1), None, some).await.expect("minutes");
     assert_eq!(some, minutes[20..30]);
     let completions = rig.clickhouse.counted_completions(site(1), minute_of(NOON)).await.expect("completions");
     assert_eq!(completions, HashMap::from([(goal(1), 1), (goal(2), 1)]));
@@ -248,8 +252,13 @@ async fn completions_are_counted_and_told() {
         ..done(2, &[1])
     };
     rig.add(&[visit(NOON, 1), done(0, &[1]), done(1, &[1, 2]), full, done(3, &[2])]).await;
-    let list =
-        |goal_id, after, until| Completions { site_id: site(1), goal_id, after: time(NOON + after), until: time(NOON + until) };
+    let list = |goal_id, after, until| Completions {
+        site_id: site(1),
+        goal_id,
+        segment: None,
+        after: time(NOON + after),
+        until: time(NOON + until),
+    };
     let lists = [list(Some(goal(1)), 0, 9), list(None, 0, 9), list(Some(goal(2)), 1, 2), list(Some(goal(3)), 0, 9)];
     assert_eq!(rig.clickhouse.count_completions(&lists).await.expect("counts"), [2, 4, 0, 0]);
     let told = rig.clickhouse.completions(&lists[0], 10).await.expect("completions");

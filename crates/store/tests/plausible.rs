@@ -3,13 +3,15 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed, in a helper too")]
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use bellwether_domain::event::Revenue;
-use bellwether_domain::goal::{Goal, GoalKind, GoalSpec};
+use bellwether_domain::goal::{Goal, GoalKind, GoalSpec, PathPattern};
 use bellwether_domain::history::{Minute, minute_of};
 use bellwether_domain::id::GoalId;
 use bellwether_domain::plausible::{Listed, ListedGoal, PlausibleId, completions};
 use bellwether_domain::reading::{Rows, Wanted};
+use bellwether_domain::segment::{Segment, VisitsWithin};
 use bellwether_domain::time::{Second, Timestamp};
 use bellwether_domain::visitor::VisitorId;
 use bellwether_store::clickhouse::{ClickHouse, ClickHouseError, PlausibleEvents, Window};
@@ -60,14 +62,14 @@ async fn windows_and_tops_are_those_of_its_events() {
     rows.push(Row { name: "engagement", ..Row::pageview(1, NOON, 8, "/engaged") });
     plausible.write(&rows).await;
     let events = events(&plausible).await;
-    let window = |site, length_seconds| Window { site: PlausibleId(site), length_seconds };
+    let window = |site, length| Window { site: PlausibleId(site), visits: VisitsWithin::all(length) };
     let windows = [window(1, 10), window(2, 10), window(3, 10), window(1, 20)];
     let counts = events.counted(&windows, NOON).await.expect("counts");
     assert_eq!(
         counts.iter().map(|counts| (counts.current, counts.previous)).collect::<Vec<_>>(),
         [(3, 2), (1, 0), (0, 0), (4, 1)]
     );
-    let tops = events.tops(window(1, 10), NOON).await.expect("the tops");
+    let tops = events.tops(&window(1, 10), NOON).await.expect("the tops");
     let named = |shares: &[bellwether_domain::traffic::Share]| {
         shares.iter().map(|share| (share.name.to_string(), share.visitors)).collect::<Vec<_>>()
     };
@@ -216,7 +218,7 @@ async fn completions_are_counted_as_goals_have_it() {
     rows.push(Row::pageview(2, NOON, 1, "/exact"));
     plausible.write(&rows).await;
     let events = events(&plausible).await;
-    let counted = events.count_completions(PlausibleId(1), &goals, minute_of(NOON)).await.expect("counts");
+    let counted = events.count_completions(PlausibleId(1), &goals, None, minute_of(NOON)).await.expect("counts");
     let names = goals.iter().map(|goal| match &goal.spec.kind {
         GoalKind::Event { name, .. } => name.as_str(),
         GoalKind::Page { .. } => "pageview",
@@ -238,8 +240,53 @@ async fn minutes_know_who_came_before() {
     let plausible = Plausible::install(Version::Current).await;
     let visit = |minute: u32, user| Row::pageview(1, NOON + 60 * minute, user, "/");
     plausible.write(&[visit(0, 1), visit(0, 1), visit(0, 2), visit(2, 1), visit(2, 3)]).await;
-    let minutes = events(&plausible).await.minutes(PlausibleId(1), minute_of(NOON)..=minute_of(NOON) + 2).await.expect("minutes");
+    let minutes =
+        events(&plausible).await.minutes(PlausibleId(1), None, minute_of(NOON)..=minute_of(NOON) + 2).await.expect("minutes");
     let told = |minute: &Minute| (minute.minute - minute_of(NOON), minute.pageviews, minute.visitors[0], minute.visitors[2]);
     let seen: Vec<_> = minutes.iter().map(told).collect();
     assert_eq!(seen, [(0, 3, 2, 0), (2, 2, 1, 1)]);
+}
+
+/// Whatever segment is asked for, the server counts what [`Segment::contains`] says.
+#[tokio::test]
+async fn segments_are_what_the_domain_says() {
+    let plausible = Plausible::install(Version::Current).await;
+    let mut rows = Vec::new();
+    for (number, pathname) in ["/a_b%/c", "/axb%/c", "/blog/it's", "/blog", "/Blog/x"].into_iter().enumerate() {
+        for (index, source) in ["", "Direct / None", "Google", "google", "It's \\ me?"].into_iter().enumerate() {
+            let user = u64::try_from(number * 10 + index).expect("a number");
+            rows.push(Row { source, ..Row::pageview(1, NOON, user, pathname) });
+        }
+    }
+    plausible.write(&rows).await;
+    let events = events(&plausible).await;
+    let segment = |page: Option<&str>, source: Option<&str>| {
+        Arc::new(Segment { page: page.map(PathPattern::new), source: source.map(Arc::from) })
+    };
+    let segments = [
+        segment(Some("/a_b%/*"), None),
+        segment(Some("/blog/*"), Some("GOOGLE")),
+        segment(Some("*it's*"), None),
+        segment(None, Some("direct / none")),
+        segment(None, Some("it's \\ ME?")),
+        segment(Some("/nowhere"), None),
+    ];
+    let window = |segment: &Arc<Segment>| Window {
+        site: PlausibleId(1),
+        visits: VisitsWithin { segment: Some(segment.clone()), window_seconds: 60 },
+    };
+    let windows: Vec<_> = segments.iter().map(window).collect();
+    let counts = events.counted(&windows, NOON).await.expect("counts");
+    let counted: Vec<_> = counts.iter().map(|counts| counts.current).collect();
+    let source = |row: &Row| (!["", "Direct / None"].contains(&row.source)).then_some(row.source);
+    let belong = |segment: &Arc<Segment>| rows.iter().filter(|row| segment.contains(&row.pathname, source(row))).count();
+    let expected: Vec<_> = segments.iter().map(belong).collect();
+    assert_eq!(expected, [5, 2, 5, 10, 5, 0]);
+    assert_eq!(counted.iter().map(|count| *count as usize).collect::<Vec<_>>(), expected);
+    for (segment, expected) in segments.iter().zip(expected) {
+        let minutes = events.minutes(PlausibleId(1), Some(segment), minute_of(NOON)..=minute_of(NOON)).await.expect("minutes");
+        assert_eq!(minutes.iter().map(|minute| minute.distinct() as usize).sum::<usize>(), expected, "{segment:?}");
+    }
+    let tops = events.tops(&windows[1], NOON).await.expect("the tops");
+    assert_eq!(tops.pages.iter().map(|share| (&*share.name, share.visitors)).collect::<Vec<_>>(), [("/blog/it's", 2)]);
 }

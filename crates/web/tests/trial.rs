@@ -57,6 +57,27 @@ async fn a_trial_says_when_there_is_not_enough_history() {
 }
 
 #[tokio::test]
+async fn a_segment_is_tried_on_what_was_counted_of_it() {
+    let server = server(40).await;
+    let trigger = json!({"type": "visitor_spike", "unit": "visitors", "threshold": 3, "window_seconds": 60, "page": "/blog/*"});
+    let tried = async || {
+        let shown = server.call("POST", TRIAL, &json!({"trigger": trigger})).await.json(200);
+        (shown["has_history"].clone(), shown["fired_count"].clone())
+    };
+    assert_eq!(tried().await, (json!(false), json!(0)), "nothing was counted yet");
+    let webhook = json!({"url": "https://nowhere.example/", "triggers": [trigger]});
+    server.call("POST", "/api/sites/example.com/webhooks", &webhook).await.json(201);
+    server.engine.store_history(u32::MAX).await.expect("stored");
+    server.clock.advance(std::time::Duration::from_secs(180));
+    for (version, page) in [(1, "/blog/a"), (2, "/blog/b"), (3, "/blog/a"), (4, "/")] {
+        let browser = format!("Mozilla/5.0 (X11; Linux x86_64; rv:{version}) Gecko/20100101 Firefox/{version}");
+        let event = json!({"n": "pageview", "u": format!("https://example.com{page}"), "d": "example.com"});
+        assert_eq!(server.event_with(&[("user-agent", &browser)], event.to_string().into()).await.status, 202);
+    }
+    assert_eq!(tried().await, (json!(true), json!(1)));
+}
+
+#[tokio::test]
 async fn what_cannot_be_tried_is_refused_by_name() {
     let server = server(5).await;
     let other = server.add_site("other.example").await;

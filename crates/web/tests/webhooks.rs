@@ -99,6 +99,8 @@ async fn a_webhook_is_made_with_everything_and_shows_its_secret_once() {
             "for_seconds": 0,
             "cooldown_seconds": 0,
             "notify_resolved": false,
+            "page": null,
+            "source": null,
             "id": "[id 6]"
           }
         ],
@@ -238,6 +240,8 @@ async fn triggers_are_added_and_removed() {
         "for_seconds": 0,
         "cooldown_seconds": 3600,
         "notify_resolved": false,
+        "page": null,
+        "source": null,
         "id": "[id 1]"
       }
     }

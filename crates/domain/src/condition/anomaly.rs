@@ -7,14 +7,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::goal_rate::goal_name;
-use super::{Direction, Seen};
+use super::{Direction, Occasion, Seen};
 use crate::alert::{Change, Timing};
-use crate::baseline::{Baseline, Comparison, Measure, Usually};
+use crate::baseline::{Measure, Usually};
 use crate::fields::Fields;
-use crate::goal::Goal;
 use crate::id::GoalId;
 use crate::payload::{Data, Over, Unusual};
-use crate::time::Second;
 use crate::traffic::Tops;
 use crate::trigger::{MAX_WINDOW_SECONDS, change_percent, read_goal_id};
 
@@ -132,12 +130,12 @@ impl Anomaly {
         timing.beside(own)
     }
 
-    pub(super) fn comparison(&self) -> Comparison {
-        let measure = match self.metric {
+    /// What it counts.
+    pub(super) fn measure(&self) -> Measure {
+        match self.metric {
             Metric::Visitors => Measure::Visitors,
             Metric::Completions(goal_id) => Measure::Completions(goal_id),
-        };
-        Comparison::new(measure, self.window_seconds, Baseline::Typical)
+        }
     }
 
     /// The fewest and the most that are usual.
@@ -183,7 +181,8 @@ impl Anomaly {
         }
     }
 
-    pub(super) fn told(&self, (change, now): (Change, Second), seen: &Seen, goals: &[Goal], tops: impl FnOnce() -> Tops) -> Data {
+    pub(super) fn told(&self, occasion: Occasion<'_>, seen: &Seen, tops: impl FnOnce() -> Tops) -> Data {
+        let Occasion { change, now, segment, goals } = occasion;
         let (usual, current) = (seen.usual.unwrap_or_default(), self.current(seen));
         let (lowest_usual, highest_usual) = self.usual_range(usual);
         let tells_of_visitors = change == Change::Fires && self.metric == Metric::Visitors;
@@ -202,6 +201,7 @@ impl Anomaly {
             hour: usual.hour(),
             sensitivity: self.sensitivity,
             window_seconds: self.window_seconds,
+            segment,
             tops: if tells_of_visitors { tops() } else { Tops::default() },
         };
         match change {

@@ -4,13 +4,12 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Value, json};
 
-use super::{Direction, Seen};
+use super::{Direction, Occasion, Seen};
 use crate::alert::{Change, Timing};
 use crate::fields::Fields;
 use crate::goal::Goal;
 use crate::id::GoalId;
 use crate::payload::{Data, Over, Rated};
-use crate::time::Second;
 use crate::trigger::{MAX_THRESHOLD, MAX_WINDOW_SECONDS, read_goal_id};
 
 const DEFAULT_WINDOW_SECONDS: u32 = 3_600;
@@ -89,7 +88,8 @@ impl GoalRate {
         u32::try_from(hundredths).unwrap_or(u32::MAX)
     }
 
-    pub(super) fn told(&self, (change, now): (Change, Second), seen: &Seen, goals: &[Goal]) -> Data {
+    pub(super) fn told(&self, occasion: Occasion<'_>, seen: &Seen) -> Data {
+        let Occasion { change, now, segment, goals } = occasion;
         let rated = Rated {
             goal_id: self.goal_id,
             goal_name: goal_name(self.goal_id, goals),
@@ -99,6 +99,7 @@ impl GoalRate {
             direction: self.direction,
             threshold: percent(self.threshold),
             window_seconds: self.window_seconds,
+            segment,
         };
         match change {
             Change::Fires => Data::GoalRate(rated),

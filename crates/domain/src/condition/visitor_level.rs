@@ -5,12 +5,11 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Direction, Seen};
+use super::{Direction, Occasion, Seen};
 use crate::alert::{Change, Timing};
-use crate::baseline::{Baseline, Comparison, Measure};
+use crate::baseline::Baseline;
 use crate::fields::Fields;
 use crate::payload::{Compared, Data, Over, VisitorsSpiked};
-use crate::time::Second;
 use crate::traffic::Tops;
 use crate::trigger::{MAX_THRESHOLD, MAX_WINDOW_SECONDS};
 
@@ -95,9 +94,9 @@ impl VisitorLevel {
         timing.beside(own)
     }
 
-    pub(super) fn comparison(&self) -> Option<Comparison> {
-        let compares = self.unit == Unit::Percent && self.baseline != Baseline::PreviousWindow;
-        compares.then(|| Comparison::new(Measure::Visitors, self.window_seconds, self.baseline))
+    /// The other days that it compares with.
+    pub(super) fn other_days(&self) -> Option<Baseline> {
+        (self.unit == Unit::Percent && self.baseline != Baseline::PreviousWindow).then_some(self.baseline)
     }
 
     /// The visitors that the window is compared with, where they are known.
@@ -165,8 +164,9 @@ impl VisitorLevel {
         Some(limit)
     }
 
-    pub(super) fn told(&self, (change, now): (Change, Second), seen: &Seen, tops: impl FnOnce() -> Tops) -> Data {
-        let compared = Compared::new(self, &seen.visitors, self.reference(seen));
+    pub(super) fn told(&self, occasion: Occasion<'_>, seen: &Seen, tops: impl FnOnce() -> Tops) -> Data {
+        let Occasion { change, now, segment, .. } = occasion;
+        let compared = Compared::new(self, segment, &seen.visitors, self.reference(seen));
         match (self.direction, change) {
             (Direction::Above, Change::Fires) => Data::VisitorSpike(VisitorsSpiked::new(compared, tops())),
             (Direction::Above, Change::Resolves { fired_at }) => Data::VisitorSpikeResolved(Over::new(compared, fired_at, now)),
@@ -191,13 +191,13 @@ fn whole(number: u64) -> u32 {
 mod tests {
     use super::*;
     use crate::baseline::Usually;
-    use crate::condition::Condition;
+    use crate::condition::{Condition, Kind};
     use crate::trigger::Rule;
     use crate::window::Counts;
 
     fn level(value: &Value) -> VisitorLevel {
         match Rule::read(value, None).expect("a rule") {
-            Rule::Condition(Condition::Visitors(level)) => level,
+            Rule::Condition(Condition { kind: Kind::Visitors(level), .. }) => level,
             rule => panic!("{rule:?}"),
         }
     }

@@ -2,15 +2,14 @@
 
 use std::collections::VecDeque;
 
+use crate::condition::CompletionsWithin;
 use crate::id::GoalId;
 use crate::time::Second;
 
 /// Completions within a window. Its memory is bounded by its length, not by them.
 #[derive(Debug)]
 pub(super) struct CompletionWindow {
-    /// The goal; none for any goal of the site.
-    goal_id: Option<GoalId>,
-    length_seconds: u32,
+    of: CompletionsWithin,
     watched_from: Second,
     /// Seconds with completions, the oldest first.
     seconds: VecDeque<(Second, u32)>,
@@ -19,25 +18,27 @@ pub(super) struct CompletionWindow {
 
 impl CompletionWindow {
     /// A window that is watched from a second on.
-    pub(super) fn new((goal_id, length_seconds): (Option<GoalId>, u32), watched_from: Second) -> Self {
-        Self { goal_id, length_seconds, watched_from, seconds: VecDeque::new(), sum: 0 }
+    pub(super) fn new(of: CompletionsWithin, watched_from: Second) -> Self {
+        Self { of, watched_from, seconds: VecDeque::new(), sum: 0 }
     }
 
     /// Whether it counts these.
-    pub(super) fn is_of(&self, (goal_id, length_seconds): (Option<GoalId>, u32)) -> bool {
-        self.goal_id == goal_id && self.length_seconds == length_seconds
+    pub(super) fn is_of(&self, of: &CompletionsWithin) -> bool {
+        self.of == *of
     }
 
     /// Lets the time pass to `now`.
     pub(super) fn advance(&mut self, now: Second) {
-        while let Some((_, count)) = self.seconds.pop_front_if(|(second, _)| now.saturating_sub(*second) >= self.length_seconds) {
+        let length_seconds = self.of.visits.window_seconds;
+        while let Some((_, count)) = self.seconds.pop_front_if(|(second, _)| now.saturating_sub(*second) >= length_seconds) {
             self.sum = self.sum.saturating_sub(count);
         }
     }
 
-    /// Counts a completion at `now`, to which it must have advanced.
-    pub(super) fn complete(&mut self, goal_id: GoalId, now: Second) {
-        if self.goal_id.is_some_and(|id| id != goal_id) {
+    /// Counts a completion at `now`, to which it must have advanced, by a visit to a page from a source.
+    pub(super) fn complete(&mut self, goal_id: GoalId, (page, source): (&str, Option<&str>), now: Second) {
+        let is_within = self.of.visits.segment.as_ref().is_none_or(|segment| segment.contains(page, source));
+        if !is_within || self.of.goal_id.is_some_and(|id| id != goal_id) {
             return;
         }
         self.sum = self.sum.saturating_add(1);
@@ -54,23 +55,32 @@ impl CompletionWindow {
 
     /// Whether all of it was watched at `now`.
     pub(super) fn is_watched(&self, now: Second) -> bool {
-        u64::from(now) + 1 >= u64::from(self.watched_from) + u64::from(self.length_seconds)
+        u64::from(now) + 1 >= u64::from(self.watched_from) + u64::from(self.of.visits.window_seconds)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::goal::PathPattern;
+    use crate::segment::{Segment, VisitsWithin};
 
     #[test]
     fn completions_leave_after_the_window() {
         let (one, other) = (GoalId::from_bytes([1; 16]), GoalId::from_bytes([2; 16]));
-        let mut windows = [CompletionWindow::new((Some(one), 10), 100), CompletionWindow::new((None, 10), 100)];
+        let of = |goal_id, segment| CompletionsWithin { goal_id, visits: VisitsWithin { segment, window_seconds: 10 } };
+        let blog = Arc::new(Segment { page: Some(PathPattern::new("/blog/*")), source: None });
+        let shop = Arc::new(Segment { page: Some(PathPattern::new("/shop")), source: None });
+        let of = [of(Some(one), None), of(None, Some(blog)), of(Some(one), Some(shop))];
+        let mut windows = of.map(|of| CompletionWindow::new(of, 100));
         let mut counts = |now, goal: Option<GoalId>| {
             windows.iter_mut().for_each(|window| {
                 window.advance(now);
-                goal.into_iter().for_each(|goal| window.complete(goal, now));
+                goal.into_iter().for_each(|goal| window.complete(goal, ("/blog/a", None), now));
             });
+            assert_eq!(windows[2].count(), 0, "another page");
             (windows[0].count(), windows[1].count(), windows[0].is_watched(now))
         };
         assert_eq!(counts(100, Some(one)), (1, 1, false));

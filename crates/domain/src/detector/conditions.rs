@@ -4,10 +4,12 @@ use crate::alert::Alert;
 use crate::baseline::{Usually, Usuals};
 use crate::condition::{Condition, Seen};
 use crate::detector::completions::CompletionWindow;
+use crate::detector::segments::Visits;
 use crate::detector::{Firing, Rules, fire};
 use crate::id::{GoalId, TriggerId};
+use crate::segment::VisitsWithin;
 use crate::time::Second;
-use crate::traffic::{Tops, Traffic};
+use crate::traffic::{Tops, Traffic, Visit};
 
 /// The conditions of a site, in the order of its rules.
 #[derive(Debug, Default)]
@@ -59,10 +61,10 @@ impl Conditions {
     fn stand(&mut self, rules: &Rules, watched_from: Second, kept: impl Fn(TriggerId) -> Option<Alert>) {
         let standing = |id| Standing { trigger_id: id, alert: kept(id).unwrap_or_default(), usual: None };
         self.standing = rules.conditions.iter().map(|(target, _)| standing(target.trigger_id)).collect();
-        let wanted = || rules.conditions.iter().filter_map(|(_, condition)| window_of(condition));
-        self.completions.retain(|window| wanted().any(|of| window.is_of(of)));
+        let wanted = || rules.conditions.iter().filter_map(|(_, condition)| condition.completions());
+        self.completions.retain(|window| wanted().any(|of| window.is_of(&of)));
         for of in wanted() {
-            if !self.completions.iter().any(|window| window.is_of(of)) {
+            if !self.completions.iter().any(|window| window.is_of(&of)) {
                 self.completions.push(CompletionWindow::new(of, watched_from));
             }
         }
@@ -74,18 +76,23 @@ impl Conditions {
         self.completions.iter_mut().for_each(|window| window.advance(now));
     }
 
-    /// Takes note of a completion at `now`.
-    pub(super) fn complete(&mut self, goal_id: GoalId, now: Second) {
-        self.completions.iter_mut().for_each(|window| window.complete(goal_id, now));
+    /// Whether some count completions.
+    pub(super) fn count_completions(&self) -> bool {
+        !self.completions.is_empty()
+    }
+
+    /// Takes note of a completion at `now` by a visit, whose source is that of its session.
+    pub(super) fn complete(&mut self, goal_id: GoalId, visit: &Visit<'_>, now: Second) {
+        self.completions.iter_mut().for_each(|window| window.complete(goal_id, (visit.page, visit.source), now));
     }
 
     /// Looks at all conditions at `now`, to which everything must have advanced.
-    pub(super) fn observe(&mut self, rules: &Rules, traffic: &Traffic, now: Second, firings: &mut Vec<Firing>) {
+    pub(super) fn observe(&mut self, rules: &Rules, visits: Visits<'_>, now: Second, firings: &mut Vec<Firing>) {
         self.compare(rules, now);
         self.next_look = None;
-        let mut tops: Vec<(u32, Tops)> = Vec::new();
+        let mut tops: Vec<(VisitsWithin, Tops)> = Vec::new();
         for (standing, (target, condition)) in self.standing.iter_mut().zip(&rules.conditions) {
-            let seen = see(condition, traffic, &self.completions, standing.usual, now);
+            let seen = see(condition, visits, &self.completions, standing.usual, now);
             let before = standing.alert;
             let change = standing.alert.observe(condition, &seen, now);
             if let Some(at) = next_look(condition, &standing.alert, now) {
@@ -93,7 +100,7 @@ impl Conditions {
             }
             match change {
                 Some(change) => {
-                    let tops = || tops_of(&mut tops, traffic, condition.window_seconds());
+                    let tops = || tops_of(&mut tops, visits, condition.visits());
                     fire(firings, condition.told((change, now), &seen, &rules.goals, tops), *target);
                 }
                 None if is_to_be_kept(condition, &before, &standing.alert) => self.quiet.push(standing.stand()),
@@ -160,10 +167,12 @@ impl Standing {
     }
 }
 
-fn see(condition: &Condition, traffic: &Traffic, completions: &[CompletionWindow], usual: Option<Usually>, now: Second) -> Seen {
-    let mut seen = Seen { visitors: traffic.counts(condition.window_seconds()), completions: 0, usual };
-    if let Some(of) = window_of(condition)
-        && let Some(window) = completions.iter().find(|window| window.is_of(of))
+fn see(condition: &Condition, visits: Visits<'_>, completions: &[CompletionWindow], usual: Option<Usually>, now: Second) -> Seen {
+    let traffic = visits.of(condition.segment.as_deref());
+    let visitors = traffic.map(|traffic| traffic.counts(condition.window_seconds())).unwrap_or_default();
+    let mut seen = Seen { visitors, completions: 0, usual };
+    if let Some(of) = condition.completions()
+        && let Some(window) = completions.iter().find(|window| window.is_of(&of))
     {
         seen.completions = window.count();
         seen.visitors.watched_once &= window.is_watched(now);
@@ -171,18 +180,15 @@ fn see(condition: &Condition, traffic: &Traffic, completions: &[CompletionWindow
     seen
 }
 
-/// The completions that a condition counts, and for how long.
-fn window_of(condition: &Condition) -> Option<(Option<GoalId>, u32)> {
-    Some((condition.completions()?, condition.window_seconds()))
-}
-
 /// Looks at every visitor: once for all triggers of a window.
-fn tops_of(known: &mut Vec<(u32, Tops)>, traffic: &Traffic, window_seconds: u32) -> Tops {
-    if let Some((_, tops)) = known.iter().find(|(window, _)| *window == window_seconds) {
+fn tops_of(known: &mut Vec<(VisitsWithin, Tops)>, visits: Visits<'_>, within: VisitsWithin) -> Tops {
+    if let Some((_, tops)) = known.iter().find(|(known, _)| *known == within) {
         return tops.clone();
     }
-    let tops = Tops { sources: traffic.top_sources(window_seconds), pages: traffic.top_pages(window_seconds) };
-    known.push((window_seconds, tops.clone()));
+    let window = within.window_seconds;
+    let tops = |traffic: &Traffic| Tops { sources: traffic.top_sources(window), pages: traffic.top_pages(window) };
+    let tops = visits.of(within.segment.as_deref()).map(tops).unwrap_or_default();
+    known.push((within, tops.clone()));
     tops
 }
 

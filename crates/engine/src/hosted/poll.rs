@@ -17,6 +17,7 @@ use bellwether_domain::hosted::{Answer, Counted, Day, listed_goals, named_goals}
 use bellwether_domain::id::{EventId, SiteId};
 use bellwether_domain::payload::Data;
 use bellwether_domain::polling::{Plan, Question, REQUESTS_PER_HOUR, Reply, Schedule, Subject};
+use bellwether_domain::segment::VisitsWithin;
 use bellwether_domain::site::Site;
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::traffic::{CURRENT_VISITORS_WINDOW_SECONDS, Tops};
@@ -201,7 +202,7 @@ impl Engine {
         let interval = polling.schedule.plan().often;
         let counts = polling.visitors.entry(site.site.id).or_default().note(visitors, running, interval);
         let mut alerts = seen.alerts.clone();
-        let of_window = |length| (length == CURRENT_VISITORS_WINDOW_SECONDS).then_some(counts);
+        let of_window = |visits: &VisitsWithin| (*visits == VisitsWithin::all(CURRENT_VISITORS_WINDOW_SECONDS)).then_some(counts);
         let counted = watch::Counted { visitors: &of_window, completions: &|_| None, usuals: &Usuals::default() };
         let crossings = site.watch.cross(&counted, &mut alerts, now.second());
         let firings = watch::firings(&crossings, &site.goals, |_| Tops::default(), now.second());
@@ -240,7 +241,7 @@ impl Engine {
         polling.kept.counts.retain(|_, count| !count.seconds().is_empty());
         polling.kept.goals.extend(kept.iter().copied());
         let events = fired.iter().map(|firing| self.completion(&site, firing, now)).collect();
-        let completed = (!completed.is_empty()).then(|| (id, minute_of_completions(&completed, now)));
+        let completed = (!completed.is_empty()).then(|| (id.into(), minute_of_completions(&completed, now)));
         Ok(Finding { polled: Polled { goals: kept, visitors: None, counts, completed }, events, crossed: None })
     }
 

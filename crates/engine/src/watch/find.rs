@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_domain::baseline::Usuals;
+use bellwether_domain::condition::CompletionsWithin;
 use bellwether_domain::detector::{Firing, Target, fire};
 use bellwether_domain::id::{EventId, TriggerId};
 use bellwether_domain::payload::{Data, GoalCompleted};
+use bellwether_domain::segment::VisitsWithin;
 use bellwether_domain::time::{Second, Timestamp};
 use bellwether_domain::traffic::Tops;
 use bellwether_domain::trigger::GoalCompletion;
@@ -75,7 +77,7 @@ impl Engine {
     ) -> Result<Vec<NewEvent>, CountError> {
         let of_site = |site: &Arc<ActiveSite>| {
             let id = site.site.id;
-            site.watch.windows(before, now.second()).into_iter().map(move |length_seconds| Window { site: id, length_seconds })
+            site.watch.windows(before, now.second()).into_iter().map(move |visits| Window { site: id, visits })
         };
         let windows: Vec<_> = sites.iter().flat_map(of_site).collect();
         let nothing = Usuals::default();
@@ -86,7 +88,8 @@ impl Engine {
         };
         let wanted: Vec<_> = sites.iter().flat_map(wanted).collect();
         let completions = counter.completions_within(&wanted, now).await?;
-        let completions: HashMap<_, _> = wanted.iter().map(|(site, within)| (site.site.id, *within)).zip(completions).collect();
+        let completions: HashMap<_, _> =
+            wanted.iter().map(|(site, within)| (site.site.id, within.clone())).zip(completions).collect();
         self.compare_watched(sites, now, next).await?;
         let (mut events, mut crossed_sites) = (Vec::new(), 0);
         for site in sites {
@@ -94,13 +97,13 @@ impl Engine {
             if crossed_sites == MAX_CROSSED_SITES {
                 break;
             }
-            let counts = |length_seconds| {
-                let counts = counts.get(&Window { site: site.site.id, length_seconds })?;
+            let counts = |visits: &VisitsWithin| {
+                let counts = counts.get(&Window { site: site.site.id, visits: visits.clone() })?;
                 let watched_from = next.tick.watched_from.max(site.site.created_at).second();
-                let was_watched = |times| now.second() >= watched_from.saturating_add(times * length_seconds);
+                let was_watched = |times| now.second() >= watched_from.saturating_add(times * visits.window_seconds);
                 Some(Counts { watched_once: was_watched(1), watched_twice: was_watched(2), ..*counts })
             };
-            let completions = |within| completions.get(&(site.site.id, within)).copied();
+            let completions = |within: &CompletionsWithin| completions.get(&(site.site.id, within.clone())).copied();
             let usuals = next.usuals.get(&site.site.id).unwrap_or(&nothing);
             let counted = Counted { visitors: &counts, completions: &completions, usuals };
             let crossings = site.watch.cross(&counted, &mut next.alerts, now.second());
@@ -144,16 +147,14 @@ impl Engine {
         crossings: &[Crossing],
         now: Timestamp,
     ) -> Result<Vec<NewEvent>, CountError> {
-        let mut tops: HashMap<u32, Tops> = HashMap::new();
-        let windows = crossings.iter().filter(|crossing| crossing.fires()).map(|crossing| crossing.condition.window_seconds());
-        for length_seconds in windows {
-            if let std::collections::hash_map::Entry::Vacant(missing) = tops.entry(length_seconds) {
-                missing.insert(
-                    counter.tops(&self.inner.registry, Window { site: site.site.id, length_seconds }, now.second()).await?,
-                );
+        let mut tops: HashMap<VisitsWithin, Tops> = HashMap::new();
+        for crossing in crossings.iter().filter(|crossing| crossing.fires()) {
+            if let std::collections::hash_map::Entry::Vacant(missing) = tops.entry(crossing.condition.visits()) {
+                let window = Window { site: site.site.id, visits: crossing.condition.visits() };
+                missing.insert(counter.tops(&self.inner.registry, &window, now.second()).await?);
             }
         }
-        let firings = firings(crossings, &site.goals, |length| tops.get(&length).cloned().unwrap_or_default(), now.second());
+        let firings = firings(crossings, &site.goals, |visits| tops.get(visits).cloned().unwrap_or_default(), now.second());
         Ok(firings.iter().map(|firing| self.crossing(site, firing, now)).collect())
     }
 
@@ -166,7 +167,7 @@ impl Engine {
         next: &mut Seen,
     ) -> Result<Vec<NewEvent>, CountError> {
         let awaited: Vec<_> = sites.iter().flat_map(|site| awaited(site, now, &next.fired_at)).collect();
-        let lists: Vec<_> = awaited.iter().map(|awaited| awaited.list).collect();
+        let lists: Vec<_> = awaited.iter().map(|awaited| awaited.list.clone()).collect();
         let counts = if lists.is_empty() { Vec::new() } else { clickhouse.count_completions(&lists).await? };
         let is_filled = |(awaited, count): &(&Awaited, u64)| *count >= u64::from(awaited.rule.threshold);
         let filled: Vec<_> = awaited.iter().zip(counts).filter(is_filled).map(|(awaited, _)| awaited).collect();
@@ -231,7 +232,7 @@ fn awaited(site: &Arc<ActiveSite>, now: Timestamp, fired_at: &HashMap<TriggerId,
         // Nor is told what happened before there was a trigger.
         let since = since.max(target.trigger_id.made_at());
         let after = fired_at.get(&target.trigger_id).map_or(since, |fired_at| since.max(*fired_at));
-        let list = Completions { site_id: site.site.id, goal_id: rule.goal_id, after, until: now };
+        let list = Completions { site_id: site.site.id, goal_id: rule.goal_id, segment: None, after, until: now };
         Awaited { site: site.clone(), target, rule, window_seconds, list }
     };
     site.watch.completions().map(awaited).collect()

@@ -413,6 +413,53 @@ async fn a_rush_is_compared_with_the_day_before() {
     assert_eq!((&told[2][0]["current_visitors"], &told[2][0]["baseline_visitors"]), (&json!(8), &json!(5)));
 }
 
+/// Segments have their past there, be they new.
+#[tokio::test]
+async fn visits_of_a_segment_are_counted_apart_and_compared_with_theirs() {
+    let (mut receiver, (_clickhouse, rig)) = (Receiver::start().await, counting().await);
+    let visit = |page: &str, referrer: &str| json!({"n": "pageview", "u": format!("https://example.com{page}"), "r": referrer});
+    let (google, bing) = ("https://google.com", "https://bing.com");
+    pass(&[&rig], 600);
+    visits(&rig, 1..4, visit("/blog/a", google)).await;
+    visits(&rig, 4..20, visit("/blog/a", bing)).await;
+    visits(&rig, 20..40, visit("/", google)).await;
+    visits(&rig, 50..51, json!({"n": "Signup", "u": "https://example.com/blog/a", "r": google})).await;
+    pass(&[&rig], 86_400 - 120);
+    let segment = |trigger: Value| {
+        let mut trigger = trigger;
+        (trigger["page"], trigger["source"], trigger["cooldown_seconds"]) = (json!("/blog/*"), json!("google"), json!(0));
+        trigger
+    };
+    let triggers = [
+        segment(
+            json!({"type": "visitor_spike", "window_seconds": 60, "threshold": 50, "min_visitors": 3, "baseline": "same_time_yesterday"}),
+        ),
+        segment(json!({"type": "goal_rate", "window_seconds": 60, "threshold": 15, "min_visitors": 3, "direction": "above"})),
+    ];
+    rig.webhook(json!({"url": receiver.url(), "triggers": triggers})).await;
+    pass_looking(&[&rig], 120).await;
+    let (mut told, steps) =
+        (Vec::new(), [(1..6, "/", google), (6..13, "/blog/b", google), (13..30, "/blog/b", bing), (12..13, "/blog/b", google)]);
+    for (step, (visitors, page, referrer)) in steps.into_iter().enumerate() {
+        visits(&rig, visitors.clone(), visit(page, referrer)).await;
+        if step == 3 {
+            visits(&rig, 6..7, json!({"n": "Signup", "u": "https://example.com/", "r": google})).await;
+            visits(&rig, 7..9, json!({"n": "Signup", "u": "https://example.com/blog/b", "r": google})).await;
+            visits(&rig, 13..20, json!({"n": "Signup", "u": "https://example.com/blog/b", "r": bing})).await;
+        }
+        pass(&[&rig], 1);
+        look(&[&rig]).await;
+        told.extend(data(&mut receiver).into_iter().map(|data| (step, data)));
+    }
+    let [(1, spike), (3, rate)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((&spike["current_visitors"], &spike["baseline_visitors"]), (&json!(7), &json!(4)));
+    assert_eq!(
+        (&spike["top_sources"], &spike["top_pages"]),
+        (&json!([{"source": "Google", "visitors": 7}]), &json!([{"page": "/blog/b", "visitors": 7}]))
+    );
+    assert_eq!((&rate["completions"], &rate["visitors"], &rate["source"]), (&json!(2), &json!(7), &json!("google")));
+}
+
 /// Whoever looks, and whoever looked before.
 #[tokio::test]
 async fn what_is_over_is_told_by_whoever_looks() {

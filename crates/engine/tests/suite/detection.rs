@@ -237,7 +237,8 @@ async fn a_spike_in_visitors_fires_once_per_crossing() {
     let expected = json!({
         "current_visitors": 3, "previous_visitors": 0, "baseline": "previous_window", "baseline_visitors": null,
         "change_percent": null, "threshold": 3, "unit": "visitors",
-        "window_seconds": 60, "top_sources": [{"source": "Hacker News", "visitors": 3}], "top_pages": [{"page": "/a", "visitors": 3}],
+        "window_seconds": 60, "page": null, "source": null,
+        "top_sources": [{"source": "Hacker News", "visitors": 3}], "top_pages": [{"page": "/a", "visitors": 3}],
     });
     assert_eq!(data(&mut receiver), [expected]);
     rig.clock.advance(seconds(60));

@@ -19,6 +19,7 @@ mod restart;
 mod retention;
 pub(crate) mod rig;
 mod secrets;
+mod segments;
 mod sending;
 mod shapes;
 mod templates;

@@ -308,6 +308,26 @@ async fn visitors_who_rush_in_are_told_of() {
 }
 
 #[tokio::test]
+async fn visitors_of_a_segment_are_counted_apart() {
+    let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
+    let trigger = json!({"type": "visitor_spike", "unit": "visitors", "threshold": 3, "cooldown_seconds": 0, "page": "/a*",
+                         "source": "Google"});
+    rig.webhook(json!({"url": receiver.url(), "triggers": [trigger]})).await;
+    let visits = |users: std::ops::Range<u64>, page: &str, source| -> Vec<Row> {
+        users.map(|user| Row { source, ..Row::pageview(1, rig.second(), user, page) }).collect()
+    };
+    let others = [visits(1..3, "/a", "Google"), visits(3..9, "/b", "Google"), visits(9..20, "/a", "Bing")].concat();
+    rig.write(&others).await;
+    rig.ticks(5).await;
+    assert!(receiver.so_far().is_empty(), "two are not three");
+    rig.write(&visits(3..4, "/about", "Google")).await;
+    rig.ticks(5).await;
+    let [spiked] = &data(&mut receiver)[..] else { panic!("one webhook") };
+    assert_eq!((&spiked["current_visitors"], &spiked["page"]), (&json!(3), &json!("/a*")));
+    assert_eq!(spiked["top_pages"], json!([{"page": "/a", "visitors": 2}, {"page": "/about", "visitors": 1}]));
+}
+
+#[tokio::test]
 async fn an_old_version_tells_what_it_knows() {
     let install = Install::install(Version::Old).await;
     let settings = source(&install.clickhouse_url(), &install).await;

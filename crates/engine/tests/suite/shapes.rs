@@ -186,7 +186,11 @@ async fn site(shape: &Shape, receiver: &Receiver) -> (Rig, u32) {
         (1..=4).flat_map(of_week).collect::<Vec<_>>()
     };
     let minutes = shape.usual.map(usual).unwrap_or_default();
-    rig.engine.store().add_minutes(minutes.into_iter().map(|minute| (rig.site_id, minute)).collect()).await.expect("minutes");
+    rig.engine
+        .store()
+        .add_minutes(minutes.into_iter().map(|minute| (rig.site_id.into(), minute)).collect())
+        .await
+        .expect("minutes");
     (rig, first)
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bellwether_domain::event::Revenue;
 use bellwether_domain::history::Minute;
 use bellwether_domain::id::{GoalId, SiteId};
+use bellwether_domain::segment::Segment;
 use bellwether_domain::time::{Second, Timestamp};
 use bellwether_domain::traffic::{SESSION_TIMEOUT_SECONDS, Tops};
 use bellwether_domain::visitor::VisitorId;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::minutes::{beginning, minute_of, within_minutes};
+use super::segments::{belongs, numbered, portions};
 use super::windows::Shape;
 use super::{ClickHouse, ClickHouseError, Window, named, shares, within};
 
@@ -66,12 +68,14 @@ pub struct LatestVisit {
 }
 
 /// Completions of a goal, or of any, of a site within a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Completions {
     /// The site.
     pub site_id: SiteId,
     /// The goal; any without one.
     pub goal_id: Option<GoalId>,
+    /// The visits that completed it; all without one.
+    pub segment: Option<Arc<Segment>>,
     /// After this.
     pub after: Timestamp,
     /// Until this.
@@ -141,13 +145,13 @@ impl ClickHouse {
     /// The distinct visitors of windows that end with a second, and of those before them; in their order. `watched_twice` is left
     /// false.
     pub async fn counted(&self, windows: &[Window<SiteId>], at: Second) -> Result<Vec<Counts>, ClickHouseError> {
-        let longest = windows.iter().map(|window| window.length_seconds).max().unwrap_or(0);
+        let longest = windows.iter().map(|window| window.visits.window_seconds).max().unwrap_or(0);
         self.count_windows(&shape(at, longest.saturating_mul(2)), windows, at, literal).await
     }
 
     /// The sources and the pages of most visitors of a window that ends with a second, three of each at most.
-    pub async fn counted_tops(&self, window: Window<SiteId>, at: Second) -> Result<Tops, ClickHouseError> {
-        let shape = shape(at, window.length_seconds + LOOKBACK_SECONDS);
+    pub async fn counted_tops(&self, window: &Window<SiteId>, at: Second) -> Result<Tops, ClickHouseError> {
+        let shape = shape(at, window.visits.window_seconds + LOOKBACK_SECONDS);
         let sources = self.query(&top_sources(&shape, window, at)).await?;
         let pages = self.query(&top_pages(&shape, window, at)).await?;
         Ok(Tops { sources: shares(sources), pages: shares(pages) })
@@ -173,23 +177,31 @@ impl ClickHouse {
         Ok(rows.into_iter().map(|(second, source)| LatestVisit { second, source: named(source) }).collect())
     }
 
-    /// What happened on a site in some minutes, in order, without completions.
-    pub async fn counted_minutes(&self, site_id: SiteId, within: RangeInclusive<u32>) -> Result<Vec<Minute>, ClickHouseError> {
-        self.minutes(&SHAPE, &literal(site_id), &within).await
+    /// What happened on a site, or in a segment of it, in some minutes, in order, without completions.
+    pub async fn counted_minutes(
+        &self,
+        site_id: SiteId,
+        segment: Option<&Segment>,
+        within: RangeInclusive<u32>,
+    ) -> Result<Vec<Minute>, ClickHouseError> {
+        self.minutes(&SHAPE, (&literal(site_id), segment), &within).await
     }
 
-    /// How often goals of a site were completed in some minutes: the minute, the goal, how often; in order.
+    /// How often goals of a site were completed in some minutes, be it by visits of a segment: the minute, the goal, how often; in
+    /// order.
     pub async fn completions_by_minute(
         &self,
         site_id: SiteId,
+        segment: Option<&Segment>,
         within: RangeInclusive<u32>,
     ) -> Result<Vec<(u32, GoalId, u32)>, ClickHouseError> {
         let sql = format!(
-            "SELECT {} AS minute, toString(goal) AS id, toUInt32(count()) FROM events ARRAY JOIN goals AS goal
-             WHERE site_id = {} AND {} GROUP BY minute, id ORDER BY minute, id",
+            "SELECT {} AS minute, toString(goal) AS id, toUInt32(count()) FROM events AS e ARRAY JOIN goals AS goal
+             WHERE site_id = {} AND {} AND {} GROUP BY minute, id ORDER BY minute, id",
             minute_of("time"),
             literal(site_id),
             within_minutes("time", &within),
+            belongs(&SHAPE, segment),
         );
         let rows = self.query::<(u32, String, u32)>(&sql).await?;
         Ok(rows.into_iter().filter_map(|(minute, goal, count)| Some((minute, goal.parse().ok()?, count))).collect())
@@ -210,7 +222,7 @@ impl ClickHouse {
     /// How many completions each of the lists has; in their order.
     pub async fn count_completions(&self, lists: &[Completions]) -> Result<Vec<u64>, ClickHouseError> {
         let mut counts = Vec::with_capacity(lists.len());
-        for chunk in lists.chunks(LISTS_AT_A_TIME) {
+        for chunk in portions(lists, LISTS_AT_A_TIME, |list| list.segment.is_some()) {
             let mut found = vec![0; chunk.len()];
             for (index, count) in self.query::<(u32, u64)>(&completions_of_lists(chunk)).await? {
                 if let Some(place) = found.get_mut(index as usize) {
@@ -276,6 +288,8 @@ pub(super) const SHAPE: Shape = Shape {
     time: "e.time",
     visitor: "e.visitor",
     is_visit: "e.name != 'engagement'",
+    page: "e.page",
+    source: "e.source",
 };
 
 /// The table, for what happened within so many seconds until `at`. Who came before midnight and after it is the same visitor where a
@@ -304,9 +318,10 @@ fn across(midnight: Second) -> String {
 }
 
 /// A visitor's source is that of the session: of the first event after the latest gap that ends one.
-fn top_sources(shape: &Shape, window: Window<SiteId>, at: Second) -> String {
+fn top_sources(shape: &Shape, window: &Window<SiteId>, at: Second) -> String {
     let Shape { table, visitor, is_visit, .. } = shape;
-    let (site, since) = (literal(window.site), at.saturating_sub(window.length_seconds));
+    let (site, since) = (literal(window.site), at.saturating_sub(window.visits.window_seconds));
+    let belongs = belongs(shape, window.visits.segment.as_deref());
     format!(
         "SELECT source, toUInt32(count()) AS visitors FROM (
              SELECT {visitor} AS id, arraySort(groupArray((toUnixTimestamp(e.time), toString(e.source)))) AS seen,
@@ -316,32 +331,35 @@ fn top_sources(shape: &Shape, window: Window<SiteId>, at: Second) -> String {
              FROM {table}
              WHERE e.site_id = {site} AND e.time >= toDateTime({}, 'UTC') AND e.time < toDateTime({}, 'UTC')
              GROUP BY id
-             HAVING countIf({is_visit} AND toUnixTimestamp(e.time) > {since}) > 0)
+             HAVING countIf({is_visit} AND {belongs} AND toUnixTimestamp(e.time) > {since}) > 0)
          WHERE source != '' GROUP BY source ORDER BY visitors DESC, source LIMIT 3",
         since.saturating_sub(LOOKBACK_SECONDS),
         at.saturating_add(1),
     )
 }
 
-fn top_pages(shape: &Shape, window: Window<SiteId>, at: Second) -> String {
+fn top_pages(shape: &Shape, window: &Window<SiteId>, at: Second) -> String {
     let Shape { table, visitor, is_visit, .. } = shape;
     format!(
         "SELECT e.page AS page, toUInt32(uniqExact({visitor})) AS visitors
          FROM {table}
-         WHERE e.site_id = {} AND e.time >= toDateTime({}, 'UTC') AND e.time < toDateTime({}, 'UTC') AND {is_visit}
+         WHERE e.site_id = {} AND e.time >= toDateTime({}, 'UTC') AND e.time < toDateTime({}, 'UTC') AND {is_visit} AND {}
          GROUP BY page ORDER BY visitors DESC, page LIMIT 3",
         literal(window.site),
-        at.saturating_sub(window.length_seconds).saturating_add(1),
+        at.saturating_sub(window.visits.window_seconds).saturating_add(1),
         at.saturating_add(1),
+        belongs(shape, window.visits.segment.as_deref()),
     )
 }
 
 fn completions_of_lists(lists: &[Completions]) -> String {
     const ANY: Uuid = Uuid::nil();
-    let wanted = lists.iter().zip(0_u32..).map(|(list, index)| {
+    let segments: Vec<_> = lists.iter().map(|list| list.segment.as_ref()).collect();
+    let (segments, belongs) = numbered(&SHAPE, "w.segment", &segments);
+    let wanted = lists.iter().zip(segments).enumerate().map(|(index, (list, segment))| {
         let goal = list.goal_id.map_or(ANY, |goal_id| Uuid::from_bytes(*goal_id.as_bytes()));
         format!(
-            "({}, toUUID('{goal}'), {}, {}, toUInt32({index}))",
+            "({}, toUUID('{goal}'), {}, {}, toUInt32({index}), toUInt32({segment}))",
             literal(list.site_id),
             moment(list.after),
             moment(list.until)
@@ -352,12 +370,14 @@ fn completions_of_lists(lists: &[Completions]) -> String {
     let earliest = lists.iter().map(|list| list.after).min().unwrap_or(Timestamp::EPOCH);
     format!(
         "SELECT w.number AS number, count() AS completions
-         FROM (SELECT site_id, time, goal FROM events ARRAY JOIN goals AS goal
+         FROM (SELECT site_id, time, goal, page, source FROM events ARRAY JOIN goals AS goal
                WHERE site_id IN ({sites}) AND time > {}) AS e
-         INNER JOIN (SELECT p.1 AS site, p.2 AS goal, p.3 AS after, p.4 AS until, p.5 AS number
+         INNER JOIN (SELECT p.1 AS site, p.2 AS goal, p.3 AS after, p.4 AS until, p.5 AS number,
+                            p.6 AS segment
                      FROM (SELECT arrayJoin([{wanted}]) AS p)) AS w
              ON e.site_id = w.site
          WHERE e.time > w.after AND e.time <= w.until AND (w.goal = toUUID('{ANY}') OR w.goal = e.goal)
+               AND {belongs}
          GROUP BY number",
         moment(earliest),
     )

@@ -9,11 +9,12 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use bellwether_domain::event::{ENGAGEMENT, PAGEVIEW, Revenue};
-use bellwether_domain::goal::{Goal, GoalKind, PathPattern};
+use bellwether_domain::goal::{Goal, GoalKind};
 use bellwether_domain::history::{Hour, Minute};
 use bellwether_domain::id::GoalId;
 use bellwether_domain::plausible::{PlausibleId, Row as EventRow};
 use bellwether_domain::reading::{Rows, Wanted};
+use bellwether_domain::segment::{DIRECT, Segment};
 use bellwether_domain::time::Second;
 use bellwether_domain::traffic::Tops;
 use bellwether_domain::visitor::VisitorId;
@@ -23,6 +24,7 @@ use serde::Deserialize;
 
 use super::hours::{hour_of, within};
 use super::minutes::{beginning, minute_of, within_minutes};
+use super::segments::{belongs, pattern, quoted};
 use super::windows::Shape;
 use super::{ClickHouse, ClickHouseError, Window, named, shares};
 use crate::columns::Columns;
@@ -86,20 +88,21 @@ impl PlausibleEvents {
     /// The distinct visitors of windows that end with a second, and of those before them; in their order. `watched_twice` is left
     /// false.
     pub async fn counted(&self, windows: &[Window<PlausibleId>], at: Second) -> Result<Vec<Counts>, ClickHouseError> {
-        self.clickhouse.count_windows(&SHAPE, windows, at, |site| site.0.to_string()).await
+        self.clickhouse.count_windows(&self.shape(), windows, at, |site| site.0.to_string()).await
     }
 
     /// The sources and the pages of most visitors of a window that ends with a second, three of each at most. A visitor's source is the
     /// latest.
-    pub async fn tops(&self, window: Window<PlausibleId>, at: Second) -> Result<Tops, ClickHouseError> {
-        let Shape { table, site, time, visitor, is_visit } = SHAPE;
-        let (since, until) = (at.saturating_sub(window.length_seconds).saturating_add(1), at.saturating_add(1));
+    pub async fn tops(&self, window: &Window<PlausibleId>, at: Second) -> Result<Tops, ClickHouseError> {
+        let shape = self.shape();
+        let belongs = belongs(&shape, window.visits.segment.as_deref());
+        let Shape { table, site, time, visitor, is_visit, source, .. } = shape;
+        let (since, until) = (at.saturating_sub(window.visits.window_seconds).saturating_add(1), at.saturating_add(1));
         let within = format!(
             "FROM {table} WHERE {site} = {} AND {time} >= toDateTime({since}, 'UTC') AND {time} < toDateTime({until}, 'UTC')
-             AND {is_visit}",
+             AND {is_visit} AND {belongs}",
             window.site.0
         );
-        let [_, source, ..] = self.columns.asked;
         let sources = format!(
             "SELECT toString(source) AS source, toUInt32(count()) AS visitors
              FROM (SELECT {visitor} AS id, argMax({source}, {time}) AS source {within} GROUP BY id)
@@ -113,9 +116,19 @@ impl PlausibleEvents {
         Ok(Tops { sources: shares(sources), pages: shares(self.clickhouse.query(&pages).await?) })
     }
 
-    /// What happened on a site in some minutes, in order, without completions.
-    pub async fn minutes(&self, site: PlausibleId, within: RangeInclusive<u32>) -> Result<Vec<Minute>, ClickHouseError> {
-        self.clickhouse.minutes(&SHAPE, &site.0.to_string(), &within).await
+    /// What happened on a site, or in a segment of it, in some minutes, in order, without completions.
+    pub async fn minutes(
+        &self,
+        site: PlausibleId,
+        segment: Option<&Segment>,
+        within: RangeInclusive<u32>,
+    ) -> Result<Vec<Minute>, ClickHouseError> {
+        self.clickhouse.minutes(&self.shape(), (&site.0.to_string(), segment), &within).await
+    }
+
+    fn shape(&self) -> Shape {
+        let [_, source, ..] = self.columns.asked;
+        Shape { source, ..SHAPE }
     }
 
     /// What happened on a site in these hours, in order.
@@ -129,14 +142,16 @@ impl PlausibleEvents {
         Ok(all.into_values().collect())
     }
 
-    /// How often a site's goals were completed in some minutes: the minute, the goal, how often.
+    /// How often a site's goals were completed in some minutes, be it by visits of a segment: the minute, the goal, how often.
     pub async fn completions_by_minute(
         &self,
         site: PlausibleId,
         goals: &[Goal],
+        segment: Option<&Segment>,
         within: RangeInclusive<u32>,
     ) -> Result<Vec<(u32, GoalId, u32)>, ClickHouseError> {
-        self.completions_in(site, goals, (&minute_of("timestamp"), &within_minutes("timestamp", &within))).await
+        let is_within = format!("{} AND {}", within_minutes("timestamp", &within), belongs(&self.shape(), segment));
+        self.completions_in(site, goals, (&minute_of("timestamp"), &is_within)).await
     }
 
     /// How often a site's goals were completed, by a stretch of time as SQL has it, among rows that lie within a condition.
@@ -152,7 +167,7 @@ impl PlausibleEvents {
             let columns = goals.iter().map(completes).collect::<Vec<_>>().join(", ");
             let sql = format!(
                 "SELECT stretch, toUInt32(number - 1), count
-                 FROM (SELECT {stretch} AS stretch, [{columns}] AS counts FROM events_v2
+                 FROM (SELECT {stretch} AS stretch, [{columns}] AS counts FROM events_v2 AS e
                        WHERE site_id = {} AND {is_within} GROUP BY stretch)
                  ARRAY JOIN counts AS count, arrayEnumerate(counts) AS number WHERE count > 0 ORDER BY number",
                 site.0,
@@ -164,19 +179,21 @@ impl PlausibleEvents {
         Ok(all)
     }
 
-    /// How often each of a site's goals was completed since a minute.
+    /// How often each of a site's goals was completed since a minute, be it by visits of a segment.
     pub async fn count_completions(
         &self,
         site: PlausibleId,
         goals: &[Goal],
+        segment: Option<&Segment>,
         from: u32,
     ) -> Result<HashMap<GoalId, u64>, ClickHouseError> {
         let mut counts = HashMap::new();
         for goals in goals.chunks(GOALS_AT_A_TIME) {
             let completes = |goal: &Goal| format!("countIf({})", self.completes(goal));
             let columns = goals.iter().map(completes).collect::<Vec<_>>().join(", ");
-            let (site, since) = (site.0, beginning(from));
-            let sql = format!("SELECT [{columns}] FROM events_v2 WHERE site_id = {site} AND timestamp >= {since}");
+            let (site, since, belongs) = (site.0, beginning(from), belongs(&self.shape(), segment));
+            let sql =
+                format!("SELECT [{columns}] FROM events_v2 AS e WHERE site_id = {site} AND timestamp >= {since} AND {belongs}");
             let found = self.clickhouse.query::<Vec<u64>>(&sql).await?;
             counts.extend(goals.iter().map(|goal| goal.id).zip(found.into_iter().flatten()));
         }
@@ -234,15 +251,14 @@ impl PlausibleEvents {
     }
 }
 
-/// What the dashboard calls a visit that comes from nowhere else.
-const DIRECT: &str = "Direct / None";
-
 const SHAPE: Shape = Shape {
     table: Cow::Borrowed("events_v2 AS e"),
     site: "e.site_id",
     time: "e.timestamp",
     visitor: "e.user_id",
     is_visit: "e.name NOT IN ('engagement', 'pageleave')",
+    page: "e.pathname",
+    source: "''",
 };
 
 fn is_wanted(wanted: &Wanted) -> String {
@@ -257,17 +273,6 @@ fn is_wanted(wanted: &Wanted) -> String {
         conditions += &format!(" AND name IN ({names})");
     }
     conditions
-}
-
-/// Paths that match, in SQL.
-fn pattern(path: &PathPattern) -> String {
-    let literal = path.as_str().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-    quoted(&literal.replace('*', "%"))
-}
-
-/// A text in SQL.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 fn event_row(row: ReadRow) -> EventRow {

@@ -2,21 +2,23 @@
 
 use std::borrow::Cow;
 
+use bellwether_domain::segment::VisitsWithin;
 use bellwether_domain::time::Second;
 use bellwether_domain::window::Counts;
 
+use super::segments::{numbered, portions};
 use super::{ClickHouse, ClickHouseError};
 
 /// So many windows are counted by one statement: a longer one the server would refuse to read.
 const WINDOWS_AT_A_TIME: usize = 1_000;
 
-/// A stretch of time that ends now, on one site.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Visits of a stretch of time that ends now, on one site.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Window<S> {
     /// The site.
     pub site: S,
-    /// Its length in seconds.
-    pub length_seconds: u32,
+    /// The visits.
+    pub visits: VisitsWithin,
 }
 
 /// What a table of events looks like, in SQL. The expressions are about a row of it that is called `e`.
@@ -31,6 +33,10 @@ pub(super) struct Shape {
     pub(super) visitor: &'static str,
     /// Whether it counts as a visit.
     pub(super) is_visit: &'static str,
+    /// The page's path.
+    pub(super) page: &'static str,
+    /// Where the session came from.
+    pub(super) source: &'static str,
 }
 
 impl ClickHouse {
@@ -43,28 +49,32 @@ impl ClickHouse {
         at: Second,
         literal: impl Fn(S) -> String,
     ) -> Result<Vec<Counts>, ClickHouseError> {
-        let mut counts = vec![Counts::default(); windows.len()];
-        for (chunk, counts) in windows.chunks(WINDOWS_AT_A_TIME).zip(counts.chunks_mut(WINDOWS_AT_A_TIME)) {
-            let found = self.query::<(u32, u32, u32)>(&statement(shape, chunk, at, &literal)).await?;
+        let mut all = Vec::with_capacity(windows.len());
+        for portion in portions(windows, WINDOWS_AT_A_TIME, |window| window.visits.segment.is_some()) {
+            let mut counts = vec![Counts::default(); portion.len()];
+            let found = self.query::<(u32, u32, u32)>(&statement(shape, portion, at, &literal)).await?;
             for (index, current, previous) in found {
                 if let Some(counts) = counts.get_mut(index as usize) {
                     (counts.current, counts.previous) = (current, previous);
                 }
             }
+            all.append(&mut counts);
         }
-        Ok(counts)
+        Ok(all)
     }
 }
 
 fn statement<S: Copy>(shape: &Shape, windows: &[Window<S>], at: Second, literal: &impl Fn(S) -> String) -> String {
-    let Shape { table, site, time, visitor, is_visit } = shape;
-    let wanted = windows
-        .iter()
-        .zip(0_u32..)
-        .map(|(window, index)| format!("({}, toUInt32({}), toUInt32({index}))", literal(window.site), window.length_seconds));
+    let Shape { table, site, time, visitor, is_visit, .. } = shape;
+    let segments: Vec<_> = windows.iter().map(|window| window.visits.segment.as_ref()).collect();
+    let (segments, belongs) = numbered(shape, "w.segment", &segments);
+    let wanted = windows.iter().zip(segments).enumerate().map(|(index, (window, segment))| {
+        let (site, length) = (literal(window.site), window.visits.window_seconds);
+        format!("({site}, toUInt32({length}), toUInt32({index}), toUInt32({segment}))")
+    });
     let wanted = wanted.collect::<Vec<_>>().join(", ");
     let sites = windows.iter().map(|window| literal(window.site)).collect::<Vec<_>>().join(", ");
-    let longest = windows.iter().map(|window| window.length_seconds).max().unwrap_or(0);
+    let longest = windows.iter().map(|window| window.visits.window_seconds).max().unwrap_or(0);
     let since = at.saturating_sub(longest.saturating_mul(2)).saturating_add(1);
     let until = at.saturating_add(1);
     format!(
@@ -72,10 +82,10 @@ fn statement<S: Copy>(shape: &Shape, windows: &[Window<S>], at: Second, literal:
                 toUInt32(uniqExactIf({visitor}, toInt64(toUnixTimestamp({time})) > {at} - w.length)) AS current,
                 toUInt32(uniqExactIf({visitor}, toInt64(toUnixTimestamp({time})) <= {at} - w.length)) AS previous
          FROM {table}
-         INNER JOIN (SELECT p.1 AS site, toInt64(p.2) AS length, p.3 AS number FROM (SELECT arrayJoin([{wanted}]) AS p)) AS w
+         INNER JOIN (SELECT p.1 AS site, toInt64(p.2) AS length, p.3 AS number, p.4 AS segment FROM (SELECT arrayJoin([{wanted}]) AS p)) AS w
              ON {site} = w.site
          WHERE {site} IN ({sites}) AND {time} >= toDateTime({since}, 'UTC') AND {time} < toDateTime({until}, 'UTC')
-               AND toInt64(toUnixTimestamp({time})) > {at} - 2 * w.length AND {is_visit}
+               AND toInt64(toUnixTimestamp({time})) > {at} - 2 * w.length AND {is_visit} AND {belongs}
          GROUP BY number"
     )
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bellwether_domain::delivery::{Contents, Status};
 use bellwether_domain::id::{
-    DeliveryId, EventId, GoalId, InvitationId, KeyId, OwnerId, ReplayId, SessionId, SiteId, TriggerId, UserId, WebhookId,
+    DeliveryId, EventId, GoalId, InvitationId, KeyId, OwnerId, ReplayId, SessionId, SiteId, TrafficId, TriggerId, UserId,
+    WebhookId,
 };
 use bellwether_domain::time::Timestamp;
 use bytes::{BufMut as _, BytesMut};
@@ -202,7 +203,7 @@ macro_rules! ids {
     )*};
 }
 
-ids! { DeliveryId EventId GoalId InvitationId KeyId OwnerId ReplayId SessionId SiteId TriggerId UserId WebhookId }
+ids! { DeliveryId EventId GoalId InvitationId KeyId OwnerId ReplayId SessionId SiteId TrafficId TriggerId UserId WebhookId }
 
 impl<'a> Value<'a> {
     /// An id is bytes there; what is no text and no whole number is nothing of ours.

@@ -1,7 +1,7 @@
 //! Minutes of sites and hours of webhooks.
 
 use bellwether_domain::history::{Gaps, Hour, Minute};
-use bellwether_domain::id::{GoalId, SiteId, WebhookId};
+use bellwether_domain::id::{GoalId, TrafficId, WebhookId};
 use bellwether_store::HourOfOutcomes;
 
 use super::rig::Rig;
@@ -15,7 +15,7 @@ fn minute(minute: u32, visitors: &[(usize, u32)], completions: &[(GoalId, u32)])
 #[tokio::test]
 async fn minutes_are_added_up_and_those_that_are_old_deleted() {
     let rig = Rig::new().await;
-    let (site, other) = (SiteId::new(&rig.ambient), SiteId::new(&rig.ambient));
+    let (site, other) = (TrafficId::new(&rig.ambient), TrafficId::new(&rig.ambient));
     let goals = [GoalId::new(&rig.ambient), GoalId::new(&rig.ambient)];
     let minutes = vec![
         (site, minute(7, &[(0, 3), (29, 1)], &[(goals[0], 2)])),
@@ -42,7 +42,7 @@ async fn minutes_are_added_up_and_those_that_are_old_deleted() {
 #[tokio::test]
 async fn hours_of_sites_outlive_their_minutes() {
     let rig = Rig::new().await;
-    let (site, other) = (SiteId::new(&rig.ambient), SiteId::new(&rig.ambient));
+    let (site, other) = (TrafficId::new(&rig.ambient), TrafficId::new(&rig.ambient));
     let mut goals = [GoalId::new(&rig.ambient), GoalId::new(&rig.ambient)];
     goals.sort_unstable();
     let parts = [
@@ -74,4 +74,16 @@ async fn hours_are_added_up_and_those_that_are_old_deleted() {
     assert_eq!((&outcomes[&one], &outcomes[&none]), (&vec![hour(5, 2, 1), hour(6, 3, 1)], &vec![]));
     assert_eq!(rig.store.outcomes(vec![one], 6).await.expect("hours")[&one], [hour(6, 3, 1)]);
     assert_eq!(rig.store.delete_traffic_before(6 * 60, 0, 100).await.expect("deleted"), 1);
+}
+
+#[tokio::test]
+async fn segments_are_noted_once_until_they_are_forgotten() {
+    let rig = Rig::new().await;
+    let (one, other) = (TrafficId::new(&rig.ambient), TrafficId::new(&rig.ambient));
+    rig.store.note_segments(vec![one], 5).await.expect("noted");
+    rig.store.note_segments(vec![one, other], 7).await.expect("noted");
+    assert_eq!(rig.store.segments().await.expect("segments"), [(one, 5), (other, 7)].into());
+    rig.store.forget_segments(vec![one]).await.expect("forgotten");
+    rig.store.note_segments(vec![one], 9).await.expect("noted");
+    assert_eq!(rig.store.segments().await.expect("segments"), [(one, 9), (other, 7)].into());
 }

@@ -22,22 +22,44 @@ const NUMBERS: [&str; 5] = ["threshold", "window_seconds", "min_visitors", "for_
 const FLAGS: [&str; 1] = ["notify_resolved"];
 /// The fields of each type, in the order of the form.
 const GOAL_FIELDS: &[&str] = &["goal_id", "threshold", "window_seconds"];
-const LEVEL_FIELDS: &[&str] =
-    &["threshold", "unit", "baseline", "window_seconds", "min_visitors", "for_seconds", "cooldown_seconds", "notify_resolved"];
+const LEVEL_FIELDS: &[&str] = &[
+    "threshold",
+    "unit",
+    "baseline",
+    "window_seconds",
+    "min_visitors",
+    "page",
+    "source",
+    "for_seconds",
+    "cooldown_seconds",
+    "notify_resolved",
+];
 const RATE_FIELDS: &[&str] = &[
     "goal_id",
     "direction",
     "threshold",
     "window_seconds",
     "min_visitors",
+    "page",
+    "source",
     "for_seconds",
     "cooldown_seconds",
     "notify_resolved",
 ];
-const ANOMALY_FIELDS: &[&str] =
-    &["metric", "goal_id", "direction", "sensitivity", "window_seconds", "for_seconds", "cooldown_seconds", "notify_resolved"];
+const ANOMALY_FIELDS: &[&str] = &[
+    "metric",
+    "goal_id",
+    "direction",
+    "sensitivity",
+    "window_seconds",
+    "page",
+    "source",
+    "for_seconds",
+    "cooldown_seconds",
+    "notify_resolved",
+];
 /// Those of all types.
-const ALL_FIELDS: [&str; 13] = [
+const ALL_FIELDS: [&str; 15] = [
     "type",
     "metric",
     "goal_id",
@@ -48,6 +70,8 @@ const ALL_FIELDS: [&str; 13] = [
     "baseline",
     "window_seconds",
     "min_visitors",
+    "page",
+    "source",
     "for_seconds",
     "cooldown_seconds",
     "notify_resolved",
@@ -77,10 +101,10 @@ pub(super) struct Field {
     pub(super) help: &'static str,
     pub(super) value: String,
     pub(super) error: String,
-    /// What can be chosen; empty for a number.
+    /// What can be chosen; empty for what is typed.
     pub(super) choices: Vec<Choice>,
-    /// Whether the number may have decimals.
-    pub(super) is_decimal: bool,
+    /// With what it is typed: `numeric`, `decimal` or `text`.
+    pub(super) keyboard: &'static str,
 }
 
 /// What can be chosen.
@@ -236,7 +260,11 @@ fn field(form: &Form, name: &str, (kind, field): (EventType, &str), goals: &[Goa
     Field {
         choices: choices(kind, field, &value, goals).into_iter().map(choice).collect(),
         error: form.error(name).to_owned(),
-        is_decimal: kind == EventType::GoalRate && field == "threshold",
+        keyboard: match field {
+            "threshold" if kind == EventType::GoalRate => "decimal",
+            field if NUMBERS.contains(&field) => "numeric",
+            _ => "text",
+        },
         name: name.to_owned(),
         label,
         help,
@@ -267,13 +295,15 @@ fn about(kind: EventType, field: &str) -> (&'static str, &'static str) {
         ("metric", _) => ("What is counted", ""),
         ("direction", _) => ("Direction", ""),
         ("sensitivity", _) => ("Sensitivity", ""),
+        ("page", _) => ("Only visits to", "A path like /blog/*, where * stands for anything. Empty for all pages."),
+        ("source", _) => ("Only visits from", "A source like Google, or Direct / None. Empty for all."),
         ("for_seconds", _) => ("Must last, in seconds", "0 fires at once."),
         ("cooldown_seconds", _) => ("Cooldown in seconds", "After it fired, it does not fire again for so long."),
         _ => ("When it is over", ""),
     }
 }
 
-/// What can be chosen in a field; empty for a number.
+/// What can be chosen in a field; empty for what is typed.
 fn choices(kind: EventType, field: &str, chosen: &str, goals: &[Goal]) -> Vec<(String, String)> {
     let some =
         |choices: &[(&str, &str)]| choices.iter().map(|(value, label)| ((*value).to_owned(), (*label).to_owned())).collect();
@@ -336,7 +366,7 @@ mod tests {
             json!([
                 {"type": "goal_completion", "goal_id": null, "threshold": 1},
                 {"type": "visitor_spike", "threshold": 80, "unit": "percent", "window_seconds": 300, "min_visitors": 10,
-                 "baseline": "previous_window", "for_seconds": 0, "cooldown_seconds": 3_600, "notify_resolved": false},
+                 "baseline": "previous_window", "page": null, "source": null, "for_seconds": 0, "cooldown_seconds": 3_600, "notify_resolved": false},
                 {"type": "webhook_disabled"},
             ])
         );

@@ -2,9 +2,10 @@
 
 use bellwether_domain::alert::Timing;
 use bellwether_domain::baseline::Baseline;
-use bellwether_domain::condition::{Anomaly, Condition, Direction, GoalRate, Metric, Unit, VisitorLevel};
-use bellwether_domain::goal::Goal;
+use bellwether_domain::condition::{Anomaly, Condition, Direction, GoalRate, Kind, Metric, Unit, VisitorLevel};
+use bellwether_domain::goal::{Goal, PathPattern};
 use bellwether_domain::id::GoalId;
+use bellwether_domain::segment::Segment;
 use bellwether_domain::trigger::{EventType, GoalCompletion, Rule};
 use bellwether_domain::webhook_template::WebhookTemplate;
 
@@ -63,29 +64,43 @@ pub(super) fn sentence(rule: &Rule, goals: &[Goal]) -> String {
 }
 
 fn condition_chip(condition: &Condition, goals: &[Goal]) -> String {
-    match condition {
-        Condition::Visitors(VisitorLevel { direction, threshold, unit, .. }) => match (direction, unit) {
+    let kind = kind_chip(&condition.kind, goals);
+    condition.segment.as_ref().map_or(kind.clone(), |segment| format!("{kind} ({})", segment_words(segment)))
+}
+
+/// The visits that something is about.
+fn segment_words(segment: &Segment) -> String {
+    let (page, source) = (segment.page.as_ref().map(PathPattern::as_str), segment.source.as_deref());
+    let parts = [page.map(|page| format!("to {page}")), source.map(|source| format!("from {source}"))];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+fn kind_chip(kind: &Kind, goals: &[Goal]) -> String {
+    match kind {
+        Kind::Visitors(VisitorLevel { direction, threshold, unit, .. }) => match (direction, unit) {
             (Direction::Above, Unit::Percent) => format!("Visitors +{threshold} %"),
             (Direction::Above, Unit::Visitors) => visitors(*threshold),
             (Direction::Below, Unit::Percent) => format!("Visitors below {threshold} %"),
             (Direction::Below, Unit::Visitors) if *threshold == 1 => "No visitors".to_owned(),
             (Direction::Below, Unit::Visitors) => format!("Fewer than {}", visitors(*threshold)),
         },
-        Condition::GoalRate(rate) => {
+        Kind::GoalRate(rate) => {
             format!("{}: rate {} {} %", goal(rate.goal_id, goals), rate.direction.name(), rate.threshold_percent())
         }
-        Condition::Anomaly(Anomaly { metric: Metric::Visitors, .. }) => "Unusual visitors".to_owned(),
-        Condition::Anomaly(Anomaly { metric: Metric::Completions(id), .. }) => format!("Unusual: {}", goal(*id, goals)),
+        Kind::Anomaly(Anomaly { metric: Metric::Visitors, .. }) => "Unusual visitors".to_owned(),
+        Kind::Anomaly(Anomaly { metric: Metric::Completions(id), .. }) => format!("Unusual: {}", goal(*id, goals)),
     }
 }
 
 fn condition_sentence(condition: &Condition, goals: &[Goal]) -> String {
-    let told = match condition {
-        Condition::Visitors(level) => level_words(level),
-        Condition::GoalRate(rate) => rate_words(rate, goals),
-        Condition::Anomaly(anomaly) => anomaly_words(anomaly, goals),
+    let told = match &condition.kind {
+        Kind::Visitors(level) => level_words(level),
+        Kind::GoalRate(rate) => rate_words(rate, goals),
+        Kind::Anomaly(anomaly) => anomaly_words(anomaly, goals),
     };
-    format!("Fires when {told}{}", timing_sentences(condition.timing()))
+    let segment = condition.segment.as_ref();
+    let only = segment.map(|segment| format!(" Only visits {} count.", segment_words(segment))).unwrap_or_default();
+    format!("Fires when {told}{}{only}", timing_sentences(condition.timing()))
 }
 
 fn level_words(level: &VisitorLevel) -> String {
@@ -143,9 +158,11 @@ fn anomaly_words(anomaly: &Anomaly, goals: &[Goal]) -> String {
 /// What would have made a trigger fire about once a week.
 pub(super) fn suggestion(rule: &Rule) -> Option<String> {
     let suggested = match rule {
-        Rule::Condition(Condition::Visitors(level)) => format!("a threshold of {}", level.threshold),
-        Rule::Condition(Condition::GoalRate(rate)) => format!("a threshold of {} %", rate.threshold_percent()),
-        Rule::Condition(Condition::Anomaly(anomaly)) => format!("{} sensitivity", anomaly.sensitivity.name()),
+        Rule::Condition(condition) => match &condition.kind {
+            Kind::Visitors(level) => format!("a threshold of {}", level.threshold),
+            Kind::GoalRate(rate) => format!("a threshold of {} %", rate.threshold_percent()),
+            Kind::Anomaly(anomaly) => format!("{} sensitivity", anomaly.sensitivity.name()),
+        },
         Rule::GoalCompletion(rule) => format!("{} completions within {}", rule.threshold, span(rule.window_seconds?)),
         Rule::WebhookDisabled => return None,
     };

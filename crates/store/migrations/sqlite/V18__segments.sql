@@ -1,0 +1,5 @@
+-- Since when the traffic of segments is counted by itself: what happened in them stands in the tables of what happened on sites.
+CREATE TABLE segments (
+    traffic_id   BLOB    NOT NULL PRIMARY KEY,
+    counted_from INTEGER NOT NULL -- a minute since 1970
+) STRICT, WITHOUT ROWID;
