@@ -299,16 +299,21 @@ async fn rushes_of_visitors() {
 }
 
 #[tokio::test]
-async fn other_windows_are_refused() {
+async fn other_windows_and_segments_are_refused() {
     let rig = Rig::start().await;
     let (id, site) = (rig.site().site.id, rig.site());
-    for unit in ["percent", "visitors"] {
-        let trigger = json!({"type": "visitor_spike", "unit": unit, "window_seconds": 600});
+    let window = "window_seconds must be 300: of visitors, Plausible's hosted service only tells how many there were in the last five minutes";
+    let segment = "must be null: Plausible's hosted service only tells how many visitors all of the site has";
+    for (trigger, sentence) in [
+        (json!({"type": "visitor_spike", "unit": "percent", "window_seconds": 600}), window.to_owned()),
+        (json!({"type": "visitor_spike", "unit": "visitors", "window_seconds": 600}), window.to_owned()),
+        (json!({"type": "visitor_drop", "window_seconds": 300, "page": "/a"}), format!("page {segment}")),
+        (json!({"type": "visitor_spike", "source": "Google"}), format!("source {segment}")),
+    ] {
         let fields = json!({"url": "http://127.0.0.1/", "triggers": ["goal_completion", trigger]});
         let change = WebhookChange::read_new(&fields, rig.engine.policy()).expect("fields of a webhook");
-        let Err(ManageError::Invalid(invalid)) = rig.engine.create_webhook(id, change).await else { panic!("{unit}") };
-        let sentence = "triggers[1].window_seconds must be 300: of visitors, Plausible's hosted service only tells how many there were in the last five minutes";
-        assert_eq!(invalid.to_string(), sentence);
+        let Err(ManageError::Invalid(invalid)) = rig.engine.create_webhook(id, change).await else { panic!("{sentence}") };
+        assert_eq!(invalid.to_string(), format!("triggers[1].{sentence}"));
     }
     assert!(rig.site().webhooks.is_empty() && site.webhooks.is_empty());
 }
