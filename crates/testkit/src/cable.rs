@@ -1,7 +1,8 @@
 //! A connection that can be cut: what is sent through it goes nowhere then, and nobody is told.
 
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{io, mem};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -15,9 +16,16 @@ use tokio_util::task::TaskTracker;
 pub struct Cable {
     address: SocketAddr,
     is_whole: watch::Sender<bool>,
-    severed: watch::Sender<u64>,
     is_plugged: watch::Sender<bool>,
+    connections: Arc<Mutex<Connections>>,
     _end: DropGuard,
+}
+
+/// Those that there are, and what ends them.
+#[derive(Debug, Default)]
+struct Connections {
+    tasks: TaskTracker,
+    severed: CancellationToken,
 }
 
 impl Cable {
@@ -26,12 +34,12 @@ impl Cable {
     pub async fn lay(destination: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("its number");
-        let (is_whole, severed, end) = (watch::Sender::new(true), watch::Sender::new(0), CancellationToken::new());
-        let is_plugged = watch::Sender::new(true);
+        let (is_whole, is_plugged) = (watch::Sender::new(true), watch::Sender::new(true));
+        let (connections, end) = (Arc::default(), CancellationToken::new());
         let (whole, plugged) = (is_whole.subscribe(), is_plugged.subscribe());
-        let watched = Watched { is_whole: whole, severed: severed.subscribe(), is_plugged: plugged };
+        let watched = Watched { is_whole: whole, is_plugged: plugged, connections: Arc::clone(&connections) };
         TaskTracker::new().spawn(accept(listener, destination, watched, end.clone()));
-        Self { address, is_whole, severed, is_plugged, _end: end.drop_guard() }
+        Self { address, is_whole, is_plugged, connections, _end: end.drop_guard() }
     }
 
     /// Where it begins.
@@ -44,9 +52,12 @@ impl Cable {
         self.is_whole.send_replace(false);
     }
 
-    /// Ends every connection there is; others can be made.
-    pub fn sever(&self) {
-        self.severed.send_modify(|times| *times += 1);
+    /// Ends every connection there is, and returns when they have; others can be made.
+    pub async fn sever(&self) {
+        let Connections { tasks, severed } = mem::take(&mut *lock(&self.connections));
+        severed.cancel();
+        tasks.close();
+        tasks.wait().await;
     }
 
     /// Ends every connection there is, and each that is made from now on.
@@ -65,25 +76,29 @@ impl Cable {
 #[derive(Clone)]
 struct Watched {
     is_whole: watch::Receiver<bool>,
-    severed: watch::Receiver<u64>,
     is_plugged: watch::Receiver<bool>,
+    connections: Arc<Mutex<Connections>>,
+}
+
+fn lock(connections: &Mutex<Connections>) -> MutexGuard<'_, Connections> {
+    connections.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn accept(listener: TcpListener, destination: SocketAddr, watched: Watched, end: CancellationToken) {
-    let tasks = TaskTracker::new();
     while let Some(Ok((stream, _))) = end.run_until_cancelled(listener.accept()).await {
-        let Watched { is_whole, mut severed, mut is_plugged } = watched.clone();
-        severed.mark_unchanged();
+        let Watched { is_whole, mut is_plugged, connections } = watched.clone();
+        let connections = lock(&connections);
+        let severed = connections.severed.clone();
         let leading = lead(stream, destination, is_whole);
         // A connection that breaks is what the test wants to see.
         let until_severed = async move {
             tokio::select! {
                 led = leading => drop(led),
-                _ = severed.changed() => {}
+                () = severed.cancelled() => {}
                 _ = is_plugged.wait_for(|is_plugged| !is_plugged) => {}
             }
         };
-        tasks.spawn(end.clone().run_until_cancelled_owned(until_severed));
+        connections.tasks.spawn(end.clone().run_until_cancelled_owned(until_severed));
     }
 }
 

@@ -415,7 +415,7 @@ async fn what_was_kept_without_an_answer_is_sent_after_all() {
     let lose = async {
         while holder.query_opt(IS_WAITING, &[]).await.expect("what is under way").is_none() {}
         cable.cut();
-        cable.sever();
+        cable.sever().await;
         holder.batch_execute("SELECT pg_advisory_unlock(1)").await.expect("the lock");
     };
     let (kept, ()) = tokio::join!(rig.visit(1, signup()), lose);

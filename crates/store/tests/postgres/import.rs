@@ -234,7 +234,7 @@ async fn an_import_that_breaks_off_goes_on_where_it_was() {
     let through_cable = url.replace(host, &cable.address().to_string());
     let sever = async {
         is_under_way(&rig.store, "query LIKE 'COPY deliveries%' AND wait_event = 'advisory'").await;
-        cable.sever();
+        cable.sever().await;
     };
     let (broken_off, ()) = tokio::join!(rig.import(&through_cable), sever);
     assert!(matches!(&broken_off, Err(ImportError::Table { table: "deliveries", .. })), "{broken_off:?}");

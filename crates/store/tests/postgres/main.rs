@@ -144,7 +144,7 @@ async fn held_up() -> (Store, Cable, Client, Store, Database) {
 /// Cuts the cable while a commit waits, and lets that end while it is asked after.
 async fn lose_the_answer(other: &Store, cable: &Cable, holder: &Client) {
     is_under_way(other, COMMIT).await;
-    cable.sever();
+    cable.sever().await;
     is_under_way(other, QUESTION).await;
     holder.batch_execute("SELECT pg_advisory_unlock(1)").await.expect("the lock");
 }
@@ -232,7 +232,7 @@ async fn a_connection_that_broke_in_between_is_replaced() {
     let (store, cable, _holder, _other, _database) = held_up().await;
     for _ in 0..2 {
         store.check().await.expect("a database");
-        cable.sever();
+        cable.sever().await;
     }
     store.check().await.expect("a database");
 }
