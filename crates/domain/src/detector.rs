@@ -6,6 +6,7 @@
 mod completions;
 mod conditions;
 mod segments;
+mod sources;
 
 use std::collections::HashMap;
 use std::mem;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use self::conditions::Conditions;
 pub use self::conditions::Stand;
 use self::segments::{Segments, Visits, window_lengths};
+use self::sources::Sources;
 use crate::alert::Alert;
 use crate::baseline::{Comparison, Usuals};
 use crate::condition::Condition;
@@ -21,6 +23,7 @@ use crate::event::Event;
 use crate::goal::Goal;
 use crate::history::{Recorder, minute_of};
 use crate::id::{GoalId, TriggerId, WebhookId};
+use crate::new_source::{NewSource, SourcePast, day_of};
 use crate::payload::{Data, GoalCompleted};
 use crate::segment::Segment;
 use crate::time::Second;
@@ -38,6 +41,7 @@ pub struct Rules {
     goals: Arc<[Goal]>,
     completions: Box<[(Target, GoalCompletion)]>,
     conditions: Box<[(Target, Condition)]>,
+    new_sources: Box<[(Target, NewSource)]>,
 }
 
 /// Where a firing goes, and on whose account.
@@ -87,12 +91,13 @@ pub struct Detector {
     segments: Segments,
     completions: HashMap<TriggerId, CompletionCount>,
     conditions: Conditions,
+    sources: Sources,
 }
 
 impl Rules {
     /// Compiles a site's goals and the triggers of its webhooks, those that are switched on.
     pub fn new<'a>(goals: Arc<[Goal]>, webhooks: impl IntoIterator<Item = (WebhookId, &'a [Trigger])>) -> Self {
-        let (mut completions, mut conditions) = (Vec::new(), Vec::new());
+        let (mut completions, mut conditions, mut new_sources) = (Vec::new(), Vec::new(), Vec::new());
         for (webhook_id, triggers) in webhooks {
             for trigger in triggers {
                 let target = Target { webhook_id, trigger_id: trigger.id };
@@ -101,11 +106,12 @@ impl Rules {
                     Rule::Condition(condition) => conditions.push((target, condition.clone())),
                     // No event of a visitor fires it.
                     Rule::WebhookDisabled => {}
+                    Rule::NewSource(rule) => new_sources.push((target, *rule)),
                 }
             }
         }
         // There is one of these for each site, and there are many sites: nothing of it is left unused.
-        Self { goals, completions: completions.into(), conditions: conditions.into() }
+        Self { goals, completions: completions.into(), conditions: conditions.into(), new_sources: new_sources.into() }
     }
 
     /// The site's goals.
@@ -133,6 +139,11 @@ impl Rules {
         self.conditions.iter().any(|(target, _)| target.trigger_id == id)
     }
 
+    /// The triggers on sources that are new.
+    pub fn new_sources(&self) -> impl Iterator<Item = TriggerId> {
+        self.new_sources.iter().map(|(target, _)| target.trigger_id)
+    }
+
     /// Whether something may become true because nothing happens.
     pub fn watches_absence(&self) -> bool {
         self.conditions.iter().any(|(_, condition)| condition.is_of_absence())
@@ -153,8 +164,11 @@ impl Rules {
     pub fn without_counts(self) -> (Self, Watch) {
         let (counted, completions): (Vec<_>, Vec<_>) =
             self.completions.into_iter().partition(|(_, rule)| rule.window_seconds.is_some());
-        let watch = Watch { completions: counted, conditions: self.conditions.into_vec() };
-        (Self { goals: self.goals, completions: completions.into(), conditions: Box::default() }, watch)
+        let (conditions, new_sources) = (self.conditions.into_vec(), self.new_sources.into_vec());
+        let watch = Watch { completions: counted, conditions, new_sources };
+        let rules =
+            Self { goals: self.goals, completions: completions.into(), conditions: Box::default(), new_sources: Box::default() };
+        (rules, watch)
     }
 }
 
@@ -167,7 +181,8 @@ impl Detector {
         let mut segments = Segments::default();
         segments.keep(&rules.conditions, watched_from, now);
         let conditions = Conditions::new(rules, watched_from, kept);
-        Self { traffic, history: Recorder::default(), segments, completions: HashMap::new(), conditions }
+        let sources = Sources::new(rules, &mut traffic);
+        Self { traffic, history: Recorder::default(), segments, completions: HashMap::new(), conditions, sources }
     }
 
     /// Takes over changed rules: what is counted for triggers that stay is kept.
@@ -177,6 +192,7 @@ impl Detector {
         self.segments.keep(&rules.conditions, now.saturating_add(1), now);
         self.completions.retain(|id, _| rules.completions.iter().any(|(target, _)| target.trigger_id == *id));
         self.conditions.adapt(rules, now);
+        self.sources.adapt(rules, &mut self.traffic);
     }
 
     /// Takes an event in, at the time `now`, of the visitor behind `visit`.
@@ -184,8 +200,10 @@ impl Detector {
         if now.saturating_add(MAX_STEP_BACK_SECONDS) < self.traffic.now() {
             self.histories().for_each(|(_, history)| history.forget_from(minute_of(now)));
             let (history, mut segments) = (mem::take(&mut self.history), mem::take(&mut self.segments));
+            let sources = mem::take(&mut self.sources);
             segments.start_anew(&rules.conditions, now);
             *self = Self { history, segments, ..Self::new(rules, now, now, |_| None) };
+            self.sources.keep_notes(sources, day_of(now));
         }
         let mut firings = Vec::new();
         let now = self.advance(rules, now, &mut firings);
@@ -197,6 +215,7 @@ impl Detector {
         } else {
             let visited = self.traffic.record_visit(visit);
             self.history.visit(visited, event.is_pageview(), now);
+            self.sources.visit(rules, &self.traffic, &mut firings);
             self.of_session(visit, |segments, _, visit| segments.visit(visit, event.is_pageview(), now));
         }
         for goal in rules.goals.iter().filter(|goal| goal.is_completed_by(event)) {
@@ -230,6 +249,7 @@ impl Detector {
         let fired = |target: &Target| firings.iter().any(|firing| firing.targets.contains(target));
         for firing in firings {
             self.conditions.take_back(rules, firing, self.traffic.now());
+            self.sources.take_back(firing);
         }
         for (target, rule) in rules.completions.iter().filter(|(target, _)| fired(target)) {
             if let Some(count) = self.completions.get_mut(&target.trigger_id) {
@@ -242,6 +262,32 @@ impl Detector {
     pub fn histories(&mut self) -> impl Iterator<Item = (Option<&Segment>, &mut Recorder)> {
         let of_segments = self.segments.histories().map(|(segment, history)| (Some(segment), history));
         std::iter::once((None, &mut self.history)).chain(of_segments)
+    }
+
+    /// The sources that were seen and are not stored yet, each with the day on which it was.
+    pub fn seen_sources(&self) -> &[(Arc<str>, u32)] {
+        self.sources.waiting()
+    }
+
+    /// Forgets the first so many of them, which are stored.
+    pub fn forget_seen_sources(&mut self, count: usize) {
+        self.sources.forget(count);
+    }
+
+    /// Whether there are sources of which it is to be found out when they were seen before.
+    pub fn has_unknown_sources(&self) -> bool {
+        self.sources.has_unknown()
+    }
+
+    /// Some of these sources.
+    pub fn unknown_sources(&self) -> Vec<Arc<str>> {
+        self.sources.unknown()
+    }
+
+    /// Takes in when sources were seen before, on a site of which that is known since the day `known_from`. What that sets off is told
+    /// with the next event or tick.
+    pub fn learn_sources(&mut self, rules: &Rules, found: Vec<SourcePast>, known_from: u32) {
+        self.sources.learn(rules, &self.traffic, found, known_from);
     }
 
     /// Whether the visitor has been here lately.
@@ -273,6 +319,7 @@ impl Detector {
             count.zip(rule.window_seconds).is_some_and(|(count, window)| count.is_waiting(window, now))
         };
         self.history.is_empty()
+            && self.sources.waiting().is_empty()
             && self.traffic.is_over(now)
             && self.segments.is_over(now)
             && !rules.completions.iter().any(counts)
@@ -315,6 +362,7 @@ impl Detector {
             self.conditions.advance(now);
             self.look(rules, now, firings);
         }
+        self.sources.observe(rules, &self.traffic, firings);
         now
     }
 
@@ -623,6 +671,8 @@ pub(crate) mod tests {
         let is_over = |site: &Site, second: Second| site.detector.is_over(&site.rules, START + second);
         assert!(!is_over(&site, 40_001), "not everything is stored");
         site.detector.history.forget_before(u32::MAX);
+        assert!(!is_over(&site, 40_001), "nor is every source");
+        site.detector.forget_seen_sources(1);
         assert_eq!([10_000, 30_000, 40_001].map(|second| is_over(&site, second)), [false, false, true]);
         assert_eq!(site.event(19_999, 1, json!({"n": "Buy"})).len(), 1);
     }

@@ -2,7 +2,7 @@
 //!
 //! An [`event`] comes in from a [`client`]; a [`visitor`] is behind it, who came from a [`source`]; [`traffic`] counts
 //! visitors in sliding [`window`]s; a [`goal`] may be completed and a [`trigger`] may fire; the [`detector`] of a site puts
-//! these together and answers with firings; a [`watch`] does where counts are shared. A firing becomes a [`payload`], or
+//! these together and answers with firings; a [`watch`] does where counts are shared; what a site has seen before is known of a [`new_source`]. A firing becomes a [`payload`], or
 //! what a [`template`] makes of it and its [`message`], with a [`signature`], sent to an [`endpoint`] by itself or in a [`batch`], and tried again as [`retry`] decides; a [`breaker`] spares an endpoint that fails. A process
 //! does so while it has a [`lease`], if that is among its [`roles`]. Where events come from an existing [`plausible`], a [`reading`]
 //! knows how far its log was read; Plausible's [`hosted`] service is asked by a [`polling`] schedule, and what it counts are
@@ -35,6 +35,7 @@ pub mod hosted;
 pub mod id;
 pub mod lease;
 pub mod message;
+pub mod new_source;
 pub mod payload;
 pub mod period;
 pub mod plausible;

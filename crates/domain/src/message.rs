@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 /// What a type's name ends with when something is back to normal.
 const RESOLVED: &str = "_resolved";
 /// What happens once and is over: each of them is an incident of its own.
-const HAPPENINGS: [&str; 2] = ["goal_completion", "webhook_test"];
+const HAPPENINGS: [&str; 3] = ["goal_completion", "webhook_test", "new_source"];
 /// What tells apart incidents of the same type on a site: what they are about, and what their trigger goes by.
 const APART: [&str; 10] =
     ["goal_id", "webhook_id", "metric", "threshold", "unit", "window_seconds", "baseline", "sensitivity", "page", "source"];
@@ -53,6 +53,7 @@ impl Message {
             "anomaly" | "anomaly_resolved" => event.anomaly(),
             "visitor_spike_resolved" => event.spike_that_is_over(),
             "webhook_disabled" => event.switched_off(),
+            "new_source" => event.source(),
             "webhook_test" => ("Test".to_owned(), event.data("message")),
             _ => event.anything(),
         };
@@ -205,6 +206,16 @@ impl Event<'_> {
                 (format!("Back to normal: {counted} on {site}"), format!("After {lasted}: {seen}; {usual} for {when}."))
             }
         }
+    }
+
+    fn source(&self) -> (String, String) {
+        let (site, source, window) = (self.field("site_domain"), self.data("source"), duration(self.number("window_seconds")));
+        let since = match self.data("last_seen_at").as_str() {
+            "" => "for the first time in at least 30 days".to_owned(),
+            day => format!("for the first time since {day}"),
+        };
+        let text = format!("{site}: {source} sends visitors {since}: {} within {window}.", self.data("visitors"));
+        (format!("New source on {site}: {source}"), text)
     }
 
     fn switched_off(&self) -> (String, String) {
@@ -431,6 +442,18 @@ mod tests {
                 json!({"current_visitors": 5, "window_seconds": 300, "duration_seconds": 60, "page": "/blog/*", "source": "Google"}),
                 "Back to normal: visitors on example.com (/blog/*, from Google)",
                 "Visitors are back on example.com (/blog/*, from Google) after 1 minute: 5 within 5 minutes.",
+            ),
+            (
+                "new_source",
+                json!({"source": "Hacker News", "visitors": 12, "window_seconds": 3_600, "last_seen_at": null}),
+                "New source on example.com: Hacker News",
+                "example.com: Hacker News sends visitors for the first time in at least 30 days: 12 within 1 hour.",
+            ),
+            (
+                "new_source",
+                json!({"source": "lobste.rs", "visitors": 5, "window_seconds": 60, "last_seen_at": "2026-01-20"}),
+                "New source on example.com: lobste.rs",
+                "example.com: lobste.rs sends visitors for the first time since 2026-01-20: 5 within 1 minute.",
             ),
             ("queue_length", json!({"current": 3}), "Queue length on example.com", "Queue length on example.com."),
             (

@@ -65,6 +65,8 @@ pub enum Data {
     WebhookDisabled(WebhookDisabled),
     /// Somebody tries the webhook out.
     WebhookTest(WebhookTested),
+    /// A source that is new brings visitors.
+    NewSource(SourceFound),
 }
 
 /// A goal was completed.
@@ -214,6 +216,24 @@ pub struct WebhookDisabled {
 pub struct WebhookTested {
     /// What people who read it should know.
     pub message: &'static str,
+}
+
+/// A source that the site has not seen for long brings visitors.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SourceFound {
+    /// The source.
+    pub source: Arc<str>,
+    /// How many distinct visitors it brought within the window.
+    pub visitors: u32,
+    /// How many the trigger waits for.
+    pub min_visitors: u32,
+    /// The window's length.
+    pub window_seconds: u32,
+    /// The date of the last day on which it was seen before; null where none is known.
+    pub last_seen_at: Option<String>,
+    /// What most of them look at.
+    #[serde(serialize_with = "serialize_pages")]
+    pub top_pages: Vec<Share>,
 }
 
 impl GoalCompleted {
@@ -370,6 +390,14 @@ impl Data {
                 reason: "the endpoint answered 410: it is gone".to_owned(),
             }),
             EventType::WebhookTest => Self::WebhookTest(WebhookTested { message: TEST_MESSAGE }),
+            EventType::NewSource => Self::NewSource(SourceFound {
+                source: Arc::from("Hacker News"),
+                visitors: 12,
+                min_visitors: 12,
+                window_seconds: 3_600,
+                last_seen_at: None,
+                top_pages: vec![share("/blog/launch", 9), share("/", 3)],
+            }),
         }
     }
 
@@ -397,6 +425,7 @@ impl Data {
             Self::AnomalyResolved(_) => EventType::AnomalyResolved,
             Self::WebhookDisabled(_) => EventType::WebhookDisabled,
             Self::WebhookTest(_) => EventType::WebhookTest,
+            Self::NewSource(_) => EventType::NewSource,
         }
     }
 }
@@ -429,6 +458,10 @@ impl Serialize for Tops {
         tops.serialize_field("top_pages", &named("page", &self.pages))?;
         tops.end()
     }
+}
+
+fn serialize_pages<S: Serializer>(pages: &[Share], serializer: S) -> Result<S::Ok, S::Error> {
+    named("page", pages).serialize(serializer)
 }
 
 fn named<'a>(kind: &'static str, shares: &'a [Share]) -> Vec<Named<'a>> {
@@ -491,6 +524,19 @@ mod tests {
         );
         let body = body(&data);
         assert!(body.contains(r#""event_type":"visitor_spike_resolved","#) && body.ends_with(expected), "{body}");
+    }
+
+    #[test]
+    fn a_new_source() {
+        let Data::NewSource(found) = Data::example(EventType::NewSource) else { panic!("another type") };
+        let data = Data::NewSource(SourceFound { last_seen_at: Some("2026-01-20".to_owned()), ..found });
+        let expected = concat!(
+            r#""event_type":"new_source","site_id":"02020202-0202-0202-0202-020202020202","site_domain":"example.com","#,
+            r#""site_name":"Example","timestamp":"2026-02-25T14:30:00.123Z","data":{"source":"Hacker News","visitors":12,"#,
+            r#""min_visitors":12,"window_seconds":3600,"last_seen_at":"2026-01-20","#,
+            r#""top_pages":[{"page":"/blog/launch","visitors":9},{"page":"/","visitors":3}]}}"#,
+        );
+        assert!(body(&data).ends_with(expected), "{}", body(&data));
     }
 
     #[test]

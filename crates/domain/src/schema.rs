@@ -23,6 +23,7 @@ impl EventType {
             Self::AnomalyResolved => include_str!("../schemas/anomaly_resolved.json"),
             Self::WebhookDisabled => include_str!("../schemas/webhook_disabled.json"),
             Self::WebhookTest => include_str!("../schemas/webhook_test.json"),
+            Self::NewSource => include_str!("../schemas/new_source.json"),
         }
     }
 }

@@ -4,12 +4,15 @@
 //! seen moves to the young one, and when a period is over the old one is dropped whole. So an event costs constant time, and
 //! forgetting costs nothing.
 
+mod by_source;
+
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
+use self::by_source::BySource;
 use crate::time::Second;
 use crate::visitor::VisitorId;
 use crate::window::{Counts, Window};
@@ -36,6 +39,10 @@ pub struct Traffic {
     sources: Names,
     pages: Names,
     windows: Vec<Window>,
+    /// Who came from which source, where somebody wants to know.
+    by_source: Option<Box<BySource>>,
+    /// The source of the session that the latest visit began.
+    begun: NameId,
     /// From this second on, nobody came.
     quiet_from: Second,
     now: Second,
@@ -125,6 +132,8 @@ impl Traffic {
             sources: Names::default(),
             pages: Names::default(),
             windows: vec![Window::new(CURRENT_VISITORS_WINDOW_SECONDS, watched_from, [])],
+            by_source: None,
+            begun: NameId::NONE,
             quiet_from: watched_from,
             now,
         }
@@ -153,6 +162,7 @@ impl Traffic {
         let period = self.period();
         self.visitors.turn(self.now, period);
         self.left_pages.turn(self.now, period);
+        self.by_source.iter_mut().for_each(|by_source| by_source.turn(self.now, period));
         self.sources.turn(self.now, period);
         self.pages.turn(self.now, period);
         self.now
@@ -161,9 +171,10 @@ impl Traffic {
     /// Counts a visit at the time reached.
     pub fn record_visit(&mut self, visit: &Visit<'_>) -> Visited {
         let now = self.now;
-        self.quiet_from = now + 1;
+        (self.quiet_from, self.begun) = (now + 1, NameId::NONE);
         let known = self.take_over(visit);
         if known.is_none() && self.visitors.young.len() >= MAX_VISITORS {
+            self.by_source.iter_mut().for_each(|by_source| by_source.skip());
             return Visited::Uncounted;
         }
         let session = known.filter(|visitor| visitor.is_in_session(now));
@@ -171,6 +182,8 @@ impl Traffic {
             Some(visitor) => self.sources.touch(visitor.source, now),
             None => visit.source.map_or(NameId::NONE, |source| self.sources.name(source, now)),
         };
+        self.begun = if session.is_none() { source } else { NameId::NONE };
+        self.by_source.iter_mut().for_each(|by_source| by_source.record(visit.visitor, source, known));
         let page = self.pages.name(visit.page, now);
         let last_counted = known.map(|visitor| visitor.last_counted).filter(|last_counted| *last_counted > 0);
         if let (Some(visitor), Some(last_counted)) = (known, last_counted)
@@ -291,7 +304,8 @@ impl Traffic {
     /// How long a record must be kept after its last event: until neither a session nor a window needs it.
     fn period(&self) -> u32 {
         let longest = self.windows.iter().map(Window::length_seconds).max().unwrap_or(0);
-        longest.max(SESSION_TIMEOUT_SECONDS + 1)
+        let by_source = self.by_source.as_ref().map_or(0, |by_source| by_source.seconds);
+        longest.max(SESSION_TIMEOUT_SECONDS + 1).max(by_source)
     }
 }
 

@@ -96,7 +96,8 @@ impl Rule {
         match self {
             Self::Condition(condition) => Some(minutes_before(condition)),
             Self::GoalCompletion(rule) => Some(minutes_of(rule.window_seconds.unwrap_or(0))),
-            Self::WebhookDisabled => None,
+            // Minutes do not know where visitors came from.
+            Self::WebhookDisabled | Self::NewSource(_) => None,
         }
     }
 
@@ -107,7 +108,7 @@ impl Rule {
                 condition.completions().is_some_and(|_| !matches!(condition.kind, Kind::GoalRate(_)))
                     || window_minutes(condition) <= EXACT_MINUTES
             }
-            Self::GoalCompletion(_) | Self::WebhookDisabled => true,
+            Self::GoalCompletion(_) | Self::WebhookDisabled | Self::NewSource(_) => true,
         }
     }
 
@@ -116,7 +117,7 @@ impl Rule {
         match self {
             Self::Condition(condition) => Sight::of(condition, past, &shown).trial(condition, goals),
             Self::GoalCompletion(rule) => try_completions(rule, past, goals, shown),
-            Self::WebhookDisabled => Trial::default(),
+            Self::WebhookDisabled | Self::NewSource(_) => Trial::default(),
         }
     }
 
@@ -136,7 +137,7 @@ impl Rule {
                 let threshold = strictest(2, MAX_THRESHOLD, |threshold| fires(threshold) >= wanted)?;
                 Some(Self::GoalCompletion(with(threshold)))
             }
-            Self::WebhookDisabled => None,
+            Self::WebhookDisabled | Self::NewSource(_) => None,
         }
     }
 }

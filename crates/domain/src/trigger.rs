@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::condition::Condition;
 use crate::fields::{Fields, Invalid};
 use crate::id::{GoalId, TriggerId};
+use crate::new_source::NewSource;
 use crate::segment::Segment;
 use crate::time::Second;
 
@@ -41,6 +42,8 @@ pub enum Rule {
     Condition(Condition),
     /// Another webhook of the site is switched off because its endpoint fails.
     WebhookDisabled,
+    /// A source that is new brings visitors.
+    NewSource(NewSource),
 }
 
 /// Fires when goals are completed.
@@ -59,7 +62,7 @@ impl Rule {
     pub fn counts_events(&self) -> bool {
         match self {
             Self::GoalCompletion(rule) => rule.threshold > 1,
-            Self::Condition(_) => true,
+            Self::Condition(_) | Self::NewSource(_) => true,
             Self::WebhookDisabled => false,
         }
     }
@@ -70,6 +73,7 @@ impl Rule {
             Self::GoalCompletion(_) => EventType::GoalCompletion,
             Self::Condition(condition) => condition.event_type(),
             Self::WebhookDisabled => EventType::WebhookDisabled,
+            Self::NewSource(_) => EventType::NewSource,
         }
     }
 
@@ -78,7 +82,7 @@ impl Rule {
         match self {
             Self::GoalCompletion(rule) => rule.goal_id,
             Self::Condition(condition) => condition.goal_id(),
-            Self::WebhookDisabled => None,
+            Self::WebhookDisabled | Self::NewSource(_) => None,
         }
     }
 
@@ -86,7 +90,7 @@ impl Rule {
     pub fn segment(&self) -> Option<&Arc<Segment>> {
         match self {
             Self::Condition(condition) => condition.segment.as_ref(),
-            Self::GoalCompletion(_) | Self::WebhookDisabled => None,
+            Self::GoalCompletion(_) | Self::WebhookDisabled | Self::NewSource(_) => None,
         }
     }
 
@@ -111,6 +115,7 @@ impl Rule {
                 Condition::read(event_type, &mut fields).map(Self::Condition)
             }
             Some(EventType::WebhookDisabled) => Some(Self::WebhookDisabled),
+            Some(EventType::NewSource) => NewSource::read(&mut fields).map(Self::NewSource),
             _ if name.is_some() => {
                 let names = EventType::TRIGGERS.map(EventType::name).join(", ");
                 return Err(Invalid::field("type", format!("must be one of {names}")));
@@ -128,16 +133,19 @@ impl Rule {
             Self::GoalCompletion(GoalCompletion { goal_id, threshold, window_seconds }) => {
                 json!({"type": name, "goal_id": goal_id, "threshold": threshold, "window_seconds": window_seconds})
             }
-            Self::Condition(condition) => {
-                let mut fields = json!({"type": name});
-                if let (Value::Object(fields), Value::Object(own)) = (&mut fields, condition.to_json()) {
-                    fields.extend(own);
-                }
-                fields
-            }
+            Self::Condition(condition) => beside_type(name, condition.to_json()),
             Self::WebhookDisabled => json!({"type": name}),
+            Self::NewSource(rule) => beside_type(name, rule.to_json()),
         }
     }
+}
+
+fn beside_type(name: &str, own: Value) -> Value {
+    let mut fields = json!({"type": name});
+    if let (Value::Object(fields), Value::Object(own)) = (&mut fields, own) {
+        fields.extend(own);
+    }
+    fields
 }
 
 impl Trigger {
@@ -174,11 +182,13 @@ pub enum EventType {
     WebhookDisabled,
     /// Somebody tries a webhook out. No trigger fires it.
     WebhookTest,
+    /// A source that is new brings visitors.
+    NewSource,
 }
 
 impl EventType {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::GoalCompletion,
         Self::VisitorSpike,
         Self::VisitorSpikeResolved,
@@ -190,10 +200,18 @@ impl EventType {
         Self::AnomalyResolved,
         Self::WebhookDisabled,
         Self::WebhookTest,
+        Self::NewSource,
     ];
     /// Those that a trigger can be of.
-    pub const TRIGGERS: [Self; 6] =
-        [Self::GoalCompletion, Self::VisitorSpike, Self::VisitorDrop, Self::GoalRate, Self::Anomaly, Self::WebhookDisabled];
+    pub const TRIGGERS: [Self; 7] = [
+        Self::GoalCompletion,
+        Self::VisitorSpike,
+        Self::VisitorDrop,
+        Self::GoalRate,
+        Self::Anomaly,
+        Self::WebhookDisabled,
+        Self::NewSource,
+    ];
 
     /// Its name in payloads, headers and the API.
     pub fn name(self) -> &'static str {
@@ -209,6 +227,7 @@ impl EventType {
             Self::AnomalyResolved => "anomaly_resolved",
             Self::WebhookDisabled => "webhook_disabled",
             Self::WebhookTest => "webhook_test",
+            Self::NewSource => "new_source",
         }
     }
 
@@ -328,7 +347,9 @@ mod tests {
         let of_blog = json!({"type": "anomaly", "page": "blog/*", "source": "Google"});
         let of_blog = Rule::read(&of_blog, None).expect("a rule");
         assert_eq!((&of_blog.to_json()["page"], &of_blog.to_json()["source"]), (&json!("/blog/*"), &json!("Google")));
-        for rule in [rate, anomaly, drop, of_blog] {
+        let source = Rule::read(&json!("new_source"), None).expect("a rule");
+        assert_eq!(source.to_json(), json!({"type": "new_source", "min_visitors": 10, "window_seconds": 3_600}));
+        for rule in [rate, anomaly, drop, of_blog, source] {
             assert_eq!(Rule::read(&rule.to_json(), None), Ok(rule));
         }
         assert_eq!(Rule::read(&many.to_json(), None), Ok(many));
@@ -362,6 +383,12 @@ mod tests {
             (json!({"type": "goal_completion", "goal_id": "5", "threshold": 5, "window_seconds": 60}), "goal_id"),
             (json!({"type": "goal_completion", "threshold": 0, "window_seconds": 60}), "threshold"),
             (json!({"type": "visitor_spike", "unit": "people", "threshold": 5, "min_visitors": 5}), "unit"),
+            (json!({"type": "new_source", "min_visitors": 0}), "min_visitors"),
+            (json!({"type": "new_source", "min_visitors": 10_001}), "min_visitors"),
+            (json!({"type": "new_source", "window_seconds": 59}), "window_seconds"),
+            (json!({"type": "new_source", "window_seconds": 86_401}), "window_seconds"),
+            (json!({"type": "new_source", "threshold": 5}), "threshold"),
+            (json!({"type": "new_source", "cooldown_seconds": 60}), "cooldown_seconds"),
             (json!({"type": "visitor_drop", "threshold": 101}), "threshold"),
             (json!({"type": "visitor_drop", "unit": "visitors", "baseline": "typical"}), "baseline"),
             (json!("goal_rate"), "threshold"),

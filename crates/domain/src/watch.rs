@@ -3,14 +3,18 @@
 //! A [`Watch`] is what a site's triggers ask for, [`Alerts`] is how those on visitors stand. Neither knows where the counts come from.
 //! What happens within the memory of one process is the business of the [`detector`](crate::detector).
 
+mod sources;
+
 use std::collections::HashMap;
 
+pub use self::sources::{KnownSources, SourceCount};
 use crate::alert::{Alert, Change};
 use crate::baseline::{Comparison, Usuals};
 use crate::condition::{CompletionsWithin, Condition, Seen, step_seconds};
 use crate::detector::{Firing, Target, fire};
 use crate::goal::Goal;
 use crate::id::{GoalId, TriggerId};
+use crate::new_source::NewSource;
 use crate::segment::VisitsWithin;
 use crate::time::{Second, Timestamp};
 use crate::traffic::Tops;
@@ -22,6 +26,7 @@ use crate::window::Counts;
 pub struct Watch {
     pub(crate) completions: Vec<(Target, GoalCompletion)>,
     pub(crate) conditions: Vec<(Target, Condition)>,
+    pub(crate) new_sources: Vec<(Target, NewSource)>,
 }
 
 /// How triggers with a condition stand.
@@ -54,7 +59,7 @@ pub struct Counted<'a> {
 impl Watch {
     /// Whether there is nothing to look at.
     pub fn is_empty(&self) -> bool {
-        self.completions.is_empty() && self.conditions.is_empty()
+        self.completions.is_empty() && self.conditions.is_empty() && self.new_sources.is_empty()
     }
 
     /// The windows to be counted at `now`, where the look before was at `before`; each once. A long window changes slowly, and is
@@ -211,8 +216,8 @@ mod tests {
 
     #[test]
     fn long_windows_are_looked_at_less_often() {
-        let watch =
-            Watch { conditions: vec![spike(1, 3_600), spike(2, 1), spike(3, 3_600), spike(4, 600)], completions: Vec::new() };
+        let conditions = vec![spike(1, 3_600), spike(2, 1), spike(3, 3_600), spike(4, 600)];
+        let watch = Watch { conditions, ..Watch::default() };
         for (before, now, lengths) in [
             (1_200, 1_201, &[1][..]),
             (1_201, 1_202, &[1, 600]),
@@ -227,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_trigger_fires_once_for_each_crossing() {
-        let watch = Watch { conditions: vec![spike(1, 300), spike(2, 600)], completions: Vec::new() };
+        let watch = Watch { conditions: vec![spike(1, 300), spike(2, 600)], ..Watch::default() };
         let mut alerts = Alerts::default();
         let mut look = |now, visitors: u32| {
             let before = alerts.clone();
@@ -249,7 +254,7 @@ mod tests {
 
     #[test]
     fn what_was_kept_goes_on() {
-        let watch = Watch { conditions: vec![spike(1, 300)], completions: Vec::new() };
+        let watch = Watch { conditions: vec![spike(1, 300)], ..Watch::default() };
         let fires = |still_true, now| {
             let fired_at = Timestamp::from_micros(100_000_000);
             let mut alerts = Alerts::kept([(TriggerId::from_bytes([1; 16]), fired_at, still_true)]);

@@ -14,11 +14,12 @@ use bellwether_domain::id::{GoalId, SiteId};
 use bellwether_domain::plausible::PlausibleId;
 use bellwether_domain::segment::{Segment, VisitsWithin};
 use bellwether_domain::time::{Second, Timestamp};
-use bellwether_domain::traffic::{CURRENT_VISITORS_WINDOW_SECONDS, Session, Tops};
+use bellwether_domain::traffic::{CURRENT_VISITORS_WINDOW_SECONDS, Session, Share, Tops};
 use bellwether_domain::visitor::VisitorId;
+use bellwether_domain::watch::SourceCount;
 use bellwether_domain::window::Counts;
 pub use bellwether_store::clickhouse::ClickHouseError as CountError;
-use bellwether_store::clickhouse::{ClickHouse, Completions, Window};
+use bellwether_store::clickhouse::{ClickHouse, Completions, SourceWindow, Window};
 
 use crate::Engine;
 use crate::plausible::Plausible;
@@ -76,6 +77,64 @@ impl Counter {
         match self {
             Self::Own(clickhouse) => clickhouse.counted_tops(window, at).await,
             Self::Plausible(plausible) => plausible.events.tops(&there(registry, window), at).await,
+        }
+    }
+
+    /// The sources that bring at least so many visitors in each of the windows, at the end of a second: the window's place, and what
+    /// was counted.
+    pub(crate) async fn sources(
+        &self,
+        registry: &Registry,
+        windows: &[SourceWindow<SiteId>],
+        at: Second,
+    ) -> Result<Vec<(usize, SourceCount)>, CountError> {
+        match self {
+            Self::Own(clickhouse) => clickhouse.counted_sources(windows, at).await,
+            Self::Plausible(plausible) => {
+                let there = |window: &SourceWindow<SiteId>| {
+                    let SourceWindow { site, window_seconds, min_visitors } = *window;
+                    SourceWindow { site: id_there(registry, site), window_seconds, min_visitors }
+                };
+                plausible.events.sources(&windows.iter().map(there).collect::<Vec<_>>(), at).await
+            }
+        }
+    }
+
+    /// On which of some days each of the sources of sites brought visitors; in their order.
+    pub(crate) async fn days_of_sources(
+        &self,
+        registry: &Registry,
+        sources: &[(SiteId, Arc<str>)],
+        days: RangeInclusive<u32>,
+    ) -> Result<Vec<Vec<u32>>, CountError> {
+        match self {
+            Self::Own(clickhouse) => clickhouse.counted_days(sources, days).await,
+            Self::Plausible(plausible) => {
+                let there = |(id, source): &(SiteId, Arc<str>)| (id_there(registry, *id), source.clone());
+                plausible.events.days_of_sources(&sources.iter().map(there).collect::<Vec<_>>(), days).await
+            }
+        }
+    }
+
+    /// The pages that most of those look at who come from a source within so many seconds that end with a second.
+    pub(crate) async fn pages_from(
+        &self,
+        site: &ActiveSite,
+        window_seconds: u32,
+        source: &str,
+        at: Second,
+    ) -> Result<Vec<Share>, CountError> {
+        match self {
+            Self::Own(clickhouse) => clickhouse.counted_pages_from((site.site.id, window_seconds), source, at).await,
+            Self::Plausible(plausible) => plausible.events.pages_from((name_there(site), window_seconds), source, at).await,
+        }
+    }
+
+    /// Whether it is known what happened on a site until the end of a day.
+    pub(crate) async fn knows(&self, site: &ActiveSite, day: u32) -> Result<bool, CountError> {
+        match self {
+            Self::Own(clickhouse) => clickhouse.counted_until(site.site.id, day).await,
+            Self::Plausible(plausible) => plausible.events.knows(name_there(site), day).await,
         }
     }
 
@@ -173,8 +232,11 @@ pub(crate) async fn session(
 
 /// What a window is called in Plausible.
 fn there(registry: &Registry, window: &Window<SiteId>) -> Window<PlausibleId> {
-    let site = registry.by_id(window.site).map_or(NOTHING, |site| name_there(&site));
-    Window { site, visits: window.visits.clone() }
+    Window { site: id_there(registry, window.site), visits: window.visits.clone() }
+}
+
+fn id_there(registry: &Registry, id: SiteId) -> PlausibleId {
+    registry.by_id(id).map_or(NOTHING, |site| name_there(&site))
 }
 
 fn name_there(site: &ActiveSite) -> PlausibleId {

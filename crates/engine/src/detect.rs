@@ -8,13 +8,14 @@ use bellwether_domain::bot;
 use bellwether_domain::detector::{Detection, Detector, Firing, Stand, Target};
 use bellwether_domain::event::Event;
 use bellwether_domain::id::{DeliveryId, EventId, SiteId};
+use bellwether_domain::new_source::day_of;
 use bellwether_domain::payload::{Data, Payload};
 use bellwether_domain::site::Site;
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::traffic::{SESSION_TIMEOUT_SECONDS, Visit};
 use bellwether_domain::visitor::{Salts, Traits};
 use bellwether_store::clickhouse::{ClickHouse, CountedEvent};
-use bellwether_store::{Crossed, NewDelivery, NewEvent, StoreError};
+use bellwether_store::{Crossed, NewDelivery, NewEvent, SourceTold, StoreError};
 use tracing::{error, info};
 
 use crate::counter::{CountError, session};
@@ -343,7 +344,7 @@ impl Inner {
         if !matches!(firing.data, Data::GoalCompletion(_)) {
             info!(site = %site.site.domain, event = %event.id, "{}", firing.data.event_type().name().replace('_', " "));
         }
-        event
+        NewEvent { told_sources: told_sources(firing, now), ..event }
     }
 
     /// What is told of something that happened on a site.
@@ -373,6 +374,14 @@ fn crossed(site: &ActiveSite, firing: &Firing, now: Timestamp) -> Vec<Crossed> {
     firing.targets.iter().filter(has_condition).map(crossed).collect()
 }
 
+/// The triggers that tell of a source with a firing.
+fn told_sources(firing: &Firing, now: Timestamp) -> Vec<SourceTold> {
+    let Data::NewSource(found) = &firing.data else { return Vec::new() };
+    let told =
+        |target: &Target| SourceTold { trigger_id: target.trigger_id, source: found.source.clone(), day: day_of(now.second()) };
+    firing.targets.iter().map(told).collect()
+}
+
 fn new_event(site: &Site, id: EventId, now: Timestamp, data: &Data, deliveries: Vec<NewDelivery>) -> NewEvent {
     NewEvent {
         id,
@@ -382,5 +391,6 @@ fn new_event(site: &Site, id: EventId, now: Timestamp, data: &Data, deliveries: 
         created_at: now,
         deliveries,
         crossed: Vec::new(),
+        told_sources: Vec::new(),
     }
 }

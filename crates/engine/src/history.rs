@@ -125,7 +125,7 @@ impl Engine {
         });
     }
 
-    /// Stores the minutes before this one, and how attempts ended so far.
+    /// Stores the minutes before this one, which sources were seen, and how attempts ended so far.
     pub async fn store_history(&self, before: u32) -> Result<(), StoreError> {
         let inner = &*self.inner;
         let (mut portion, mut segments) = (Portion::default(), HashSet::new());
@@ -141,6 +141,7 @@ impl Engine {
         }
         inner.store_minutes(portion).await?;
         inner.note_segments(segments).await?;
+        inner.store_sources().await?;
         let mut outcomes = inner.outcomes.take();
         while !outcomes.is_empty() {
             let batch = outcomes.split_off(outcomes.len().saturating_sub(BATCH));

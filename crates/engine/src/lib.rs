@@ -25,6 +25,7 @@ mod reseal;
 mod salts;
 mod seal;
 pub mod send;
+mod sources;
 mod tally;
 mod templates;
 mod together;
@@ -83,6 +84,7 @@ use registry::{Counting, Registry};
 use salts::SaltKeeper;
 use seal::Sealer;
 use send::{Resolve, Sender, SenderError, SystemResolver};
+use sources::Noted;
 use tally::Tally;
 use watch::Lookout;
 
@@ -135,6 +137,8 @@ struct Inner {
     /// Events on their way to where they are counted, if that is not here.
     tally: Option<Arc<Tally>>,
     lookout: tokio::sync::Mutex<Lookout>,
+    /// Since when it is noted which sources sites have seen.
+    noted: Noted,
     /// What answers how many visitors sites have, and how often goals were completed, where nothing else does.
     hosted: Option<Service>,
     /// Held while sites are taken over from a Plausible.
@@ -246,6 +250,7 @@ impl Engine {
             door: Door::open(&store, &ambient, &settings.secret_key).await?,
             tally: own.map(|clickhouse| Tally::start(clickhouse, ambient.clone(), workers)),
             lookout: tokio::sync::Mutex::new(Lookout::new(OwnerId::new(&ambient))),
+            noted: Noted::go_on(&store, &settings, ambient.now()).await?,
             hosted,
             mirror: tokio::sync::Mutex::default(),
             outcomes,
@@ -284,6 +289,7 @@ impl Engine {
         self.start_upkeep(workers);
         self.start_ticking(workers);
         self.start_comparing(workers);
+        self.start_looking_up_sources(workers);
         if self.roles().dispatch {
             self.start_switching_off(given_up, workers);
             self.start_replays(workers);

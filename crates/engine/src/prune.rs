@@ -88,6 +88,7 @@ impl Engine {
             let _ = self.forget_webhook(webhook_id).await;
         }
         inner.prune_history(now, PAUSE).await?;
+        inner.prune_sources(now, PAUSE).await?;
         inner.store.forget_previous_secrets(now).await?;
         inner.store.forget_crossings().await?;
         Ok(pruned)

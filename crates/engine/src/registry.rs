@@ -104,6 +104,8 @@ pub(crate) struct Registry {
     alerts: HashMap<TriggerId, Alert>,
     /// The sites on which time alone may set something off, and when.
     awaiting_time: Map<SiteId, Second>,
+    /// The sites of which it is to be looked up when sources were seen before.
+    asking: Map<SiteId, ()>,
     /// Since when webhooks had been failing when this process began.
     failing: Vec<(WebhookId, Timestamp)>,
 }
@@ -168,12 +170,20 @@ impl ActiveSite {
         let new = || Box::new(Detector::new(&self.rules, now.min(*quiet_from), now, kept));
         let detector = detector.get_or_insert_with(new);
         let result = work(detector);
+        if detector.has_unknown_sources() {
+            registry.ask(self.site.id);
+        }
         let at = detector.next_look();
         if at.is_some() && (next_look.is_none() || at < *next_look) {
             *next_look = at;
             at.into_iter().for_each(|at| _ = registry.awaiting_time.pin().insert(self.site.id, at));
         }
         Some(result)
+    }
+
+    /// Lets `work` see what has happened on the site, where that is held. Short: it holds a lock.
+    pub(crate) fn if_watched<T>(&self, work: impl FnOnce(&mut Detector) -> T) -> Option<T> {
+        self.live.lock().detector.as_deref_mut().map(work)
     }
 
     /// Of what it is to be found out what is usual at `now`, where the site is visited or missed.
@@ -299,6 +309,7 @@ impl Registry {
             webhooks: Map::default(),
             alerts,
             awaiting_time: Map::default(),
+            asking: Map::default(),
             failing,
         };
         for site in store.sites().await? {
@@ -352,6 +363,19 @@ impl Registry {
     /// On these sites time alone may set something off, at once.
     pub(crate) fn await_time(&self, ids: &[SiteId]) {
         ids.iter().for_each(|id| _ = self.awaiting_time.pin().insert(*id, 0));
+    }
+
+    /// It is to be looked up of a site when sources were seen before.
+    pub(crate) fn ask(&self, id: SiteId) {
+        self.asking.pin().insert(id, ());
+    }
+
+    /// Some of the sites of which that is to be looked up, which is done now.
+    pub(crate) fn asking(&self, limit: usize) -> Vec<SiteId> {
+        let ids: Vec<_> = self.asking.pin().keys().take(limit).copied().collect();
+        // Whoever asks from now on asks again.
+        ids.iter().for_each(|id| _ = self.asking.pin().remove(id));
+        ids
     }
 
     /// The sites on which time alone may have set something off by `now`.

@@ -67,7 +67,7 @@ impl Engine {
         let counts_completions = |rule: &Rule| match rule {
             Rule::Condition(condition) => condition.completions().is_some(),
             Rule::GoalCompletion(_) => true,
-            Rule::WebhookDisabled => false,
+            Rule::WebhookDisabled | Rule::NewSource(_) => false,
         };
         let detail = if rules.iter().any(counts_completions) { Detail::Completions } else { Detail::Visitors };
         let mut pasts = HashMap::new();

@@ -5,14 +5,16 @@
 //! believe that it is theirs to look. Completions that fire one by one are none of its business: these fire where the event came in.
 
 mod find;
+mod sources;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_domain::baseline::Usuals;
 use bellwether_domain::id::{OwnerId, SiteId, TriggerId};
-use bellwether_domain::time::Timestamp;
-use bellwether_domain::watch::{Alerts, Crossing};
+use bellwether_domain::time::{Second, Timestamp};
+use bellwether_domain::watch::{Alerts, Crossing, KnownSources};
 use bellwether_meters::meters;
 use bellwether_store::{Crossed, Learned, NewEvent, StoreError, Tick};
 use tokio::time::Instant;
@@ -83,6 +85,10 @@ pub(crate) struct Seen {
     fired_at: HashMap<TriggerId, Timestamp>,
     /// What is usual on sites.
     usuals: HashMap<SiteId, Usuals>,
+    /// What is known of sources.
+    sources: Arc<KnownSources>,
+    /// Until when nothing is asked about them.
+    sources_rest_until: Second,
     /// Where among those triggers on several completions that may have enough the next look begins.
     turn_of_filled: usize,
 }
@@ -117,6 +123,7 @@ impl Seen {
         self.fired_at.retain(|id, _| there.contains(id));
         self.alerts.retain(|id| there.contains(&id));
         self.usuals.retain(|id, _| registry.by_id(*id).is_some());
+        Arc::make_mut(&mut self.sources).retain(|id| there.contains(&id));
     }
 }
 
@@ -229,6 +236,7 @@ impl Engine {
         let mut crossed = store.crossed().await?;
         // A clock that was ahead once must not silence a trigger until then.
         crossed.retain(|one| one.fired_at <= now);
+        let told = store.told_sources().await?;
         let looked_at = if tick.looked_at > now + GAP { Timestamp::EPOCH } else { tick.looked_at };
         let memory = match (self.plausible(), &self.inner.hosted) {
             (Some(_), _) => Memory::Log(Box::new(Log::resume(store, now).await?)),
@@ -240,6 +248,8 @@ impl Engine {
             tick: Tick { number: tick.number + 1, holder: Some(holder), looked_at, ..tick },
             turn_of_filled: 0,
             usuals: HashMap::new(),
+            sources: Arc::new(KnownSources::kept(told.into_iter().map(|told| (told.trigger_id, told.source, told.day)))),
+            sources_rest_until: 0,
             fired_at: crossed.iter().map(|one| (one.trigger_id, one.fired_at)).collect(),
             alerts: Alerts::kept(crossed.into_iter().map(|one| (one.trigger_id, one.fired_at, one.still_true))),
         };

@@ -1,7 +1,7 @@
 //! ClickHouse, where what happens on sites is counted when it is more than one process can hold.
 //!
 //! A [`ClickHouse`] is asked over HTTP. [`events`] has what Bellwether writes there itself, [`plausible`] what an existing Plausible
-//! wrote, [`windows`] and [`minutes`] how visitors are counted in any table of events, [`segments`] which rows belong to a segment. As in the rest of the store, nothing is decided here.
+//! wrote, [`windows`], [`minutes`] and [`sources`] how visitors are counted in any table of events, [`segments`] which rows belong to a segment. As in the rest of the store, nothing is decided here.
 
 mod events;
 mod hours;
@@ -9,6 +9,7 @@ mod minutes;
 mod plausible;
 mod schema;
 mod segments;
+mod sources;
 mod windows;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use url::Url;
 
 pub use events::{Completion, Completions, CountedEvent, LatestVisit};
 pub use plausible::PlausibleEvents;
+pub use sources::SourceWindow;
 pub use windows::Window;
 
 /// How long a question may take.

@@ -21,7 +21,7 @@ use crate::{Server, StoreError};
 
 /// The tables, each behind those that it refers to. Who lives, who looks, and what the code of the first
 /// account is made of, is not moved.
-const TABLES: [&str; 28] = [
+const TABLES: [&str; 31] = [
     "sites",
     "goals",
     "webhooks",
@@ -50,6 +50,9 @@ const TABLES: [&str; 28] = [
     "completion_hours",
     "segments",
     "outcomes",
+    "sources",
+    "told_sources",
+    "source_notes",
 ];
 /// What one transaction moves: enough that its commit costs little.
 const BATCH_ROWS: u64 = 10_000;

@@ -15,6 +15,7 @@ use bellwether_domain::time::Timestamp;
 use crate::batches::gather;
 use crate::leases::must_live;
 use crate::partitions::{OPEN, open, payload};
+use crate::sources::{SourceTold, keep_told_sources};
 use crate::sql::{Connection, Dialect, Row, Value, values};
 use crate::ticks::{Crossed, keep_crossed};
 use crate::{Store, StoreError};
@@ -36,6 +37,8 @@ pub struct NewEvent {
     pub deliveries: Vec<NewDelivery>,
     /// How triggers with a condition stand now, where it is this that changed them.
     pub crossed: Vec<Crossed>,
+    /// The triggers that tell of a source with this.
+    pub told_sources: Vec<SourceTold>,
 }
 
 /// One webhook to be told.
@@ -316,6 +319,7 @@ pub(crate) fn insert_events<'e>(
     )?;
     carry_payloads(connection, deliveries)?;
     gather(connection, told.filter(|(_, new)| new.in_batch))?;
+    keep_told_sources(connection, events.clone().flat_map(|event| &event.told_sources))?;
     keep_crossed(connection, events.flat_map(|event| &event.crossed))
 }
 

@@ -24,6 +24,12 @@ const MAX_SHOWN: usize = 100;
 /// A series has no more points than this; of several minutes the farthest out stands for all.
 const MAX_POINTS: usize = 2_016;
 
+/// Why a trigger on new sources cannot be tried.
+const NO_SOURCES: &str = "cannot be tried: the history of traffic does not tell where visitors came from";
+/// The same on a site where it does not fire yet.
+const NOR_ENOUGH: &str = "cannot be tried: the history of traffic does not tell where visitors came from; \
+                          nor does it fire yet, before it is known of 30 days which sources the site has seen";
+
 /// What a trigger would have done.
 #[derive(Serialize)]
 pub(crate) struct ShownTrial {
@@ -57,8 +63,19 @@ pub(crate) async fn trial(State(app): State<App>, access: Access, JsonBody(body)
     let (rule, days) = read(&body)?;
     app.engine.check_trigger(&access.site, &rule)?;
     let mut tried = app.engine.try_triggers(&access.site, vec![rule.clone()], days).await.map_err(Problem::from)?;
-    let tried = tried.pop().flatten().ok_or_else(|| Invalid::field("trigger", "cannot be tried on what has happened"))?;
+    let Some(tried) = tried.pop().flatten() else {
+        return Err(Invalid::field("trigger", why_not(&app, &access, &rule).await?).into());
+    };
     Ok(Json(ShownTrial::of(&rule, days, tried, &access.site.site)))
+}
+
+/// Why a trigger cannot be tried.
+async fn why_not(app: &App, access: &Access, rule: &Rule) -> Result<&'static str, Problem> {
+    match rule {
+        Rule::NewSource(_) if app.engine.knows_sources(&access.site).await? => Ok(NO_SOURCES),
+        Rule::NewSource(_) => Ok(NOR_ENOUGH),
+        _ => Ok("cannot be tried on what has happened"),
+    }
 }
 
 fn read(body: &Value) -> Result<(Rule, u32), Invalid> {

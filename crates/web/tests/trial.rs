@@ -92,11 +92,34 @@ async fn what_cannot_be_tried_is_refused_by_name() {
         ),
         (json!({"trigger": "webhook_disabled"}), "trigger", "cannot be tried on what has happened"),
         (
+            json!({"trigger": "new_source"}),
+            "trigger",
+            "cannot be tried: the history of traffic does not tell where visitors came from; nor does it fire yet, before it is known \
+             of 30 days which sources the site has seen",
+        ),
+        (
+            json!({"trigger": {"type": "new_source", "min_visitors": 0}}),
+            "trigger.min_visitors",
+            "must be a whole number from 1 to 10000",
+        ),
+        (
             json!({"trigger": {"type": "goal_rate", "threshold": 2, "goal_id": goal}}),
             "trigger.goal_id",
             "must be the id of a goal of the site",
         ),
         (json!({"trigger": "visitor_drop", "webhook": 1}), "webhook", "is not a known field"),
     ];
+    server.assert_refusals("POST", TRIAL, "/api/sites/example.com/webhooks", &cases).await;
+}
+
+#[tokio::test]
+async fn a_trigger_on_new_sources_cannot_be_tried_and_the_answer_says_why() {
+    let server = server(5).await;
+    for _ in 0..30 {
+        server.clock.advance(std::time::Duration::from_secs(86_400));
+        server.engine.store_history(u32::MAX).await.expect("notes");
+    }
+    let why = "cannot be tried: the history of traffic does not tell where visitors came from";
+    let cases = [(json!({"trigger": "new_source"}), "trigger", why)];
     server.assert_refusals("POST", TRIAL, "/api/sites/example.com/webhooks", &cases).await;
 }

@@ -405,6 +405,24 @@ async fn what_is_wrong_with_a_webhook_is_said_and_nothing_is_saved() {
     server.assert_refusals("PATCH", &webhook, WEBHOOKS, &only_changes).await;
 }
 
+#[tokio::test]
+async fn a_trigger_on_new_sources_is_shown_as_it_was_written() {
+    let (server, _) = server_with_site().await;
+    let webhook = server.add_webhook("example.com", &json!(["new_source"])).await;
+    let trigger = server.post(&format!("{webhook}/triggers"), &json!({"type": "new_source", "min_visitors": 3})).await;
+    let trigger = &trigger["trigger"];
+    assert_eq!((&trigger["min_visitors"], &trigger["window_seconds"]), (&json!(3), &json!(3_600)));
+    let triggers = server.get(&webhook).await["webhook"]["triggers"].clone();
+    let fields = |trigger: &Value| json!([trigger["type"], trigger["min_visitors"], trigger["window_seconds"]]);
+    let shown: Vec<_> = triggers.as_array().expect("triggers").iter().map(fields).collect();
+    assert_eq!(shown, [json!(["new_source", 10, 3_600]), json!(["new_source", 3, 3_600])]);
+    // What was read can be written again, and stays what it was.
+    let written = server.call("PATCH", &webhook, &json!({"triggers": triggers})).await.json(200);
+    assert_eq!(written["webhook"]["triggers"], triggers);
+    let again = json!({"type": "new_source", "window_seconds": 3_600});
+    server.call("POST", &format!("{webhook}/triggers"), &again).await.problem(409);
+}
+
 /// What is wrong with a trigger, by field of the trigger.
 fn wrong_triggers(goal_of_another_site: &str) -> Vec<(Value, &'static str, &'static str)> {
     let (range, window) = ("must be a whole number from 1 to 10000", "must be a whole number from 1 to 86400");
@@ -417,12 +435,12 @@ fn wrong_triggers(goal_of_another_site: &str) -> Vec<(Value, &'static str, &'sta
         (
             json!("visitor_spoke"),
             "type",
-            "must be one of goal_completion, visitor_spike, visitor_drop, goal_rate, anomaly, webhook_disabled",
+            "must be one of goal_completion, visitor_spike, visitor_drop, goal_rate, anomaly, webhook_disabled, new_source",
         ),
         (
             json!({"type": "webhook_test", "threshold": 5}),
             "type",
-            "must be one of goal_completion, visitor_spike, visitor_drop, goal_rate, anomaly, webhook_disabled",
+            "must be one of goal_completion, visitor_spike, visitor_drop, goal_rate, anomaly, webhook_disabled, new_source",
         ),
         (json!({"threshold": 5}), "type", "is required"),
         (json!({"type": 5, "threshold": 5}), "type", "must be a text"),
@@ -438,6 +456,9 @@ fn wrong_triggers(goal_of_another_site: &str) -> Vec<(Value, &'static str, &'sta
         (spike("unit", json!("people")), "unit", "must be percent or visitors"),
         (spike("unit", json!(1)), "unit", "must be a text"),
         (spike("goal_id", json!(goal_of_another_site)), "goal_id", "is not a known field"),
+        (json!({"type": "new_source", "min_visitors": 0}), "min_visitors", range),
+        (json!({"type": "new_source", "window_seconds": 59}), "window_seconds", "must be a whole number from 60 to 86400"),
+        (json!({"type": "new_source", "threshold": 5}), "threshold", "is not a known field"),
         (completion("threshold", json!(0)), "threshold", range),
         (json!({"type": "goal_completion", "threshold": 0, "window_seconds": 60}), "threshold", range),
         (json!({"type": "goal_completion", "window_seconds": 60}), "window_seconds", "needs a threshold over 1"),

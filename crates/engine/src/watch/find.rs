@@ -53,6 +53,7 @@ impl Engine {
     ) -> Result<(Vec<NewEvent>, Option<Stretch>), CountError> {
         let sites = self.inner.registry.watched();
         let mut events = self.visitors(counter, &sites, (before, now), next).await?;
+        events.extend(self.new_sources(counter, &sites, (before, now), next).await?);
         match (counter, log) {
             (Counter::Own(clickhouse), _) => {
                 events.extend(self.several_completions(clickhouse, &sites, now, next).await?);
@@ -214,12 +215,13 @@ impl Engine {
     pub(crate) fn crossing(&self, site: &ActiveSite, firing: &Firing, at: Timestamp) -> NewEvent {
         let triggers = firing.targets.iter().map(|target| target.trigger_id.as_bytes().as_slice());
         let moment = at.as_micros().to_be_bytes();
-        // One event may complete several goals.
-        let goal = match &firing.data {
+        // One event may complete several goals, and several sources may bring enough at once.
+        let about = match &firing.data {
             Data::GoalCompletion(completed) => Some(completed.goal_id.as_bytes().as_slice()),
+            Data::NewSource(found) => Some(found.source.as_bytes()),
             _ => None,
         };
-        let parts: Vec<&[u8]> = triggers.chain([moment.as_slice()]).chain(goal).collect();
+        let parts: Vec<&[u8]> = triggers.chain([moment.as_slice()]).chain(about).collect();
         self.inner.event(site, firing, EventId::made_of(at, &parts), at)
     }
 }

@@ -22,4 +22,5 @@ mod secrets;
 mod segments;
 mod sending;
 mod shapes;
+mod sources;
 mod templates;

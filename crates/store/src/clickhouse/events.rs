@@ -11,8 +11,9 @@ use bellwether_domain::history::Minute;
 use bellwether_domain::id::{GoalId, SiteId};
 use bellwether_domain::segment::Segment;
 use bellwether_domain::time::{Second, Timestamp};
-use bellwether_domain::traffic::{SESSION_TIMEOUT_SECONDS, Tops};
+use bellwether_domain::traffic::{SESSION_TIMEOUT_SECONDS, Share, Tops};
 use bellwether_domain::visitor::VisitorId;
+use bellwether_domain::watch::SourceCount;
 use bellwether_domain::window::Counts;
 use clickhouse::Row;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,7 @@ use uuid::Uuid;
 
 use super::minutes::{beginning, minute_of, within_minutes};
 use super::segments::{belongs, numbered, portions};
+use super::sources::SourceWindow;
 use super::windows::Shape;
 use super::{ClickHouse, ClickHouseError, Window, named, shares, within};
 
@@ -155,6 +157,43 @@ impl ClickHouse {
         let sources = self.query(&top_sources(&shape, window, at)).await?;
         let pages = self.query(&top_pages(&shape, window, at)).await?;
         Ok(Tops { sources: shares(sources), pages: shares(pages) })
+    }
+
+    /// The sources that bring at least so many visitors in each of the windows, at the end of a second: the window's place, and what
+    /// was counted.
+    pub async fn counted_sources(
+        &self,
+        windows: &[SourceWindow<SiteId>],
+        at: Second,
+    ) -> Result<Vec<(usize, SourceCount)>, ClickHouseError> {
+        let longest = windows.iter().map(|window| window.window_seconds).max().unwrap_or(0);
+        self.count_sources(&shape(at, longest), windows, at, literal).await
+    }
+
+    /// On which of some days each of the sources of sites brought visitors; in their order, the days in none.
+    pub async fn counted_days(
+        &self,
+        sources: &[(SiteId, Arc<str>)],
+        days: RangeInclusive<u32>,
+    ) -> Result<Vec<Vec<u32>>, ClickHouseError> {
+        self.days_of_sources(&SHAPE, sources, days, literal).await
+    }
+
+    /// The pages that most of those look at who come from a source within so many seconds that end with a second, three at most.
+    pub async fn counted_pages_from(
+        &self,
+        (site_id, window_seconds): (SiteId, u32),
+        source: &str,
+        at: Second,
+    ) -> Result<Vec<Share>, ClickHouseError> {
+        self.pages_from(&shape(at, window_seconds), (&literal(site_id), window_seconds), source, at).await
+    }
+
+    /// Whether anything was counted on a site until the end of a day. Hours are kept for longer than events.
+    pub async fn counted_until(&self, site_id: SiteId, day: u32) -> Result<bool, ClickHouseError> {
+        let until = day.saturating_add(1).saturating_mul(24);
+        let hours = format!("SELECT 1 FROM traffic_hours WHERE site_id = {} AND hour < {until} LIMIT 1", literal(site_id));
+        Ok(self.knows(&SHAPE, &literal(site_id), day).await? || !self.query::<u8>(&hours).await?.is_empty())
     }
 
     /// What a visitor of a site did until `now`, under any of the names, the latest first; as far back as sessions are looked at.

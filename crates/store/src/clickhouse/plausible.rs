@@ -16,8 +16,9 @@ use bellwether_domain::plausible::{PlausibleId, Row as EventRow};
 use bellwether_domain::reading::{Rows, Wanted};
 use bellwether_domain::segment::{DIRECT, Segment};
 use bellwether_domain::time::Second;
-use bellwether_domain::traffic::Tops;
+use bellwether_domain::traffic::{Share, Tops};
 use bellwether_domain::visitor::VisitorId;
+use bellwether_domain::watch::SourceCount;
 use bellwether_domain::window::Counts;
 use clickhouse::Row;
 use serde::Deserialize;
@@ -25,6 +26,7 @@ use serde::Deserialize;
 use super::hours::{hour_of, within};
 use super::minutes::{beginning, minute_of, within_minutes};
 use super::segments::{belongs, pattern, quoted};
+use super::sources::SourceWindow;
 use super::windows::Shape;
 use super::{ClickHouse, ClickHouseError, Window, named, shares};
 use crate::columns::Columns;
@@ -129,6 +131,40 @@ impl PlausibleEvents {
     fn shape(&self) -> Shape {
         let [_, source, ..] = self.columns.asked;
         Shape { source, ..SHAPE }
+    }
+
+    /// The sources that bring at least so many visitors in each of the windows, at the end of a second: the window's place, and what
+    /// was counted.
+    pub async fn sources(
+        &self,
+        windows: &[SourceWindow<PlausibleId>],
+        at: Second,
+    ) -> Result<Vec<(usize, SourceCount)>, ClickHouseError> {
+        self.clickhouse.count_sources(&self.shape(), windows, at, |site| site.0.to_string()).await
+    }
+
+    /// On which of some days each of the sources of sites brought visitors; in their order, the days in none.
+    pub async fn days_of_sources(
+        &self,
+        sources: &[(PlausibleId, Arc<str>)],
+        days: RangeInclusive<u32>,
+    ) -> Result<Vec<Vec<u32>>, ClickHouseError> {
+        self.clickhouse.days_of_sources(&self.shape(), sources, days, |site| site.0.to_string()).await
+    }
+
+    /// The pages that most of those look at who come from a source within so many seconds that end with a second, three at most.
+    pub async fn pages_from(
+        &self,
+        (site, window_seconds): (PlausibleId, u32),
+        source: &str,
+        at: Second,
+    ) -> Result<Vec<Share>, ClickHouseError> {
+        self.clickhouse.pages_from(&self.shape(), (&site.0.to_string(), window_seconds), source, at).await
+    }
+
+    /// Whether anything happened on a site until the end of a day.
+    pub async fn knows(&self, site: PlausibleId, day: u32) -> Result<bool, ClickHouseError> {
+        self.clickhouse.knows(&SHAPE, &site.0.to_string(), day).await
     }
 
     /// What happened on a site in these hours, in order.

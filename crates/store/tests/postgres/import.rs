@@ -54,6 +54,11 @@ const ROWS: &str = "
     INSERT INTO completion_hours VALUES (x'00000000000000000000000000000001', 483333, x'00000000000000000000000000000012', 2);
     INSERT INTO gathered VALUES (x'00000000000000000000000000000021', 5, x'00000000000000000000000000000007', 13);
     INSERT INTO batched VALUES (x'00000000000000000000000000000008', x'00000000000000000000000000000021', x'00000000000000000000000000000009');
+    INSERT INTO sources VALUES
+        (x'00000000000000000000000000000001', 'Hacker News', 20000, 20001, NULL),
+        (x'00000000000000000000000000000001', 'bücher.example', 20000, 20001, 19000);
+    INSERT INTO told_sources VALUES (x'00000000000000000000000000000031', 'Hacker News', 20000);
+    INSERT INTO source_notes VALUES (1, 1728000000000000, 1728000060000000);
     INSERT INTO outcomes VALUES (x'00000000000000000000000000000021', 480000, 4294967296, 0);
     CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 25000) SELECT i FROM n;
     INSERT INTO events SELECT unhex(printf('%032x', i)), x'00000000000000000000000000000001', 'goal_completion',
@@ -70,7 +75,7 @@ const ROWS: &str = "
     INSERT INTO attempts SELECT unhex(printf('%032x', i)), 1, i, 12, '{}', iif(i % 5, 200, NULL), CAST(x'00' AS TEXT), NULL FROM n;
     INSERT INTO attempts VALUES (zeroblob(16), 2, 1, 4294967296, '{\"a\":\"b\"}', 503, NULL, 'the endpoint answered 503');";
 
-const TABLES: [&str; 25] = [
+const TABLES: [&str; 28] = [
     "attempts",
     "batched",
     "completion_hours",
@@ -90,7 +95,10 @@ const TABLES: [&str; 25] = [
     "salts",
     "sessions",
     "sites",
+    "source_notes",
+    "sources",
     "told",
+    "told_sources",
     "traffic",
     "traffic_hours",
     "triggers",

@@ -9,5 +9,6 @@ mod plausible;
 mod polled;
 mod retention;
 pub(crate) mod rig;
+mod sources;
 mod ticks;
 mod traffic;

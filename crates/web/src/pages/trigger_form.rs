@@ -13,7 +13,7 @@ use super::form::Form;
 use super::words;
 
 /// The types that can be added.
-pub(super) const TYPES: [EventType; 6] = EventType::TRIGGERS;
+pub(super) const TYPES: [EventType; 7] = EventType::TRIGGERS;
 
 const PREFIX: &str = "triggers-";
 /// A row's fields that hold whole numbers.
@@ -58,6 +58,7 @@ const ANOMALY_FIELDS: &[&str] = &[
     "cooldown_seconds",
     "notify_resolved",
 ];
+const SOURCE_FIELDS: &[&str] = &["min_visitors", "window_seconds"];
 /// Those of all types.
 const ALL_FIELDS: [&str; 15] = [
     "type",
@@ -179,7 +180,7 @@ pub(super) fn is_tried(rule: &Rule) -> bool {
     match rule {
         Rule::Condition(_) => true,
         Rule::GoalCompletion(rule) => rule.threshold > 1,
-        Rule::WebhookDisabled => false,
+        Rule::WebhookDisabled | Rule::NewSource(_) => false,
     }
 }
 
@@ -220,6 +221,7 @@ fn fields_of(kind: EventType) -> &'static [&'static str] {
         EventType::VisitorSpike | EventType::VisitorDrop => LEVEL_FIELDS,
         EventType::GoalRate => RATE_FIELDS,
         EventType::Anomaly => ANOMALY_FIELDS,
+        EventType::NewSource => SOURCE_FIELDS,
         _ => &[],
     }
 }
@@ -286,9 +288,11 @@ fn about(kind: EventType, field: &str) -> (&'static str, &'static str) {
         ("window_seconds", EventType::GoalCompletion) => {
             ("Window in seconds", "Counts only where more than one completion is awaited.")
         }
+        ("window_seconds", EventType::NewSource) => ("Window in seconds", "From 60 to 86,400; 3600 is an hour."),
         ("window_seconds", _) => ("Window in seconds", "300 is five minutes."),
         ("min_visitors", EventType::VisitorSpike) => ("Minimum visitors", "Fewer are no spike, however few came before."),
         ("min_visitors", EventType::VisitorDrop) => ("Minimum visitors", "Where the baseline has fewer there is no drop."),
+        ("min_visitors", EventType::NewSource) => ("Visitors", "So many from a new source make it fire, from 1 to 10,000."),
         ("min_visitors", _) => ("Minimum visitors", "Among fewer a rate says nothing."),
         ("unit", _) => ("Unit", ""),
         ("baseline", _) => ("Baseline, for percent", ""),

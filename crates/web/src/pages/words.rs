@@ -5,6 +5,7 @@ use bellwether_domain::baseline::Baseline;
 use bellwether_domain::condition::{Anomaly, Condition, Direction, GoalRate, Kind, Metric, Unit, VisitorLevel};
 use bellwether_domain::goal::{Goal, PathPattern};
 use bellwether_domain::id::GoalId;
+use bellwether_domain::new_source::{AWAY_DAYS, NewSource};
 use bellwether_domain::segment::Segment;
 use bellwether_domain::trigger::{EventType, GoalCompletion, Rule};
 use bellwether_domain::webhook_template::WebhookTemplate;
@@ -23,6 +24,7 @@ pub(super) fn event_type(event_type: EventType) -> &'static str {
         EventType::AnomalyResolved => "Anomaly over",
         EventType::WebhookDisabled => "Webhook switched off",
         EventType::WebhookTest => "Test",
+        EventType::NewSource => "New source",
     }
 }
 
@@ -45,6 +47,7 @@ pub(super) fn chip(rule: &Rule, goals: &[Goal]) -> String {
         }
         Rule::Condition(condition) => condition_chip(condition, goals),
         Rule::WebhookDisabled => "Webhook switched off".to_owned(),
+        Rule::NewSource(NewSource { min_visitors, .. }) => format!("New source: {}", visitors(*min_visitors)),
     }
 }
 
@@ -60,6 +63,12 @@ pub(super) fn sentence(rule: &Rule, goals: &[Goal]) -> String {
         }
         Rule::Condition(condition) => condition_sentence(condition, goals),
         Rule::WebhookDisabled => "Fires when another webhook of this site is switched off because its endpoint fails.".to_owned(),
+        Rule::NewSource(NewSource { min_visitors, window_seconds }) => format!(
+            "Fires when a source that this site has not seen for {AWAY_DAYS} days brings at least {} within {}. Then not again for \
+             that source until it was away for as long.",
+            visitors(*min_visitors),
+            span(*window_seconds)
+        ),
     }
 }
 
@@ -155,6 +164,17 @@ fn anomaly_words(anomaly: &Anomaly, goals: &[Goal]) -> String {
     )
 }
 
+/// What is shown of a trigger on new sources instead of what it would have done, on a site that is known for long enough or not.
+pub(super) fn untried(is_known: bool) -> &'static str {
+    match is_known {
+        true => "What it would have done cannot be shown: the history of traffic does not tell where visitors came from.",
+        false => {
+            "There is not enough history yet: before it is known of 30 days which sources this site has seen it does not fire. What \
+             it would have done cannot be shown: the history of traffic does not tell where visitors came from."
+        }
+    }
+}
+
 /// What would have made a trigger fire about once a week.
 pub(super) fn suggestion(rule: &Rule) -> Option<String> {
     let suggested = match rule {
@@ -164,7 +184,7 @@ pub(super) fn suggestion(rule: &Rule) -> Option<String> {
             Kind::Anomaly(anomaly) => format!("{} sensitivity", anomaly.sensitivity.name()),
         },
         Rule::GoalCompletion(rule) => format!("{} completions within {}", rule.threshold, span(rule.window_seconds?)),
-        Rule::WebhookDisabled => return None,
+        Rule::WebhookDisabled | Rule::NewSource(_) => return None,
     };
     Some(format!("With {suggested} it would have fired about once a week."))
 }
@@ -267,6 +287,12 @@ mod tests {
                 "Visitors +50 %",
                 "Fires when the visitors of the last 5 minutes are more than 50 % above what is typical for this hour of the week, with \
                  at least 10 visitors. Then not again until that is over.",
+            ),
+            (
+                json!({"type": "new_source", "min_visitors": 12}),
+                "New source: 12 visitors",
+                "Fires when a source that this site has not seen for 30 days brings at least 12 visitors within 1 hour. Then not again \
+                 for that source until it was away for as long.",
             ),
             (
                 json!("webhook_disabled"),

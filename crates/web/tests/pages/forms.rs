@@ -128,6 +128,52 @@ async fn triggers_are_added_and_removed_whatever_stands_in_the_other_fields() {
 }
 
 #[tokio::test]
+async fn the_form_says_of_new_sources_what_it_can() {
+    let server = Server::start().await;
+    let (owner, id) = (Browser::of_owner(&server).await, server.add_site("example.com").await);
+    let path = format!("/sites/{id}/webhooks");
+    let typed = [("url", NOWHERE), ("triggers-0-type", "new_source"), ("triggers-0-min_visitors", "0"), ("add", "new_source")];
+    let page = owner.post(&path, &typed).await;
+    let html = page.html(200);
+    for part in [
+        "<legend>New source</legend>",
+        r#"name="triggers-1-min_visitors" inputmode="numeric" value="10""#,
+        r#"name="triggers-1-window_seconds" inputmode="numeric" value="3600""#,
+        "Something is not right in the fields below.",
+        "Fires when a source that this site has not seen for 30 days brings at least 10 visitors within 1 hour.",
+        "There is not enough history yet: before it is known of 30 days which sources this site has seen it does not fire.",
+        "the history of traffic does not tell where visitors came from",
+    ] {
+        assert!(html.contains(part), "{part}: {html}");
+    }
+    assert!(!html.contains("Show what it would have done"), "{html}");
+    let refused = owner.post(&path, &typed[..3]).await;
+    assert!(refused.html(422).contains("Visitors must be a whole number from 1 to 10000."));
+
+    for _ in 0..30 {
+        server.clock.advance(Duration::from_secs(86_400));
+        server.engine.store_history(u32::MAX).await.expect("notes");
+    }
+    let owner = Browser::of_owner(&server).await;
+    let page = owner.post(&path, &[("add", "new_source")]).await;
+    let html = page.html(200);
+    assert!(html.contains("What it would have done cannot be shown") && !html.contains("not enough history"), "{html}");
+    let saved = [
+        ("url", NOWHERE),
+        ("triggers-0-type", "new_source"),
+        ("triggers-0-min_visitors", "3"),
+        ("triggers-0-window_seconds", "60"),
+    ];
+    owner.post(&path, &saved).await;
+    let webhooks = server.get(&format!("/api/sites/{id}/webhooks")).await;
+    let trigger = &webhooks["webhooks"][0]["triggers"][0];
+    assert_eq!(
+        (&trigger["type"], &trigger["min_visitors"], &trigger["window_seconds"]),
+        (&json!("new_source"), &json!(3), &json!(60))
+    );
+}
+
+#[tokio::test]
 async fn whoever_adds_a_site_is_led_back_to_the_form_below_the_others() {
     let server = Server::start().await;
     let (owner, _) = (Browser::of_owner(&server).await, server.add_site("example.com").await);

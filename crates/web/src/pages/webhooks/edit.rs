@@ -47,6 +47,8 @@ struct Shown {
     row: Row,
     chart: Option<Trial>,
     suggestion: Option<String>,
+    /// What is shown instead, where that is not known.
+    note: Option<&'static str>,
 }
 
 /// An empty form.
@@ -159,9 +161,11 @@ async fn page(
     let rules = trigger_form::rules(&form);
     let trials = trials(app, access, &rules).await?;
     let suggestion = |chart: &Trial| chart.suggested.as_ref().and_then(words::suggestion);
-    let triggers = rows.into_iter().zip(trials).map(|(row, chart)| {
+    let note = note(app, access, &rules).await;
+    let triggers = rows.into_iter().zip(&rules).zip(trials).map(|((row, rule), chart)| {
         let suggestion = chart.as_ref().and_then(suggestion);
-        Shown { row, chart, suggestion }
+        let note = note.filter(|_| matches!(rule, Some(Rule::NewSource(_))));
+        Shown { row, chart, suggestion, note }
     });
     let before = webhook_id.and_then(|id| site.webhook(id)).and_then(|webhook| webhook.webhook.template.as_deref());
     let template = template_form::part(app, access, &form, before).await?;
@@ -177,6 +181,15 @@ async fn page(
         is_batched: batch_form::is_chosen(&form),
         form,
     }))
+}
+
+/// What is shown of triggers on new sources, if there are some.
+async fn note(app: &App, access: &Access, rules: &[Option<Rule>]) -> Option<&'static str> {
+    if !rules.iter().flatten().any(|rule| matches!(rule, Rule::NewSource(_))) {
+        return None;
+    }
+    let known = app.engine.knows_sources(&access.site).await;
+    known.map(words::untried).inspect_err(|error| error!(%error, "it cannot be shown whether a source may be new")).ok()
 }
 
 /// What each of the triggers would have made of the last days.
