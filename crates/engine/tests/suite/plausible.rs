@@ -428,6 +428,41 @@ async fn what_comes_from_plausible_is_not_changed_here() {
     assert!(!rig.engine.takes_events() && rig.engine.is_mirrored(&rig.site()));
 }
 
+#[tokio::test]
+async fn a_source_that_plausible_has_not_seen_for_long_is_told_of_once() {
+    const DAY: u32 = 86_400;
+    let (mut receiver, mut rig) = (Receiver::start().await, Rig::start().await);
+    let trigger = json!({"type": "new_source", "min_visitors": 3, "window_seconds": 60});
+    rig.webhook(json!({"url": receiver.url(), "triggers": [trigger]})).await;
+    let ambient = rig.ambient.clone();
+    let from = |source: &'static str, days_ago: u32, user: u64| Row {
+        source,
+        ..Row::pageview(1, ambient.now().second() - days_ago * DAY, user, "/a")
+    };
+    let three = |source: &'static str, user: u64| [0, 1, 2].map(|number| from(source, 0, user + number));
+    rig.write(&three("Hacker News", 10)).await;
+    rig.ticks(2).await;
+    assert!(data(&mut receiver).is_empty(), "it is not known for long enough");
+    assert!(!rig.engine.knows_sources(&rig.site()).await.expect("an answer"));
+
+    rig.write(&[from("Google", 90, 1), from("Google", 20, 1), from("Reddit", 34, 1)]).await;
+    assert!(rig.engine.knows_sources(&rig.site()).await.expect("an answer"));
+    for (source, user) in [("Google", 20), ("Reddit", 30), ("lobste.rs", 40), ("Direct / None", 50), ("", 60)] {
+        rig.write(&three(source, user)).await;
+    }
+    rig.write(&three("few", 70)[..2]).await;
+    rig.ticks(3).await;
+    let mut told: Vec<_> =
+        data(&mut receiver).iter().map(|data| (data["source"].clone(), data["last_seen_at"].is_null())).collect();
+    told.sort_by_key(|(source, _)| source.to_string());
+    assert_eq!(told, [(json!("Reddit"), false), (json!("lobste.rs"), true)]);
+    rig.clock.advance(seconds(60));
+    rig.restart().await;
+    rig.write(&three("lobste.rs", 80)).await;
+    rig.ticks(3).await;
+    assert!(data(&mut receiver).is_empty(), "it was told of before");
+}
+
 /// Nothing in it is touched by anything that is done.
 #[tokio::test]
 async fn adding_it_changes_nothing_in_plausible() {

@@ -31,6 +31,8 @@ struct Shape {
     /// Whether one in twenty signs up.
     signs_up: fn(u32) -> bool,
     agent: fn(u32) -> &'static str,
+    /// Where each visitor of a minute comes from, by number; none directly.
+    source: fn(u32, u32) -> Option<&'static str>,
     /// When the server is started again.
     restart: Option<u32>,
     /// What is told, in which minute.
@@ -43,19 +45,34 @@ const STEADY: Shape = Shape {
     usual: Some(|_| 10),
     signs_up: |_| true,
     agent: |_| FIREFOX,
+    source: from_google,
     restart: None,
     told: &[],
 };
 
 const SHAPES: [Shape; 14] = [
     STEADY,
-    Shape { name: "quiet", visitors: few, usual: Some(few), ..STEADY },
-    Shape { name: "growing", visitors: |minute| 10 + minute / 20, usual: Some(|minute| 10 + minute / 20), ..STEADY },
-    Shape { name: "growing on a new site", visitors: |minute| 10 + minute / 20, usual: None, ..STEADY },
+    Shape { name: "quiet", visitors: few, usual: Some(few), source: |_, _| Some("A blog"), ..STEADY },
+    Shape {
+        name: "growing",
+        visitors: |minute| 10 + minute / 20,
+        usual: Some(|minute| 10 + minute / 20),
+        source: |minute, visitor| if visitor < 10 { from_google(minute, visitor) } else { Some("Weekly") },
+        ..STEADY
+    },
+    Shape {
+        name: "growing on a new site",
+        visitors: |minute| 10 + minute / 20,
+        usual: None,
+        source: |minute, visitor| if visitor < 10 { from_google(minute, visitor) } else { Some("Somewhere") },
+        ..STEADY
+    },
     Shape {
         name: "spike",
         visitors: |minute| if (120..135).contains(&minute) { 60 } else { 10 },
+        source: |minute, visitor| if minute < 120 || visitor < 10 { from_google(minute, visitor) } else { Some("Somewhere") },
         told: &[
+            (120, "new_source Somewhere"),
             (122, "anomaly"),
             (122, "visitor_spike previous_window"),
             (122, "visitor_spike typical"),
@@ -90,6 +107,7 @@ const SHAPES: [Shape; 14] = [
         name: "weekly",
         visitors: |minute| if minute < 120 { 10 } else { 30 },
         usual: Some(|minute| if minute < 120 { 10 } else { 30 }),
+        source: |minute, visitor| if visitor < 10 { from_google(minute, visitor) } else { Some("Weekly") },
         told: &[(125, "visitor_spike previous_window"), (132, "visitor_spike_resolved previous_window")],
         ..STEADY
     },
@@ -104,7 +122,14 @@ const SHAPES: [Shape; 14] = [
         ],
         ..STEADY
     },
-    Shape { name: "restarted in the middle", restart: Some(120), ..STEADY },
+    // One a minute, of whom nine came before it was restarted.
+    Shape {
+        name: "restarted in the middle",
+        restart: Some(120),
+        source: |minute, visitor| if visitor == 5 && minute > 110 { Some("A blog") } else { from_google(minute, visitor) },
+        told: &[(129, "new_source A blog")],
+        ..STEADY
+    },
     Shape {
         name: "silent when it was restarted",
         visitors: until_120,
@@ -116,6 +141,7 @@ const SHAPES: [Shape; 14] = [
         name: "bots only",
         visitors: |_| 10,
         agent: |minute| if minute < 120 { FIREFOX } else { BOT },
+        source: |minute, visitor| if minute < 120 { from_google(minute, visitor) } else { Some("Somewhere") },
         told: &[
             (125, "visitor_drop previous_window"),
             (130, "anomaly"),
@@ -126,6 +152,11 @@ const SHAPES: [Shape; 14] = [
     },
     Shape { name: "nobody signs up", signs_up: |minute| minute < 120, told: &[(138, "goal_rate")], ..STEADY },
 ];
+
+/// Some come from where some always have, and most directly.
+fn from_google(_: u32, visitor: u32) -> Option<&'static str> {
+    (visitor % 3 == 0).then_some("Google")
+}
 
 fn few(minute: u32) -> u32 {
     u32::from(minute.is_multiple_of(5))
@@ -151,6 +182,7 @@ fn rules() -> Vec<Value> {
         with(json!({"type": "visitor_drop", "unit": "visitors", "window_seconds": 1_200})),
         with(json!({"type": "goal_rate", "threshold": 2, "window_seconds": 1_800, "min_visitors": 50})),
         with(json!({"type": "anomaly", "window_seconds": 1_800})),
+        json!({"type": "new_source", "min_visitors": 10, "window_seconds": 600}),
     ]
 }
 
@@ -158,6 +190,7 @@ fn rules() -> Vec<Value> {
 fn words(data: &Value, event_type: &str) -> String {
     let of = match data["unit"].as_str() {
         Some("percent") => data["baseline"].as_str(),
+        None => data["source"].as_str(),
         unit => unit,
     };
     [Some(event_type), of].into_iter().flatten().collect::<Vec<_>>().join(" ")
@@ -168,7 +201,10 @@ async fn site(shape: &Shape, receiver: &Receiver) -> (Rig, u32) {
     let mut rig = Rig::start().await;
     rig.webhook(json!({"url": receiver.url(), "triggers": rules()})).await;
     if shape.usual.is_some() {
-        rig.clock.advance(seconds(29 * 86_400));
+        for _ in 0..6 {
+            rig.clock.advance(seconds(5 * 86_400));
+            rig.engine.store_history(u32::MAX).await.expect("notes");
+        }
         // What a server does ahead of time is done for the new time, too.
         rig.restart().await;
     }
@@ -186,11 +222,13 @@ async fn site(shape: &Shape, receiver: &Receiver) -> (Rig, u32) {
         (1..=4).flat_map(of_week).collect::<Vec<_>>()
     };
     let minutes = shape.usual.map(usual).unwrap_or_default();
-    rig.engine
-        .store()
-        .add_minutes(minutes.into_iter().map(|minute| (rig.site_id.into(), minute)).collect())
-        .await
-        .expect("minutes");
+    let minutes = minutes.into_iter().map(|minute| (rig.site_id.into(), minute)).collect();
+    rig.engine.store().add_minutes(minutes).await.expect("minutes");
+    if shape.usual.is_some() {
+        let day = rig.clock.now().second() / 86_400;
+        let seen = [("Google", day - 1), ("Weekly", day - 7)].map(|(source, day)| (rig.site_id, source.into(), day));
+        rig.engine.store().note_sources(seen.into()).await.expect("notes");
+    }
     (rig, first)
 }
 
@@ -205,7 +243,8 @@ async fn pass_minute(rig: &Rig, shape: &Shape, minute: u32) {
         let signs_up = (shape.signs_up)(minute) && (minute * 10 + visitor).is_multiple_of(20);
         let names = if signs_up { &["pageview", "Signup"][..] } else { &["pageview"] };
         for name in names {
-            let event = json!({"n": name, "u": "https://example.com/"}).to_string();
+            let query = (shape.source)(minute, visitor).map(|source| format!("?ref={source}")).unwrap_or_default();
+            let event = json!({"n": name, "u": format!("https://example.com/{query}")}).to_string();
             rig.engine.ingest(&Event::parse(event.as_bytes()).expect("an event"), &client).await.expect("an event that is taken");
         }
     }
@@ -219,6 +258,7 @@ async fn pass_minute(rig: &Rig, shape: &Shape, minute: u32) {
 async fn pass(rig: &Rig, time: u32) {
     rig.clock.advance(seconds(time.into()));
     rig.engine.compare().await.expect("what is usual");
+    rig.engine.look_up_sources().await.expect("what was seen");
     rig.engine.tick().await.expect("a tick");
 }
 
@@ -255,6 +295,12 @@ async fn tried(rig: &Rig, first: u32) -> Vec<(u32, String)> {
     told
 }
 
+/// What minutes tell of, which do not know where visitors came from.
+fn of_minutes(mut told: Vec<(u32, String)>) -> Vec<(u32, String)> {
+    told.retain(|(_, words)| !words.starts_with("new_source"));
+    told
+}
+
 /// When each trigger fired first.
 fn first_fired(told: &[(u32, String)]) -> BTreeMap<&str, u32> {
     let fired = told.iter().filter(|(_, words)| !words.contains("_resolved"));
@@ -272,7 +318,8 @@ async fn every_shape_sets_off_what_it_should_and_nothing_else_and_a_trial_says_t
         assert_eq!(in_words, shape.told, "{}", shape.name);
         // Of a restart a trial knows nothing.
         if shape.restart.is_none() {
-            assert_eq!(first_fired(&tried(&rig, first).await), first_fired(&told), "a trial of {}", shape.name);
+            let minutes_know = of_minutes(told);
+            assert_eq!(first_fired(&tried(&rig, first).await), first_fired(&minutes_know), "a trial of {}", shape.name);
         }
     }
 }
