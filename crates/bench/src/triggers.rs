@@ -49,6 +49,7 @@ pub(crate) fn of_each_type(each: u32) -> Vec<Value> {
             with(json!({"type": "visitor_drop", "threshold": 1, "min_visitors": 10_000})),
             with(json!({"type": "goal_rate", "direction": "above", "threshold": 10_000})),
             with(json!({"type": "anomaly"})),
+            json!({"type": "new_source", "min_visitors": 10_000 - number, "window_seconds": window_seconds}),
         ]
     };
     (0..each).flat_map(of_one).collect()

@@ -39,7 +39,9 @@ pub struct Traffic {
     sources: Names,
     pages: Names,
     windows: Vec<Window>,
-    /// Who came from which source, where somebody wants to know.
+    /// For so many seconds it is remembered who came from which source; 0 where nobody wants to know.
+    sources_seconds: u32,
+    /// Who did, once somebody has come.
     by_source: Option<Box<BySource>>,
     /// The source of the session that the latest visit began.
     begun: NameId,
@@ -132,6 +134,7 @@ impl Traffic {
             sources: Names::default(),
             pages: Names::default(),
             windows: vec![Window::new(CURRENT_VISITORS_WINDOW_SECONDS, watched_from, [])],
+            sources_seconds: 0,
             by_source: None,
             begun: NameId::NONE,
             quiet_from: watched_from,
@@ -183,7 +186,9 @@ impl Traffic {
             None => visit.source.map_or(NameId::NONE, |source| self.sources.name(source, now)),
         };
         self.begun = if session.is_none() { source } else { NameId::NONE };
-        self.by_source.iter_mut().for_each(|by_source| by_source.record(visit.visitor, source, known));
+        if self.sources_seconds > 0 {
+            self.by_source.get_or_insert_default().record(visit.visitor, source, known);
+        }
         let page = self.pages.name(visit.page, now);
         let last_counted = known.map(|visitor| visitor.last_counted).filter(|last_counted| *last_counted > 0);
         if let (Some(visitor), Some(last_counted)) = (known, last_counted)
@@ -304,8 +309,7 @@ impl Traffic {
     /// How long a record must be kept after its last event: until neither a session nor a window needs it.
     fn period(&self) -> u32 {
         let longest = self.windows.iter().map(Window::length_seconds).max().unwrap_or(0);
-        let by_source = self.by_source.as_ref().map_or(0, |by_source| by_source.seconds);
-        longest.max(SESSION_TIMEOUT_SECONDS + 1).max(by_source)
+        longest.max(SESSION_TIMEOUT_SECONDS + 1).max(self.sources_seconds)
     }
 }
 

@@ -84,8 +84,9 @@ impl Sources {
     pub(super) fn adapt(&mut self, rules: &Rules, traffic: &mut Traffic) {
         let longest = rules.new_sources.iter().map(|(_, rule)| rule.window_seconds).max().unwrap_or(0);
         traffic.remember_sources(longest);
-        let told = self.candidates.take().map(|before| before.told).unwrap_or_default();
-        self.candidates = (longest > 0).then(|| Box::new(Candidates { told, ..Candidates::default() }));
+        // Sites are many: there is nothing of this before somebody comes.
+        let before = self.candidates.take().filter(|_| longest > 0);
+        self.candidates = before.map(|before| Box::new(Candidates { told: before.told, ..Candidates::default() }));
     }
 
     /// Takes note of the latest visit.
@@ -94,9 +95,8 @@ impl Sources {
         if let Some(source) = traffic.begun() {
             self.notes.get_or_insert_default().note(source, day);
         }
-        if let Some(candidates) = &mut self.candidates
-            && let Some((source, last_seen)) = traffic.latest_source()
-        {
+        if let Some((source, last_seen)) = traffic.latest_source() {
+            let candidates = self.candidates.get_or_insert_default();
             candidates.turn(day);
             candidates.visit(rules, traffic, (source, last_seen), firings);
         }

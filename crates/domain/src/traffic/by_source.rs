@@ -16,8 +16,6 @@ const MAX_LEFT_SOURCES: usize = 1_000_000;
 /// What is remembered of visitors by source.
 #[derive(Debug, Default)]
 pub(super) struct BySource {
-    /// For so long.
-    pub(super) seconds: u32,
     /// When visitors were last here under sources that they left for others.
     left: Generations<(VisitorId, NameId), Second>,
     /// The source of the latest visit, and when its visitor was last here under that.
@@ -53,10 +51,9 @@ impl BySource {
 impl Traffic {
     /// From now on it is remembered for so many seconds who came from which source; for none not at all.
     pub(crate) fn remember_sources(&mut self, seconds: u32) {
-        match &mut self.by_source {
-            _ if seconds == 0 => self.by_source = None,
-            Some(by_source) => by_source.seconds = seconds,
-            none => *none = Some(Box::new(BySource { seconds, ..BySource::default() })),
+        self.sources_seconds = seconds;
+        if seconds == 0 {
+            self.by_source = None;
         }
     }
 
