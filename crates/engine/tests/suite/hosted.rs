@@ -318,6 +318,18 @@ async fn other_windows_and_segments_are_refused() {
     assert!(rig.site().webhooks.is_empty() && site.webhooks.is_empty());
 }
 
+#[tokio::test]
+async fn what_takes_sources_is_refused_by_name() {
+    let rig = Rig::start().await;
+    let fields = json!({"url": "http://127.0.0.1/", "triggers": ["goal_completion", "new_source"]});
+    let change = WebhookChange::read_new(&fields, rig.engine.policy()).expect("fields of a webhook");
+    let refused = rig.engine.create_webhook(rig.site().site.id, change).await.map(|_| ());
+    let Err(ManageError::Invalid(invalid)) = refused else { panic!("{refused:?}") };
+    let sentence = "triggers[1].type cannot be told: Plausible's hosted service does not tell where visitors come from";
+    assert_eq!(invalid.to_string(), sentence);
+    assert!(rig.site().webhooks.is_empty());
+}
+
 /// Ten sites that wait for everything, and others who ask for the team too.
 #[tokio::test]
 async fn the_limit_is_kept_and_the_schedule_says_so() {

@@ -232,7 +232,7 @@ async fn a_trigger_that_is_made_later_knows_what_was_seen() {
     come(&rig, 1..=5, "A").await;
     assert!(told(&mut receiver).is_empty());
     come(&rig, 3..=3, "B").await;
-    assert!(told(&mut receiver).is_empty(), "two of them are others' visitors by now");
+    assert!(told(&mut receiver).is_empty(), "whoever came from A is still there from A");
     come(&rig, 10..=11, "B").await;
     assert_eq!(told(&mut receiver).len(), 1);
 }

@@ -107,7 +107,8 @@ async fn what_has_happened(scene: &mut Scene, person: &Person<'_>) -> WebDriverR
         scene.receiver.next().await;
     }
     let spike = json!({"type": "visitor_spike", "unit": "visitors", "threshold": 2});
-    let hook = json!({"url": scene.receiver.url(), "name": "Alarm", "enabled": false, "triggers": [spike, "webhook_disabled"]});
+    let triggers = json!([spike, "webhook_disabled", "new_source"]);
+    let hook = json!({"url": scene.receiver.url(), "name": "Alarm", "enabled": false, "triggers": triggers});
     scene.client.create_webhook(hook).await;
     let (shop, alarm) = (scene.webhook("Shop").await, scene.webhook("Alarm").await);
     scene.client.settled(&shop).await;
