@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::fields::Fields;
 use crate::id::TriggerId;
 use crate::payload::{Data, SourceFound};
+use crate::segment::DIRECT;
 use crate::time::{Second, Timestamp};
 use crate::traffic::Share;
 use crate::trigger::{MAX_THRESHOLD, MAX_WINDOW_SECONDS};
@@ -62,9 +63,10 @@ pub fn day_of(second: Second) -> u32 {
     second / DAY_SECONDS
 }
 
-/// Whether a name may be one of a source that is told of: not too long, and without anything that a text has no place for.
+/// Whether a name may be one of a source that is told of: not too long, without anything that a text has no place for, and not what
+/// visits are called that have none.
 pub fn may_be_told(source: &str) -> bool {
-    source.len() <= MAX_SOURCE_BYTES && !source.chars().any(char::is_control)
+    source.len() <= MAX_SOURCE_BYTES && !source.chars().any(char::is_control) && !source.eq_ignore_ascii_case(DIRECT)
 }
 
 impl NewSource {
@@ -193,7 +195,7 @@ mod tests {
     #[test]
     fn names() {
         assert!(may_be_told("Hacker News") && may_be_told(&"x".repeat(255)));
-        assert!(!may_be_told(&"x".repeat(256)) && !may_be_told("a\0b") && !may_be_told("a\nb"));
+        assert!(!may_be_told(&"x".repeat(256)) && !may_be_told("a\0b") && !may_be_told("a\nb") && !may_be_told("direct / none"));
     }
 
     #[test]

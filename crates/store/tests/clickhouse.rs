@@ -13,7 +13,7 @@ use bellwether_domain::time::{Second, Timestamp};
 use bellwether_domain::traffic::{Share, Traffic, Visit};
 use bellwether_domain::visitor::VisitorId;
 use bellwether_store::Migration;
-use bellwether_store::clickhouse::{ClickHouse, ClickHouseError, Completions, CountedEvent, Window};
+use bellwether_store::clickhouse::{ClickHouse, ClickHouseError, Completions, CountedEvent, SourceWindow, Window};
 use bellwether_testkit::clickhouse::ClickHouse as Temporary;
 
 /// 2026-02-25 12:00:00, a noon.
@@ -103,6 +103,69 @@ async fn windows_are_counted_by_the_second() {
     assert_eq!(rig.count(&windows[..2], NOON + 598).await, [(3, 1), (0, 0)]);
     assert_eq!(rig.count(&windows[..2], NOON + 600).await, [(2, 3), (0, 1)]);
     assert_eq!(rig.count(&[], NOON).await, []);
+}
+
+#[tokio::test]
+async fn sources_are_counted_by_window_and_known_by_day() {
+    const DAY: Second = 86_400;
+    let rig = Rig::new().await;
+    let from = |source: &str, second, visitor| CountedEvent { source: Some(source.into()), ..visit(second, visitor) };
+    let mut events: Vec<_> =
+        [(0, 1), (0, 1), (1, 2), (2, 3)].map(|(second, visitor)| from("It's \\ A?", NOON + second, visitor)).into();
+    events.extend([from("B", NOON, 4), from("B", NOON - 60, 5), visit(NOON, 6), visit(NOON, 7)]);
+    events.push(CountedEvent { name: "engagement".to_owned(), ..from("B", NOON, 8) });
+    events.push(CountedEvent { site_id: site(2), page: "/b".to_owned(), ..from("B", NOON, 9) });
+    events.extend([3, 20].map(|days| from("B", NOON - days * DAY, 10)));
+    // Who comes before midnight and after it is the same visitor.
+    events.push(from("C", MIDNIGHT - 10, 11));
+    events.push(CountedEvent { previous_visitor: Some(VisitorId(11)), ..from("C", MIDNIGHT + 10, 12) });
+    rig.add(&events).await;
+    let counted = async |windows: &[(SiteId, u32, u32)], at: Second| {
+        let window = |(site, window_seconds, min_visitors): &(SiteId, u32, u32)| SourceWindow {
+            site: *site,
+            window_seconds: *window_seconds,
+            min_visitors: *min_visitors,
+        };
+        let windows: Vec<_> = windows.iter().map(window).collect();
+        let found = rig.clickhouse.counted_sources(&windows, at).await.expect("counts");
+        found
+            .into_iter()
+            .map(|(index, count)| (index, count.source.to_string(), count.window_seconds, count.visitors))
+            .collect::<Vec<_>>()
+    };
+    let all = [(site(1), 60, 1), (site(1), 61, 2), (site(2), 60, 1), (site(3), 60, 1), (site(1), 60, 3)];
+    let [a, b] = ["It's \\ A?", "B"].map(str::to_owned);
+    assert_eq!(
+        counted(&all, NOON + 2).await,
+        [(0, a.clone(), 60, 3), (0, b.clone(), 60, 1), (1, a.clone(), 61, 3), (2, b.clone(), 60, 1), (4, a.clone(), 60, 3)]
+    );
+    assert_eq!(counted(&all[1..2], NOON).await, [(0, b.clone(), 61, 2)], "what comes later is not there yet");
+    assert_eq!(counted(&[(site(1), 60, 1)], MIDNIGHT + 10).await, [(0, "C".to_owned(), 60, 1)]);
+    assert!(counted(&[], NOON).await.is_empty());
+
+    let today = NOON / DAY;
+    let pairs =
+        [(site(1), a.as_str()), (site(1), "B"), (site(2), "B"), (site(2), "C")].map(|(site, source)| (site, source.into()));
+    let days = async |from| {
+        let mut days = rig.clickhouse.counted_days(&pairs, from..=today).await.expect("days");
+        days.iter_mut().for_each(|days| days.sort_unstable());
+        days
+    };
+    assert_eq!(days(today - 3).await, [vec![today], vec![today - 3, today], vec![today], vec![]]);
+    assert_eq!(days(today - 20).await[1], [today - 20, today - 3, today]);
+    assert!(rig.clickhouse.counted_days(&[], 0..=today).await.expect("none").is_empty());
+
+    let window = (site(1), 60);
+    let pages = rig.clickhouse.counted_pages_from(window, &a, NOON + 2).await.expect("pages");
+    assert_eq!(pages, [Share { name: "/".into(), visitors: 3 }]);
+    assert!(rig.clickhouse.counted_pages_from(window, "D", NOON + 2).await.expect("none").is_empty());
+    let known = async |site, day| rig.clickhouse.counted_until(site, day).await.expect("an answer");
+    assert_eq!((known(site(1), today - 20).await, known(site(1), today - 21).await), (true, false));
+    assert_eq!((known(site(2), today).await, known(site(2), today - 1).await), (true, false));
+    let hour = (today - 40) * 24 + 23;
+    let hours = format!("INSERT INTO traffic_hours VALUES (toUUID('{}'), {hour}, 1, 1)", site(1));
+    rig.temporary.execute(&hours).await;
+    assert_eq!((known(site(1), today - 40).await, known(site(1), today - 41).await), (true, false), "hours are kept for longer");
 }
 
 /// A great many at a time are counted by several statements.

@@ -14,7 +14,7 @@ use bellwether_domain::reading::{Rows, Wanted};
 use bellwether_domain::segment::{Segment, VisitsWithin};
 use bellwether_domain::time::{Second, Timestamp};
 use bellwether_domain::visitor::VisitorId;
-use bellwether_store::clickhouse::{ClickHouse, ClickHouseError, PlausibleEvents, Window};
+use bellwether_store::clickhouse::{ClickHouse, ClickHouseError, PlausibleEvents, SourceWindow, Window};
 use bellwether_store::{PlausibleTables, StoreError};
 use bellwether_testkit::clickhouse::ClickHouse as Temporary;
 use bellwether_testkit::database::{Database, Engine};
@@ -75,6 +75,40 @@ async fn windows_and_tops_are_those_of_its_events() {
     };
     assert_eq!(named(&tops.sources), [("Google".to_owned(), 1)]);
     assert_eq!(named(&tops.pages), [("/".to_owned(), 3), ("/a".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn sources_are_those_of_its_events() {
+    const DAY: Second = 86_400;
+    for version in [Version::Current, Version::Old] {
+        let plausible = Plausible::install(version).await;
+        let seen = [
+            (1, NOON, 1, "It's"),
+            (1, NOON, 1, "It's"),
+            (1, NOON - 9, 2, "It's"),
+            (1, NOON - 10, 3, "It's"),
+            (1, NOON, 4, ""),
+            (1, NOON, 5, "Direct / None"),
+            (2, NOON - 50 * DAY, 6, "Bing"),
+        ];
+        let rows = seen.map(|(site, second, user, source)| Row { source, ..Row::pageview(site, second, user, "/a") });
+        plausible.write(&rows).await;
+        let (events, today) = (events(&plausible).await, NOON / DAY);
+        let window =
+            |(site, window_seconds, min_visitors)| SourceWindow { site: PlausibleId(site), window_seconds, min_visitors };
+        let windows = [(1, 10, 3), (2, 10, 1), (1, 10, 2), (1, 20, 1)].map(window);
+        let counts = events.sources(&windows, NOON).await.expect("counts");
+        let counts: Vec<_> =
+            counts.iter().map(|(index, count)| (*index, &*count.source, count.window_seconds, count.visitors)).collect();
+        assert_eq!(counts, [(2, "It's", 10, 2), (3, "It's", 20, 3)], "{version:?}");
+        let pairs = [(PlausibleId(1), "It's".into()), (PlausibleId(2), "Bing".into()), (PlausibleId(2), "It's".into())];
+        let days = events.days_of_sources(&pairs, today - 50..=today).await.expect("days");
+        assert_eq!(days, [vec![today], vec![today - 50], vec![]], "{version:?}");
+        let pages = events.pages_from((PlausibleId(1), 20), "It's", NOON).await.expect("pages");
+        assert_eq!(pages.iter().map(|page| (&*page.name, page.visitors)).collect::<Vec<_>>(), [("/a", 3)]);
+        let known = async |site, day| events.knows(PlausibleId(site), day).await.expect("an answer");
+        assert_eq!((known(1, today - 1).await, known(2, today - 50).await, known(2, today - 51).await), (false, true, false));
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! days before, on which most were seen that are nothing new, and then of all that is known.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bellwether_domain::id::SiteId;
 use bellwether_domain::new_source::{AWAY_DAYS, KEPT_DAYS, Run, day_of, may_be_told};
@@ -24,7 +25,9 @@ const MAX_ASKED: usize = 200;
 const MAX_TOLD: usize = 30;
 /// So many days are asked for first.
 const FIRST_DAYS: u32 = 3;
-/// When it takes too long to find out, nothing is asked for so long: the rest is looked at meanwhile.
+/// How long it may take to find out.
+const TIME_LIMIT: Duration = Duration::from_secs(4);
+/// When it takes longer, nothing is asked for so long: the rest is looked at meanwhile.
 const REST_SECONDS: u32 = 300;
 
 /// A source of a site that brings enough visitors, within one window or several.
@@ -55,10 +58,12 @@ impl Engine {
         if wanted.is_empty() || now.second() < next.sources_rest_until {
             return Ok(Vec::new());
         }
-        match self.tell_of_new_sources(counter, wanted, now, next).await {
+        let known = next.sources.clone();
+        let told = tokio::time::timeout(TIME_LIMIT, self.tell_of_new_sources(counter, wanted, now, next)).await;
+        match told.unwrap_or(Err(CountError::Late)) {
             Err(CountError::Late) => {
                 error!("it takes too long to find out which sources are new: that is left out for a while");
-                next.sources_rest_until = now.second().saturating_add(REST_SECONDS);
+                (next.sources, next.sources_rest_until) = (known, now.second().saturating_add(REST_SECONDS));
                 Ok(Vec::new())
             }
             told => told,

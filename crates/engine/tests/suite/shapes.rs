@@ -155,7 +155,7 @@ const SHAPES: [Shape; 14] = [
 
 /// Some come from where some always have, and most directly.
 fn from_google(_: u32, visitor: u32) -> Option<&'static str> {
-    (visitor % 3 == 0).then_some("Google")
+    visitor.is_multiple_of(3).then_some("Google")
 }
 
 fn few(minute: u32) -> u32 {
