@@ -210,7 +210,7 @@ impl Event<'_> {
 
     fn source(&self) -> (String, String) {
         let (site, source, window) = (self.field("site_domain"), self.data("source"), duration(self.number("window_seconds")));
-        let since = match self.data("last_seen_at").as_str() {
+        let since = match self.data("last_seen_on").as_str() {
             "" => "for the first time in at least 30 days".to_owned(),
             day => format!("for the first time since {day}"),
         };
@@ -445,13 +445,13 @@ mod tests {
             ),
             (
                 "new_source",
-                json!({"source": "Hacker News", "visitors": 12, "window_seconds": 3_600, "last_seen_at": null}),
+                json!({"source": "Hacker News", "visitors": 12, "window_seconds": 3_600, "last_seen_on": null}),
                 "New source on example.com: Hacker News",
                 "example.com: Hacker News sends visitors for the first time in at least 30 days: 12 within 1 hour.",
             ),
             (
                 "new_source",
-                json!({"source": "lobste.rs", "visitors": 5, "window_seconds": 60, "last_seen_at": "2026-01-20"}),
+                json!({"source": "lobste.rs", "visitors": 5, "window_seconds": 60, "last_seen_on": "2026-01-20"}),
                 "New source on example.com: lobste.rs",
                 "example.com: lobste.rs sends visitors for the first time since 2026-01-20: 5 within 1 minute.",
             ),

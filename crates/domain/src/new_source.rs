@@ -91,7 +91,7 @@ impl NewSource {
             visitors,
             min_visitors: self.min_visitors,
             window_seconds: self.window_seconds,
-            last_seen_at: run.before.map(date),
+            last_seen_on: run.before.map(date),
             top_pages: pages,
         })
     }

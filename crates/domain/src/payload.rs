@@ -230,7 +230,7 @@ pub struct SourceFound {
     /// The window's length.
     pub window_seconds: u32,
     /// The date of the last day on which it was seen before; null where none is known.
-    pub last_seen_at: Option<String>,
+    pub last_seen_on: Option<String>,
     /// What most of them look at.
     #[serde(serialize_with = "serialize_pages")]
     pub top_pages: Vec<Share>,
@@ -395,7 +395,7 @@ impl Data {
                 visitors: 12,
                 min_visitors: 12,
                 window_seconds: 3_600,
-                last_seen_at: None,
+                last_seen_on: None,
                 top_pages: vec![share("/blog/launch", 9), share("/", 3)],
             }),
         }
@@ -529,11 +529,11 @@ mod tests {
     #[test]
     fn a_new_source() {
         let Data::NewSource(found) = Data::example(EventType::NewSource) else { panic!("another type") };
-        let data = Data::NewSource(SourceFound { last_seen_at: Some("2026-01-20".to_owned()), ..found });
+        let data = Data::NewSource(SourceFound { last_seen_on: Some("2026-01-20".to_owned()), ..found });
         let expected = concat!(
             r#""event_type":"new_source","site_id":"02020202-0202-0202-0202-020202020202","site_domain":"example.com","#,
             r#""site_name":"Example","timestamp":"2026-02-25T14:30:00.123Z","data":{"source":"Hacker News","visitors":12,"#,
-            r#""min_visitors":12,"window_seconds":3600,"last_seen_at":"2026-01-20","#,
+            r#""min_visitors":12,"window_seconds":3600,"last_seen_on":"2026-01-20","#,
             r#""top_pages":[{"page":"/blog/launch","visitors":9},{"page":"/","visitors":3}]}}"#,
         );
         assert!(body(&data).ends_with(expected), "{}", body(&data));

@@ -65,7 +65,7 @@ async fn a_source_that_is_new_everywhere_is_told_of_once_whoever_looks() {
     come(&other, 4..5, "A").await;
     pass(&both, 1);
     look(&both).await;
-    let expected = json!({"source": "A", "visitors": 3, "min_visitors": 3, "window_seconds": 60, "last_seen_at": null,
+    let expected = json!({"source": "A", "visitors": 3, "min_visitors": 3, "window_seconds": 60, "last_seen_on": null,
                           "top_pages": [{"page": "/a", "visitors": 3}]});
     assert_eq!(data(&mut receiver), [expected]);
 
@@ -79,7 +79,7 @@ async fn a_source_that_is_new_everywhere_is_told_of_once_whoever_looks() {
     pass(&both, 1);
     look(&both).await;
     let [away] = &data(&mut receiver)[..] else { panic!("one source") };
-    assert_eq!((&away["source"], away["last_seen_at"].as_str().map(str::len)), (&json!("C"), Some(10)));
+    assert_eq!((&away["source"], away["last_seen_on"].as_str().map(str::len)), (&json!("C"), Some(10)));
 
     // Nor is it told again by the process that looks when this one is gone.
     one.workers.stop().await.expect("a clean stop");

@@ -453,7 +453,7 @@ async fn a_source_that_plausible_has_not_seen_for_long_is_told_of_once() {
     rig.write(&three("few", 70)[..2]).await;
     rig.ticks(3).await;
     let mut told: Vec<_> =
-        data(&mut receiver).iter().map(|data| (data["source"].clone(), data["last_seen_at"].is_null())).collect();
+        data(&mut receiver).iter().map(|data| (data["source"].clone(), data["last_seen_on"].is_null())).collect();
     told.sort_by_key(|(source, _)| source.to_string());
     assert_eq!(told, [(json!("Reddit"), false), (json!("lobste.rs"), true)]);
     rig.clock.advance(seconds(60));

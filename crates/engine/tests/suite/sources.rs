@@ -72,7 +72,7 @@ async fn a_new_source_is_told_of_once_with_the_visitor_who_fills_the_number() {
     let blog = json!({"n": "pageview", "u": "https://example.com/blog?utm_source=A"});
     take(&rig, 3, blog.clone()).await;
     let expected = json!({
-        "source": "A", "visitors": 3, "min_visitors": 3, "window_seconds": 3_600, "last_seen_at": null,
+        "source": "A", "visitors": 3, "min_visitors": 3, "window_seconds": 3_600, "last_seen_on": null,
         "top_pages": [{"page": "/", "visitors": 2}, {"page": "/blog", "visitors": 1}],
     });
     assert_eq!(data(&mut receiver), [expected]);
@@ -103,7 +103,7 @@ async fn a_source_that_was_seen_is_told_of_only_after_it_was_away() {
     pass_days(&rig, 2).await;
     come(&rig, 1..=3, "B").await;
     let [back] = &data(&mut receiver)[..] else { panic!("one source") };
-    let told_of = (&back["source"], &back["visitors"], &back["last_seen_at"]);
+    let told_of = (&back["source"], &back["visitors"], &back["last_seen_on"]);
     assert_eq!(told_of, (&json!("B"), &json!(3), &json!(seen_on)));
     // A was there in between, so it has to be away anew.
     pass_days(&rig, 28).await;
