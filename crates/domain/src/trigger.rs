@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::condition::Condition;
 use crate::fields::{Fields, Invalid};
 use crate::id::{GoalId, TriggerId};
+use crate::milestone::PageviewMilestone;
 use crate::segment::Segment;
 use crate::time::Second;
 
@@ -41,6 +42,8 @@ pub enum Rule {
     Condition(Condition),
     /// Another webhook of the site is switched off because its endpoint fails.
     WebhookDisabled,
+    /// Pageviews reach a number.
+    PageviewMilestone(PageviewMilestone),
 }
 
 /// Fires when goals are completed.
@@ -59,7 +62,7 @@ impl Rule {
     pub fn counts_events(&self) -> bool {
         match self {
             Self::GoalCompletion(rule) => rule.threshold > 1,
-            Self::Condition(_) => true,
+            Self::Condition(_) | Self::PageviewMilestone(_) => true,
             Self::WebhookDisabled => false,
         }
     }
@@ -70,6 +73,7 @@ impl Rule {
             Self::GoalCompletion(_) => EventType::GoalCompletion,
             Self::Condition(condition) => condition.event_type(),
             Self::WebhookDisabled => EventType::WebhookDisabled,
+            Self::PageviewMilestone(_) => EventType::PageviewMilestone,
         }
     }
 
@@ -78,7 +82,7 @@ impl Rule {
         match self {
             Self::GoalCompletion(rule) => rule.goal_id,
             Self::Condition(condition) => condition.goal_id(),
-            Self::WebhookDisabled => None,
+            Self::WebhookDisabled | Self::PageviewMilestone(_) => None,
         }
     }
 
@@ -86,7 +90,7 @@ impl Rule {
     pub fn segment(&self) -> Option<&Arc<Segment>> {
         match self {
             Self::Condition(condition) => condition.segment.as_ref(),
-            Self::GoalCompletion(_) | Self::WebhookDisabled => None,
+            Self::GoalCompletion(_) | Self::WebhookDisabled | Self::PageviewMilestone(_) => None,
         }
     }
 
@@ -111,6 +115,7 @@ impl Rule {
                 Condition::read(event_type, &mut fields).map(Self::Condition)
             }
             Some(EventType::WebhookDisabled) => Some(Self::WebhookDisabled),
+            Some(EventType::PageviewMilestone) => PageviewMilestone::read(&mut fields).map(Self::PageviewMilestone),
             _ if name.is_some() => {
                 let names = EventType::TRIGGERS.map(EventType::name).join(", ");
                 return Err(Invalid::field("type", format!("must be one of {names}")));
@@ -128,16 +133,20 @@ impl Rule {
             Self::GoalCompletion(GoalCompletion { goal_id, threshold, window_seconds }) => {
                 json!({"type": name, "goal_id": goal_id, "threshold": threshold, "window_seconds": window_seconds})
             }
-            Self::Condition(condition) => {
-                let mut fields = json!({"type": name});
-                if let (Value::Object(fields), Value::Object(own)) = (&mut fields, condition.to_json()) {
-                    fields.extend(own);
-                }
-                fields
-            }
+            Self::Condition(condition) => with_type(name, condition.to_json()),
             Self::WebhookDisabled => json!({"type": name}),
+            Self::PageviewMilestone(milestone) => with_type(name, milestone.to_json()),
         }
     }
+}
+
+/// The fields of a rule behind the name of its type.
+fn with_type(name: &str, own: Value) -> Value {
+    let mut fields = Map::from_iter([("type".to_owned(), json!(name))]);
+    if let Value::Object(own) = own {
+        fields.extend(own);
+    }
+    Value::Object(fields)
 }
 
 impl Trigger {
@@ -172,13 +181,15 @@ pub enum EventType {
     AnomalyResolved,
     /// Another webhook of the site was switched off because its endpoint fails.
     WebhookDisabled,
+    /// Pageviews have reached a number.
+    PageviewMilestone,
     /// Somebody tries a webhook out. No trigger fires it.
     WebhookTest,
 }
 
 impl EventType {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::GoalCompletion,
         Self::VisitorSpike,
         Self::VisitorSpikeResolved,
@@ -189,11 +200,19 @@ impl EventType {
         Self::Anomaly,
         Self::AnomalyResolved,
         Self::WebhookDisabled,
+        Self::PageviewMilestone,
         Self::WebhookTest,
     ];
     /// Those that a trigger can be of.
-    pub const TRIGGERS: [Self; 6] =
-        [Self::GoalCompletion, Self::VisitorSpike, Self::VisitorDrop, Self::GoalRate, Self::Anomaly, Self::WebhookDisabled];
+    pub const TRIGGERS: [Self; 7] = [
+        Self::GoalCompletion,
+        Self::VisitorSpike,
+        Self::VisitorDrop,
+        Self::GoalRate,
+        Self::Anomaly,
+        Self::WebhookDisabled,
+        Self::PageviewMilestone,
+    ];
 
     /// Its name in payloads, headers and the API.
     pub fn name(self) -> &'static str {
@@ -208,6 +227,7 @@ impl EventType {
             Self::Anomaly => "anomaly",
             Self::AnomalyResolved => "anomaly_resolved",
             Self::WebhookDisabled => "webhook_disabled",
+            Self::PageviewMilestone => "pageview_milestone",
             Self::WebhookTest => "webhook_test",
         }
     }
@@ -328,7 +348,18 @@ mod tests {
         let of_blog = json!({"type": "anomaly", "page": "blog/*", "source": "Google"});
         let of_blog = Rule::read(&of_blog, None).expect("a rule");
         assert_eq!((&of_blog.to_json()["page"], &of_blog.to_json()["source"]), (&json!("/blog/*"), &json!("Google")));
-        for rule in [rate, anomaly, drop, of_blog] {
+        let milestone = Rule::read(&json!("pageview_milestone"), Some(&json!(5))).expect("a rule");
+        assert_eq!(
+            milestone.to_json(),
+            json!({"type": "pageview_milestone", "threshold": 5, "period": "total", "page": null, "repeat": false})
+        );
+        let page = Rule::read(&json!({"type": "pageview_milestone", "period": "day", "page": "blog/*", "repeat": true}), None);
+        let page = page.expect("a rule");
+        assert_eq!(
+            page.to_json(),
+            json!({"type": "pageview_milestone", "threshold": 10_000, "period": "day", "page": "/blog/*", "repeat": true})
+        );
+        for rule in [rate, anomaly, drop, of_blog, milestone, page] {
             assert_eq!(Rule::read(&rule.to_json(), None), Ok(rule));
         }
         assert_eq!(Rule::read(&many.to_json(), None), Ok(many));
@@ -374,6 +405,14 @@ mod tests {
             (json!({"type": "anomaly", "metric": "people"}), "metric"),
             (json!({"type": "anomaly", "goal_id": "0199d5c0-0000-7000-8000-000000000000"}), "goal_id"),
             (json!({"type": "anomaly", "window_seconds": 59}), "window_seconds"),
+            (json!({"type": "pageview_milestone", "threshold": 0}), "threshold"),
+            (json!({"type": "pageview_milestone", "threshold": 1_000_000_001}), "threshold"),
+            (json!({"type": "pageview_milestone", "period": "week"}), "period"),
+            (json!({"type": "pageview_milestone", "page": ""}), "page"),
+            (json!({"type": "pageview_milestone", "page": "x".repeat(2_001)}), "page"),
+            (json!({"type": "pageview_milestone", "repeat": "yes"}), "repeat"),
+            (json!({"type": "pageview_milestone", "cooldown_seconds": 5}), "cooldown_seconds"),
+            (json!({"type": "pageview_milestone", "notify_resolved": true}), "notify_resolved"),
         ];
         for (value, field) in cases {
             let invalid = Rule::read(&value, None).expect_err("a mistake");

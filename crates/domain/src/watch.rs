@@ -5,12 +5,15 @@
 
 use std::collections::HashMap;
 
+use jiff::tz::TimeZone;
+
 use crate::alert::{Alert, Change};
 use crate::baseline::{Comparison, Usuals};
 use crate::condition::{CompletionsWithin, Condition, Seen, step_seconds};
-use crate::detector::{Firing, Target, fire};
+use crate::detector::{Firing, MilestoneRules, Target, fire};
 use crate::goal::Goal;
 use crate::id::{GoalId, TriggerId};
+use crate::milestone::PageviewMilestone;
 use crate::segment::VisitsWithin;
 use crate::time::{Second, Timestamp};
 use crate::traffic::Tops;
@@ -22,6 +25,7 @@ use crate::window::Counts;
 pub struct Watch {
     pub(crate) completions: Vec<(Target, GoalCompletion)>,
     pub(crate) conditions: Vec<(Target, Condition)>,
+    pub(crate) milestones: Option<Box<MilestoneRules>>,
 }
 
 /// How triggers with a condition stand.
@@ -54,7 +58,7 @@ pub struct Counted<'a> {
 impl Watch {
     /// Whether there is nothing to look at.
     pub fn is_empty(&self) -> bool {
-        self.completions.is_empty() && self.conditions.is_empty()
+        self.completions.is_empty() && self.conditions.is_empty() && self.milestones.is_none()
     }
 
     /// The windows to be counted at `now`, where the look before was at `before`; each once. A long window changes slowly, and is
@@ -100,6 +104,17 @@ impl Watch {
     /// The conditions.
     pub fn conditions(&self) -> impl Iterator<Item = &Condition> {
         self.conditions.iter().map(|(_, condition)| condition)
+    }
+
+    /// The triggers on pageviews.
+    pub fn milestones(&self) -> impl Iterator<Item = (Target, &PageviewMilestone)> {
+        let all = self.milestones.iter().flat_map(|milestones| &milestones.all);
+        all.map(|(target, milestone)| (*target, milestone))
+    }
+
+    /// The time zone of the site's days, for these.
+    pub fn zone(&self) -> Option<&TimeZone> {
+        self.milestones.as_ref().map(|milestones| &milestones.zone)
     }
 
     /// The triggers on several completions, with the length of their window in seconds.
@@ -211,8 +226,7 @@ mod tests {
 
     #[test]
     fn long_windows_are_looked_at_less_often() {
-        let watch =
-            Watch { conditions: vec![spike(1, 3_600), spike(2, 1), spike(3, 3_600), spike(4, 600)], completions: Vec::new() };
+        let watch = Watch { conditions: vec![spike(1, 3_600), spike(2, 1), spike(3, 3_600), spike(4, 600)], ..Watch::default() };
         for (before, now, lengths) in [
             (1_200, 1_201, &[1][..]),
             (1_201, 1_202, &[1, 600]),
@@ -227,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_trigger_fires_once_for_each_crossing() {
-        let watch = Watch { conditions: vec![spike(1, 300), spike(2, 600)], completions: Vec::new() };
+        let watch = Watch { conditions: vec![spike(1, 300), spike(2, 600)], ..Watch::default() };
         let mut alerts = Alerts::default();
         let mut look = |now, visitors: u32| {
             let before = alerts.clone();
@@ -249,7 +263,7 @@ mod tests {
 
     #[test]
     fn what_was_kept_goes_on() {
-        let watch = Watch { conditions: vec![spike(1, 300)], completions: Vec::new() };
+        let watch = Watch { conditions: vec![spike(1, 300)], ..Watch::default() };
         let fires = |still_true, now| {
             let fired_at = Timestamp::from_micros(100_000_000);
             let mut alerts = Alerts::kept([(TriggerId::from_bytes([1; 16]), fired_at, still_true)]);

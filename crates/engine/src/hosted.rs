@@ -32,6 +32,7 @@ const OTHER_DAY: &str = "must be previous_window: Plausible's hosted service doe
 /// What is wrong with a segment: it does not tell of parts of a site.
 const OTHER_VISITS: &str = "must be null: Plausible's hosted service only tells how many visitors all of the site has";
 /// What is wrong with a type of trigger that takes what it does not tell.
+const NO_PAGEVIEWS: &str = "cannot be told: Plausible's hosted service is not asked for pageviews";
 const OTHER_TYPE: &str = "cannot be told: Plausible's hosted service does not tell when visitors came and goals were completed";
 
 /// So many sites are asked for.
@@ -116,7 +117,11 @@ pub(crate) fn is_counted_there(rule: &Rule) -> bool {
 
 /// The field of a trigger that asks for what the service does not tell, and what is wrong with it.
 pub(crate) fn not_counted_there(rule: &Rule) -> Option<(&'static str, &'static str)> {
-    let Rule::Condition(condition) = rule else { return None };
+    let condition = match rule {
+        Rule::Condition(condition) => condition,
+        Rule::PageviewMilestone(_) => return Some(("type", NO_PAGEVIEWS)),
+        Rule::GoalCompletion(_) | Rule::WebhookDisabled => return None,
+    };
     match &condition.kind {
         Kind::GoalRate(_) | Kind::Anomaly(_) => Some(("type", OTHER_TYPE)),
         Kind::Visitors(_) if condition.segment.as_ref().is_some_and(|segment| segment.page.is_some()) => {

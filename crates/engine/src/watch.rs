@@ -5,22 +5,26 @@
 //! believe that it is theirs to look. Completions that fire one by one are none of its business: these fire where the event came in.
 
 mod find;
+mod milestones;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_domain::baseline::Usuals;
 use bellwether_domain::id::{OwnerId, SiteId, TriggerId};
+use bellwether_domain::milestone::Ledger;
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::watch::{Alerts, Crossing};
 use bellwether_meters::meters;
-use bellwether_store::{Crossed, Learned, NewEvent, StoreError, Tick};
+use bellwether_store::{Crossed, Found, Learned, NewEvent, StoreError, Tick};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::Engine;
 use crate::counter::{CountError, Counter};
 use crate::hosted::Polling;
+use crate::milestones::{kept, ledger};
 use crate::plausible::Log;
 use crate::registry::Registry;
 use crate::workers::Workers;
@@ -85,6 +89,12 @@ pub(crate) struct Seen {
     usuals: HashMap<SiteId, Usuals>,
     /// Where among those triggers on several completions that may have enough the next look begins.
     turn_of_filled: usize,
+    /// How far triggers on pageviews have come. There may be many, and few of them move.
+    pub(crate) ledgers: Arc<HashMap<TriggerId, Ledger>>,
+    /// Those that this look moves.
+    moved: Vec<(TriggerId, Ledger)>,
+    /// Where among those that ask the next look begins.
+    turn_of_milestones: usize,
 }
 
 /// Why a look came to nothing.
@@ -117,12 +127,33 @@ impl Seen {
         self.fired_at.retain(|id, _| there.contains(id));
         self.alerts.retain(|id| there.contains(&id));
         self.usuals.retain(|id, _| registry.by_id(*id).is_some());
+        Arc::make_mut(&mut self.ledgers).retain(|id, _| there.contains(id));
+    }
+
+    /// Takes over how far triggers on pageviews have come.
+    pub(crate) fn move_ledgers(&mut self, moved: impl IntoIterator<Item = (TriggerId, Ledger)>) {
+        Arc::make_mut(&mut self.ledgers).extend(moved);
+    }
+
+    /// Takes the place of the look before, once it is kept.
+    fn follow(self, before: &mut Self) {
+        *before = self;
+        let moved = std::mem::take(&mut before.moved);
+        before.move_ledgers(moved);
     }
 }
 
 impl Lookout {
     pub(crate) fn new(holder: OwnerId) -> Self {
         Self { holder, turn: Turn::UNKNOWN, is_failing: false }
+    }
+
+    /// What the latest look left, if it is this process that looks.
+    pub(crate) fn seen(&mut self) -> Option<&mut Seen> {
+        match &mut self.turn {
+            Turn::Ours(seen, _) => Some(seen),
+            Turn::Theirs { .. } => None,
+        }
     }
 }
 
@@ -193,10 +224,10 @@ impl Engine {
             (Some(error), was_failing) => {
                 lookout.is_failing = true;
                 if !was_failing {
-                    error!(%error, "it cannot be seen what triggers on visitors and on several completions say");
+                    error!(%error, "it cannot be seen what triggers on visitors, pageviews and several completions say");
                 }
             }
-            (None, true) => info!("it can be seen again what triggers on visitors and on several completions say"),
+            (None, true) => info!("it can be seen again what triggers on visitors, pageviews and several completions say"),
             (None, false) => {}
         }
     }
@@ -239,6 +270,9 @@ impl Engine {
         let seen = Seen {
             tick: Tick { number: tick.number + 1, holder: Some(holder), looked_at, ..tick },
             turn_of_filled: 0,
+            ledgers: Arc::new(store.milestones().await?.iter().map(ledger).collect()),
+            moved: Vec::new(),
+            turn_of_milestones: 0,
             usuals: HashMap::new(),
             fired_at: crossed.iter().map(|one| (one.trigger_id, one.fired_at)).collect(),
             alerts: Alerts::kept(crossed.into_iter().map(|one| (one.trigger_id, one.fired_at, one.still_true))),
@@ -281,12 +315,14 @@ impl Engine {
         let finding = self.find(counter, log.as_deref_mut(), (seen.tick.looked_at.second(), now), &mut next);
         let (events, stretch) = tokio::time::timeout(TIME_LIMIT, finding).await.unwrap_or(Err(CountError::Late))?;
         let read = log.as_ref().zip(stretch.as_ref()).map(|(log, stretch)| stretch.read(log));
-        let crossed = changes(seen, &next);
-        self.inner.dispatcher.commit_tick(next.tick, crossed, events, read.map(Learned::Read)).await?;
+        let milestones = next.moved.iter().map(|(id, ledger)| kept(*id, ledger)).collect();
+        let learned = read.map(Learned::Read);
+        let found = Found { crossed: changes(seen, &next), milestones, learned, ..Found::default() };
+        self.inner.dispatcher.commit_tick(next.tick, events, found).await?;
         if let (Some(log), Some(stretch)) = (log, stretch) {
             log.go_on(stretch);
         }
-        *seen = next;
+        next.follow(seen);
         Ok(())
     }
 
@@ -301,8 +337,8 @@ impl Engine {
         let mut next = Seen { alerts, ..seen.clone() }.next(&self.inner.registry, now);
         next.fired_at
             .extend(crossings.iter().filter(|crossing| crossing.fires()).map(|crossing| (crossing.target.trigger_id, now)));
-        let crossed = changes(seen, &next);
-        self.inner.dispatcher.commit_tick(next.tick, crossed, events, learned).await?;
+        let found = Found { crossed: changes(seen, &next), learned, ..Found::default() };
+        self.inner.dispatcher.commit_tick(next.tick, events, found).await?;
         *seen = next;
         Ok(())
     }

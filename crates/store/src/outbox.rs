@@ -14,6 +14,7 @@ use bellwether_domain::time::Timestamp;
 
 use crate::batches::gather;
 use crate::leases::must_live;
+use crate::milestones::{Milestone, keep_milestones};
 use crate::partitions::{OPEN, open, payload};
 use crate::sql::{Connection, Dialect, Row, Value, values};
 use crate::ticks::{Crossed, keep_crossed};
@@ -36,6 +37,8 @@ pub struct NewEvent {
     pub deliveries: Vec<NewDelivery>,
     /// How triggers with a condition stand now, where it is this that changed them.
     pub crossed: Vec<Crossed>,
+    /// How far triggers on pageviews have come, where it is this that they tell.
+    pub milestones: Vec<Milestone>,
 }
 
 /// One webhook to be told.
@@ -316,7 +319,8 @@ pub(crate) fn insert_events<'e>(
     )?;
     carry_payloads(connection, deliveries)?;
     gather(connection, told.filter(|(_, new)| new.in_batch))?;
-    keep_crossed(connection, events.flat_map(|event| &event.crossed))
+    keep_crossed(connection, events.clone().flat_map(|event| &event.crossed))?;
+    keep_milestones(connection, events.flat_map(|event| &event.milestones))
 }
 
 /// What may outlive its event, because what happened was found out on a later day, has the payload itself.

@@ -111,6 +111,7 @@ async fn a_preview_shows_what_each_type_of_event_becomes() {
         (true, r#"{"text": "Unusual: visitors on example.com", "path": null}"#),
         (true, r#"{"text": "Back to normal: visitors on example.com", "path": null}"#),
         (true, r#"{"text": "Webhook switched off: Shop", "path": null}"#),
+        (true, r#"{"text": "10,000 pageviews on example.com", "path": null}"#),
         (true, r#"{"text": "Test", "path": null}"#),
     ];
     let expected = expected.map(|(is_example, body)| (json!(is_example), json!(body)));

@@ -53,6 +53,7 @@ impl Engine {
     ) -> Result<(Vec<NewEvent>, Option<Stretch>), CountError> {
         let sites = self.inner.registry.watched();
         let mut events = self.visitors(counter, &sites, (before, now), next).await?;
+        events.extend(self.milestones(counter, &sites, (before, now), next).await?);
         match (counter, log) {
             (Counter::Own(clickhouse), _) => {
                 events.extend(self.several_completions(clickhouse, &sites, now, next).await?);

@@ -19,7 +19,7 @@ use crate::suite::operation::Read;
 use crate::suite::rig::{Rig, goal_spec, new_webhook, pageview, seconds, settings, signup, site_change, start};
 
 /// A ClickHouse, and a process that counts there.
-async fn counting() -> (Temporary, Rig) {
+pub(crate) async fn counting() -> (Temporary, Rig) {
     let temporary = Temporary::temporary().await;
     let rig = Rig::start_with(counted_at(&temporary.url()).await).await;
     temporary.keep_everything().await;
@@ -33,12 +33,12 @@ async fn counted_at(url: &str) -> Settings {
 }
 
 /// Lets time pass for all processes.
-fn pass(rigs: &[&Rig], time: u64) {
+pub(crate) fn pass(rigs: &[&Rig], time: u64) {
     rigs.iter().for_each(|rig| rig.clock.advance(seconds(time)));
 }
 
 /// Each looks once, and what that sets off is done.
-async fn look(rigs: &[&Rig]) {
+pub(crate) async fn look(rigs: &[&Rig]) {
     for rig in rigs {
         rig.engine.dispatch_due().await.expect("a tick");
         rig.engine.look().await.expect("a look");
@@ -56,7 +56,7 @@ async fn pass_looking(rigs: &[&Rig], time: u64) {
     }
 }
 
-async fn visits(rig: &Rig, visitors: std::ops::Range<u8>, event: Value) {
+pub(crate) async fn visits(rig: &Rig, visitors: std::ops::Range<u8>, event: Value) {
     let visits = visitors.map(|visitor| rig.visit(visitor, event.clone()));
     try_join_all(visits).await.expect("events that are taken");
 }

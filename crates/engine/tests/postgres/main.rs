@@ -4,6 +4,7 @@
 
 mod counting;
 mod many;
+mod milestones;
 mod plausible;
 #[path = "../suite/mod.rs"]
 mod suite;

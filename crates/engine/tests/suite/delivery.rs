@@ -416,6 +416,7 @@ fn backlog(rig: &Rig, webhook_id: WebhookId, events: usize) -> Arc<[NewEvent]> {
             in_batch: false,
         }],
         crossed: Vec::new(),
+        milestones: Vec::new(),
     };
     (0..events).map(event).collect()
 }

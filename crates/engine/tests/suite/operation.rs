@@ -292,5 +292,14 @@ fn unowned(rig: &Rig, webhook_id: WebhookId) -> NewEvent {
     };
     let contents = EventType::GoalCompletion.into();
     let deliveries = vec![delivery];
-    NewEvent { id, site_id: rig.site_id, contents, payload: "{}".into(), created_at, deliveries, crossed: Vec::new() }
+    NewEvent {
+        id,
+        site_id: rig.site_id,
+        contents,
+        payload: "{}".into(),
+        created_at,
+        deliveries,
+        crossed: Vec::new(),
+        milestones: Vec::new(),
+    }
 }

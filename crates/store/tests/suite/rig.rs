@@ -142,6 +142,7 @@ impl Rig {
             created_at: self.now(),
             deliveries: webhook_ids.iter().map(delivery).collect(),
             crossed: Vec::new(),
+            milestones: Vec::new(),
         }
     }
 

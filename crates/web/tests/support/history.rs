@@ -63,6 +63,7 @@ impl Server {
                 in_batch: false,
             }],
             crossed: Vec::new(),
+            milestones: Vec::new(),
         };
         store.add_events([event].into()).await.expect("an event");
         for settlement in settlements(past, delivery_id, webhook_id, now) {
