@@ -36,6 +36,8 @@ pub(crate) async fn measure(settings: &Settings) -> Result<Vec<Figure>> {
 /// So many triggers of each type that fire on nothing of what comes here; each with a window of its own or with that of others.
 pub(crate) fn of_each_type(each: u32) -> Vec<Value> {
     let of_one = |number: u32| {
+        let period = if number.is_multiple_of(2) { "total" } else { "day" };
+        let page = if number.is_multiple_of(3) { Value::Null } else { json!(format!("/page-{number}/*")) };
         let (window_seconds, cooldown_seconds) = (300 * (1 + number % 3), 3_600 + number);
         let with = |mut trigger: Value| {
             trigger["window_seconds"] = json!(window_seconds);
@@ -50,6 +52,7 @@ pub(crate) fn of_each_type(each: u32) -> Vec<Value> {
             with(json!({"type": "goal_rate", "direction": "above", "threshold": 10_000})),
             with(json!({"type": "anomaly"})),
             json!({"type": "new_source", "min_visitors": 10_000 - number, "window_seconds": window_seconds}),
+            json!({"type": "pageview_milestone", "threshold": 1_000_000_000 - number, "page": page, "period": period, "repeat": true}),
         ]
     };
     (0..each).flat_map(of_one).collect()

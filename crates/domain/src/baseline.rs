@@ -92,6 +92,8 @@ pub struct Past<'a> {
     pub known_from: u32,
     /// The time zone of its days.
     pub timezone: &'a TimeZone,
+    /// How many pageviews there were before what is shown of it, where these count.
+    pub pageviews_before: u64,
 }
 
 /// What is usual on a site for those of its triggers that compare with other days.
@@ -314,7 +316,7 @@ mod tests {
     fn tell(baseline: Baseline, window: u32, minutes: &[Minute], known_from: u32, zone: &str) -> Usual {
         let timezone = TimeZone::get(zone).expect("a time zone");
         let comparison = Comparison { measure: Measure::Visitors, window, baseline, segment: None };
-        Usual::tell(&comparison, HOUR, &Past { minutes, known_from, timezone: &timezone })
+        Usual::tell(&comparison, HOUR, &Past { minutes, known_from, timezone: &timezone, pageviews_before: 0 })
     }
 
     #[test]
@@ -364,7 +366,8 @@ mod tests {
             let measure = Measure::Completions(goal_id);
             let comparison = Comparison { measure, window: 1, baseline: Baseline::Typical, segment: None };
             let timezone = TimeZone::get(zone).expect("a time zone");
-            Usual::tell(&comparison, HOUR, &Past { minutes: &minutes, known_from: 0, timezone: &timezone }).at(START)
+            Usual::tell(&comparison, HOUR, &Past { minutes: &minutes, known_from: 0, timezone: &timezone, pageviews_before: 0 })
+                .at(START)
         };
         let one = of(Some(GoalId::from_bytes([1; 16])), "UTC").expect("what is usual");
         assert_eq!((one.value, one.spread, one.weekday(), one.hour()), (13, 5, "Wednesday", 12));

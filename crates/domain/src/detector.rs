@@ -1,10 +1,12 @@
 //! What one site's events set off: goals completed, triggers fired.
 //!
 //! A [`Rules`] is what a site's configuration says, compiled once; a [`Detector`] is what has happened on the site so far. The
-//! detector never knows about storage: what it holds is forgotten when the process ends, except when triggers last fired.
+//! detector never knows about storage: what it holds is forgotten when the process ends, except when triggers last fired, and how far
+//! milestones have come.
 
 mod completions;
 mod conditions;
+mod milestones;
 mod segments;
 mod sources;
 
@@ -12,8 +14,12 @@ use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
+
 use self::conditions::Conditions;
 pub use self::conditions::Stand;
+use self::milestones::Milestones;
+pub use self::milestones::{Start, Starting};
 use self::segments::{Segments, Visits, window_lengths};
 use self::sources::Sources;
 use crate::alert::Alert;
@@ -23,6 +29,7 @@ use crate::event::Event;
 use crate::goal::Goal;
 use crate::history::{Recorder, minute_of};
 use crate::id::{GoalId, TriggerId, WebhookId};
+use crate::milestone::{MilestoneCount, PageviewMilestone};
 use crate::new_source::{NewSource, SourcePast, day_of};
 use crate::payload::{Data, GoalCompleted};
 use crate::segment::Segment;
@@ -42,6 +49,15 @@ pub struct Rules {
     completions: Box<[(Target, GoalCompletion)]>,
     conditions: Box<[(Target, Condition)]>,
     new_sources: Box<[(Target, NewSource)]>,
+    /// Most sites have none.
+    milestones: Option<Box<MilestoneRules>>,
+}
+
+/// The triggers on pageviews, and the time zone of the site's days.
+#[derive(Debug)]
+pub(crate) struct MilestoneRules {
+    pub(crate) all: Box<[(Target, PageviewMilestone)]>,
+    pub(crate) zone: TimeZone,
 }
 
 /// Where a firing goes, and on whose account.
@@ -92,18 +108,21 @@ pub struct Detector {
     completions: HashMap<TriggerId, CompletionCount>,
     conditions: Conditions,
     sources: Sources,
+    milestones: Milestones,
 }
 
 impl Rules {
     /// Compiles a site's goals and the triggers of its webhooks, those that are switched on.
     pub fn new<'a>(goals: Arc<[Goal]>, webhooks: impl IntoIterator<Item = (WebhookId, &'a [Trigger])>) -> Self {
-        let (mut completions, mut conditions, mut new_sources) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut completions, mut conditions) = (Vec::new(), Vec::new());
+        let (mut new_sources, mut milestones) = (Vec::new(), Vec::new());
         for (webhook_id, triggers) in webhooks {
             for trigger in triggers {
                 let target = Target { webhook_id, trigger_id: trigger.id };
                 match &trigger.rule {
                     Rule::GoalCompletion(rule) => completions.push((target, *rule)),
                     Rule::Condition(condition) => conditions.push((target, condition.clone())),
+                    Rule::PageviewMilestone(milestone) => milestones.push((target, milestone.clone())),
                     // No event of a visitor fires it.
                     Rule::WebhookDisabled => {}
                     Rule::NewSource(rule) => new_sources.push((target, *rule)),
@@ -111,7 +130,30 @@ impl Rules {
             }
         }
         // There is one of these for each site, and there are many sites: nothing of it is left unused.
-        Self { goals, completions: completions.into(), conditions: conditions.into(), new_sources: new_sources.into() }
+        let milestones = (!milestones.is_empty())
+            .then(|| Box::new(MilestoneRules { all: milestones.into_boxed_slice(), zone: TimeZone::UTC }));
+        let (completions, conditions, new_sources) = (completions.into(), conditions.into(), new_sources.into());
+        Self { goals, completions, conditions, new_sources, milestones }
+    }
+
+    /// The same on a site whose days are those of a time zone.
+    #[must_use]
+    pub fn in_zone(mut self, zone: impl FnOnce() -> TimeZone) -> Self {
+        if let Some(milestones) = &mut self.milestones {
+            milestones.zone = zone();
+        }
+        self
+    }
+
+    /// The time zone of the site's days.
+    fn zone(&self) -> &TimeZone {
+        static UTC: TimeZone = TimeZone::UTC;
+        self.milestones.as_ref().map_or(&UTC, |milestones| &milestones.zone)
+    }
+
+    /// The triggers on pageviews.
+    fn milestones(&self) -> &[(Target, PageviewMilestone)] {
+        self.milestones.as_ref().map_or(&[], |milestones| &milestones.all)
     }
 
     /// The site's goals.
@@ -144,6 +186,11 @@ impl Rules {
         self.new_sources.iter().map(|(target, _)| target.trigger_id)
     }
 
+    /// Whether some trigger is on pageviews.
+    pub fn has_milestones(&self) -> bool {
+        self.milestones.is_some()
+    }
+
     /// Whether something may become true because nothing happens.
     pub fn watches_absence(&self) -> bool {
         self.conditions.iter().any(|(_, condition)| condition.is_of_absence())
@@ -165,9 +212,9 @@ impl Rules {
         let (counted, completions): (Vec<_>, Vec<_>) =
             self.completions.into_iter().partition(|(_, rule)| rule.window_seconds.is_some());
         let (conditions, new_sources) = (self.conditions.into_vec(), self.new_sources.into_vec());
-        let watch = Watch { completions: counted, conditions, new_sources };
-        let rules =
-            Self { goals: self.goals, completions: completions.into(), conditions: Box::default(), new_sources: Box::default() };
+        let watch = Watch { completions: counted, conditions, new_sources, milestones: self.milestones };
+        let (conditions, new_sources) = (Box::default(), Box::default());
+        let rules = Self { goals: self.goals, completions: completions.into(), conditions, new_sources, milestones: None };
         (rules, watch)
     }
 }
@@ -181,8 +228,9 @@ impl Detector {
         let mut segments = Segments::default();
         segments.keep(&rules.conditions, watched_from, now);
         let conditions = Conditions::new(rules, watched_from, kept);
-        let sources = Sources::new(rules, &mut traffic);
-        Self { traffic, history: Recorder::default(), segments, completions: HashMap::new(), conditions, sources }
+        let (sources, milestones) = (Sources::new(rules, &mut traffic), Milestones::new(rules));
+        let (history, completions) = (Recorder::default(), HashMap::new());
+        Self { traffic, history, segments, completions, conditions, sources, milestones }
     }
 
     /// Takes over changed rules: what is counted for triggers that stay is kept.
@@ -193,6 +241,7 @@ impl Detector {
         self.completions.retain(|id, _| rules.completions.iter().any(|(target, _)| target.trigger_id == *id));
         self.conditions.adapt(rules, now);
         self.sources.adapt(rules, &mut self.traffic);
+        self.milestones.adapt(rules);
     }
 
     /// Takes an event in, at the time `now`, of the visitor behind `visit`.
@@ -202,7 +251,9 @@ impl Detector {
             let (history, mut segments) = (mem::take(&mut self.history), mem::take(&mut self.segments));
             let sources = mem::take(&mut self.sources);
             segments.start_anew(&rules.conditions, now);
-            *self = Self { history, segments, ..Self::new(rules, now, now, |_| None) };
+            let mut milestones = mem::take(&mut self.milestones);
+            milestones.set_back(rules, now);
+            *self = Self { history, segments, milestones, ..Self::new(rules, now, now, |_| None) };
             self.sources.keep_notes(sources, day_of(now));
         }
         let mut firings = Vec::new();
@@ -217,6 +268,9 @@ impl Detector {
             self.history.visit(visited, event.is_pageview(), now);
             self.sources.visit(rules, &self.traffic, &mut firings);
             self.of_session(visit, |segments, _, visit| segments.visit(visit, event.is_pageview(), now));
+            if event.is_pageview() {
+                self.milestones.count(rules, &event.pathname, now, &mut firings);
+            }
         }
         for goal in rules.goals.iter().filter(|goal| goal.is_completed_by(event)) {
             self.history.complete(goal.id, now);
@@ -250,6 +304,7 @@ impl Detector {
         for firing in firings {
             self.conditions.take_back(rules, firing, self.traffic.now());
             self.sources.take_back(firing);
+            self.milestones.take_back(firing);
         }
         for (target, rule) in rules.completions.iter().filter(|(target, _)| fired(target)) {
             if let Some(count) = self.completions.get_mut(&target.trigger_id) {
@@ -312,7 +367,8 @@ impl Detector {
         self.traffic.counts(crate::traffic::CURRENT_VISITORS_WINDOW_SECONDS).current
     }
 
-    /// Whether nothing is held at `now` that a new detector would lack: what is not stored yet, visitors, completions that still count, cooldowns.
+    /// Whether nothing is held at `now` that a new detector would lack: what is not stored yet, visitors, completions that still count,
+    /// cooldowns, milestones.
     pub fn is_over(&self, rules: &Rules, now: Second) -> bool {
         let counts = |(target, rule): &(Target, GoalCompletion)| {
             let count = self.completions.get(&target.trigger_id);
@@ -324,6 +380,7 @@ impl Detector {
             && self.segments.is_over(now)
             && !rules.completions.iter().any(counts)
             && self.conditions.is_over(rules, now)
+            && self.milestones.is_over()
     }
 
     /// The second since which nobody came, for the detector that comes after this one.
@@ -335,7 +392,28 @@ impl Detector {
     pub fn tick(&mut self, rules: &Rules, now: Second) -> Vec<Firing> {
         let mut firings = Vec::new();
         self.advance(rules, now, &mut firings);
+        self.milestones.look(rules, &mut firings);
         firings
+    }
+
+    /// The milestones whose start is to be found out.
+    pub fn starting(&mut self, rules: &Rules, now: Second) -> Vec<Starting> {
+        self.milestones.starting(rules, now)
+    }
+
+    /// Starts milestones of which it was found out how far they have come, while nothing of the history was stored.
+    pub fn start(&mut self, rules: &Rules, starts: &[Start]) {
+        self.milestones.start(rules, starts, &self.history);
+    }
+
+    /// How far milestones have come that have changed since that was kept.
+    pub fn unkept(&self) -> impl Iterator<Item = (TriggerId, MilestoneCount)> + '_ {
+        self.milestones.unkept()
+    }
+
+    /// Takes note that this is kept of a milestone.
+    pub fn keep(&mut self, id: TriggerId, kept: MilestoneCount) {
+        self.milestones.keep(id, kept);
     }
 
     /// What is usual now, for those triggers that compare with other days.
@@ -524,8 +602,8 @@ pub(crate) mod tests {
             }
         }
         let minutes: Vec<_> = site.detector.history.waiting().cloned().collect();
-        let timezone = jiff::tz::TimeZone::UTC;
-        let past = Past { minutes: &minutes, known_from: minute_of(START), timezone: &timezone };
+        let timezone = TimeZone::UTC;
+        let past = Past { minutes: &minutes, known_from: minute_of(START), timezone: &timezone, pageviews_before: 0 };
         let late: Vec<_> = fired.into_iter().filter(|minute| *minute >= minutes[0].minute + 10).collect();
         assert!(!late.is_empty());
         assert_eq!(rule.try_on(&past, &[], minutes[0].minute..=first + 109).fired().collect::<Vec<_>>(), late);

@@ -35,6 +35,7 @@ pub mod hosted;
 pub mod id;
 pub mod lease;
 pub mod message;
+pub mod milestone;
 pub mod new_source;
 pub mod payload;
 pub mod period;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 /// What a type's name ends with when something is back to normal.
 const RESOLVED: &str = "_resolved";
 /// What happens once and is over: each of them is an incident of its own.
-const HAPPENINGS: [&str; 3] = ["goal_completion", "webhook_test", "new_source"];
+const HAPPENINGS: [&str; 4] = ["goal_completion", "pageview_milestone", "new_source", "webhook_test"];
 /// What tells apart incidents of the same type on a site: what they are about, and what their trigger goes by.
 const APART: [&str; 10] =
     ["goal_id", "webhook_id", "metric", "threshold", "unit", "window_seconds", "baseline", "sensitivity", "page", "source"];
@@ -54,6 +54,7 @@ impl Message {
             "visitor_spike_resolved" => event.spike_that_is_over(),
             "webhook_disabled" => event.switched_off(),
             "new_source" => event.source(),
+            "pageview_milestone" => event.milestone(),
             "webhook_test" => ("Test".to_owned(), event.data("message")),
             _ => event.anything(),
         };
@@ -225,6 +226,18 @@ impl Event<'_> {
         (format!("Webhook switched off: {name}"), text)
     }
 
+    fn milestone(&self) -> (String, String) {
+        let (site, page, reached) = (self.field("site_domain"), self.data("page"), grouped(&self.data("milestone")));
+        let views = if page.is_empty() { "pageviews".to_owned() } else { format!("views of {page}") };
+        let date = self.data("date");
+        let when = if date.is_empty() { String::new() } else { format!(" on {date}") };
+        let exactly = match self.data("pageviews") {
+            same if same == self.data("milestone") => String::new(),
+            more => format!(": there are {}", grouped(&more)),
+        };
+        (format!("{reached} {views} on {site}"), format!("{site} has reached {reached} {views}{when}{exactly}."))
+    }
+
     /// Of a type that is not known here.
     fn anything(&self) -> (String, String) {
         let (what, site) = (readable(self.begun()), self.field("site_domain"));
@@ -250,6 +263,12 @@ impl Event<'_> {
         let parts: Vec<_> = [self.field("site_id"), self.begun().to_owned()].into_iter().chain(apart).collect();
         cut(parts.join("/"))
     }
+}
+
+/// `10000` as `10,000`.
+fn grouped(digits: &str) -> String {
+    let comma = |(index, _): &(usize, char)| *index > 0 && (digits.len() - index).is_multiple_of(3);
+    digits.char_indices().flat_map(|at| comma(&at).then_some(',').into_iter().chain([at.1])).collect()
 }
 
 /// `goal_name` as `Goal name`.
@@ -454,6 +473,18 @@ mod tests {
                 json!({"source": "lobste.rs", "visitors": 5, "window_seconds": 60, "last_seen_on": "2026-01-20"}),
                 "New source on example.com: lobste.rs",
                 "example.com: lobste.rs sends visitors for the first time since 2026-01-20: 5 within 1 minute.",
+            ),
+            (
+                "pageview_milestone",
+                json!({"threshold": 10_000, "milestone": 10_000, "pageviews": 10_000, "date": null, "page": null}),
+                "10,000 pageviews on example.com",
+                "example.com has reached 10,000 pageviews.",
+            ),
+            (
+                "pageview_milestone",
+                json!({"threshold": 500, "milestone": 1_500, "pageviews": 1_502, "date": "2026-02-25", "page": "/blog/*"}),
+                "1,500 views of /blog/* on example.com",
+                "example.com has reached 1,500 views of /blog/* on 2026-02-25: there are 1,502.",
             ),
             ("queue_length", json!({"current": 3}), "Queue length on example.com", "Queue length on example.com."),
             (

@@ -8,8 +8,9 @@ use serde::{Serialize, Serializer, ser::SerializeStruct};
 use crate::baseline::Baseline;
 use crate::condition::{Direction, Sensitivity, Unit, VisitorLevel};
 use crate::event::Revenue;
-use crate::goal::{Goal, GoalKind};
+use crate::goal::{Goal, GoalKind, PathPattern};
 use crate::id::{EventId, GoalId, SiteId, WebhookId};
+use crate::milestone::{Day, MilestoneCount, Period};
 use crate::segment::Segment;
 use crate::site::Site;
 use crate::time::{Second, Timestamp};
@@ -63,6 +64,8 @@ pub enum Data {
     AnomalyResolved(Over<Unusual>),
     /// Another webhook was switched off.
     WebhookDisabled(WebhookDisabled),
+    /// Pageviews have reached a number.
+    PageviewMilestone(PageviewsReached),
     /// Somebody tries the webhook out.
     WebhookTest(WebhookTested),
     /// A source that is new brings visitors.
@@ -211,6 +214,25 @@ pub struct WebhookDisabled {
     pub reason: String,
 }
 
+/// Pageviews have reached a number.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PageviewsReached {
+    /// The trigger's threshold.
+    pub threshold: u32,
+    /// What was reached: it, or a multiple of it.
+    pub milestone: u64,
+    /// How many pageviews there are.
+    pub pageviews: u64,
+    /// What is counted together.
+    pub period: Period,
+    /// The day, by the site's clocks; null for a total.
+    pub date: Option<Day>,
+    /// The pages whose views are counted; null for all.
+    pub page: Option<PathPattern>,
+    /// Whether every further multiple is told of as well.
+    pub repeat: bool,
+}
+
 /// Somebody tries the webhook out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct WebhookTested {
@@ -355,6 +377,26 @@ impl Unusual {
     }
 }
 
+impl PageviewsReached {
+    /// How far the pageviews have come with it.
+    pub fn count(&self) -> MilestoneCount {
+        MilestoneCount { day: self.date.unwrap_or_default(), pageviews: self.pageviews, told: self.milestone }
+    }
+
+    /// A round number, for people who want to see one.
+    fn example() -> Self {
+        Self {
+            threshold: 10_000,
+            milestone: 10_000,
+            pageviews: 10_000,
+            period: Period::Total,
+            date: None,
+            page: None,
+            repeat: false,
+        }
+    }
+}
+
 impl Data {
     /// What an event of this type may say, for people who want to see one.
     pub fn example(event_type: EventType) -> Self {
@@ -389,6 +431,7 @@ impl Data {
                 webhook_name: "Shop".to_owned(),
                 reason: "the endpoint answered 410: it is gone".to_owned(),
             }),
+            EventType::PageviewMilestone => Self::PageviewMilestone(PageviewsReached::example()),
             EventType::WebhookTest => Self::WebhookTest(WebhookTested { message: TEST_MESSAGE }),
             EventType::NewSource => Self::NewSource(SourceFound {
                 source: Arc::from("Hacker News"),
@@ -424,6 +467,7 @@ impl Data {
             Self::Anomaly(_) => EventType::Anomaly,
             Self::AnomalyResolved(_) => EventType::AnomalyResolved,
             Self::WebhookDisabled(_) => EventType::WebhookDisabled,
+            Self::PageviewMilestone(_) => EventType::PageviewMilestone,
             Self::WebhookTest(_) => EventType::WebhookTest,
             Self::NewSource(_) => EventType::NewSource,
         }
@@ -557,5 +601,24 @@ mod tests {
             r#""top_sources":[{"source":"Hacker News","visitors":7}],"top_pages":[{"page":"/","visitors":7}]}}"#,
         );
         assert!(body(&data).ends_with(expected), "{}", body(&data));
+    }
+
+    #[test]
+    fn a_pageview_milestone() {
+        let day = PageviewsReached {
+            milestone: 20_000,
+            pageviews: 20_001,
+            period: Period::Day,
+            date: Some(Day::from_number(20_509)),
+            page: Some(PathPattern::new("/blog/*")),
+            repeat: true,
+            ..PageviewsReached::example()
+        };
+        let expected = concat!(
+            r#""data":{"threshold":10000,"milestone":20000,"pageviews":20001,"period":"day","date":"2026-02-25","#,
+            r#""page":"/blog/*","repeat":true}}"#,
+        );
+        let body = body(&Data::PageviewMilestone(day));
+        assert!(body.contains(r#""event_type":"pageview_milestone","#) && body.ends_with(expected), "{body}");
     }
 }

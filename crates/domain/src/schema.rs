@@ -21,6 +21,7 @@ impl EventType {
             Self::GoalRateResolved => include_str!("../schemas/goal_rate_resolved.json"),
             Self::Anomaly => include_str!("../schemas/anomaly.json"),
             Self::AnomalyResolved => include_str!("../schemas/anomaly_resolved.json"),
+            Self::PageviewMilestone => include_str!("../schemas/pageview_milestone.json"),
             Self::WebhookDisabled => include_str!("../schemas/webhook_disabled.json"),
             Self::WebhookTest => include_str!("../schemas/webhook_test.json"),
             Self::NewSource => include_str!("../schemas/new_source.json"),

@@ -1,7 +1,9 @@
 //! What a trigger would have made of the past: its minutes, judged by the same rules that it goes by while they happen.
 //!
 //! A [`Trial`] looks at the end of each minute, and takes a window for whole minutes. It never knows of seconds, nor where visitors
-//! came from. What it can tell of is what minutes tell of: visitors and completions.
+//! came from. What it can tell of is what minutes tell of: visitors, completions and pageviews.
+
+mod milestones;
 
 use std::ops::RangeInclusive;
 
@@ -19,6 +21,8 @@ use crate::window::Counts;
 
 const DAY_MINUTES: u32 = 24 * HOUR_MINUTES;
 const WEEK_MINUTES: u64 = 7 * DAY_MINUTES as u64;
+/// A day in whose night clocks are set back.
+const LONGEST_DAY_MINUTES: u32 = DAY_MINUTES + HOUR_MINUTES;
 
 /// A trigger, and what it would have made of the past.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,7 +38,7 @@ pub struct Trial {
 pub struct Point {
     /// Which, counted from the start of 1970.
     pub minute: u32,
-    /// What it counts: visitors or completions of its window; for a rate, hundredths of a percent.
+    /// What it counts: visitors or completions of its window; pageviews; for a rate, hundredths of a percent.
     pub value: u32,
     /// So much and more would have fulfilled it; none where nothing would, or too little is known to tell.
     pub above: Option<u32>,
@@ -87,6 +91,7 @@ impl Rule {
         match self {
             Self::Condition(Condition { kind: Kind::GoalRate(_), .. }) => "percent",
             Self::Condition(condition) if condition.completions().is_none() => "visitors",
+            Self::PageviewMilestone(_) => "pageviews",
             _ => "completions",
         }
     }
@@ -96,6 +101,7 @@ impl Rule {
         match self {
             Self::Condition(condition) => Some(minutes_before(condition)),
             Self::GoalCompletion(rule) => Some(minutes_of(rule.window_seconds.unwrap_or(0))),
+            Self::PageviewMilestone(rule) => milestones::can_be_tried(rule).then_some(LONGEST_DAY_MINUTES),
             // Minutes do not know where visitors came from.
             Self::WebhookDisabled | Self::NewSource(_) => None,
         }
@@ -108,7 +114,7 @@ impl Rule {
                 condition.completions().is_some_and(|_| !matches!(condition.kind, Kind::GoalRate(_)))
                     || window_minutes(condition) <= EXACT_MINUTES
             }
-            Self::GoalCompletion(_) | Self::WebhookDisabled | Self::NewSource(_) => true,
+            Self::GoalCompletion(_) | Self::WebhookDisabled | Self::PageviewMilestone(_) | Self::NewSource(_) => true,
         }
     }
 
@@ -117,7 +123,16 @@ impl Rule {
         match self {
             Self::Condition(condition) => Sight::of(condition, past, &shown).trial(condition, goals),
             Self::GoalCompletion(rule) => try_completions(rule, past, goals, shown),
+            Self::PageviewMilestone(rule) => milestones::try_milestone(rule, past, shown),
             Self::WebhookDisabled | Self::NewSource(_) => Trial::default(),
+        }
+    }
+
+    /// Whether it never fires where there is the trigger from now on: it fires once, and what it waits for has been reached.
+    pub fn is_passed(&self, trial: &Trial) -> bool {
+        match self {
+            Self::PageviewMilestone(rule) => milestones::is_passed(rule, trial),
+            Self::Condition(_) | Self::GoalCompletion(_) | Self::WebhookDisabled | Self::NewSource(_) => false,
         }
     }
 
@@ -137,6 +152,7 @@ impl Rule {
                 let threshold = strictest(2, MAX_THRESHOLD, |threshold| fires(threshold) >= wanted)?;
                 Some(Self::GoalCompletion(with(threshold)))
             }
+            Self::PageviewMilestone(rule) => milestones::suggested(rule, past, shown, wanted).map(Self::PageviewMilestone),
             Self::WebhookDisabled | Self::NewSource(_) => None,
         }
     }
@@ -373,7 +389,7 @@ mod tests {
         ];
         for (name, rule, from, watched_from, expected) in cases {
             let (minutes, timezone) = (minutes(100, &traffic), TimeZone::UTC);
-            let past = Past { minutes: &minutes, known_from: watched_from, timezone: &timezone };
+            let past = Past { minutes: &minutes, known_from: watched_from, timezone: &timezone, pageviews_before: 0 };
             let trial = rule_of(rule).try_on(&past, &[], from..=111);
             let points: Vec<_> = trial.points.iter().map(|point| point.minute).collect();
             assert_eq!((trial.fired().collect::<Vec<_>>(), points), (expected, (from..=111).collect()), "{name}");
@@ -398,7 +414,11 @@ mod tests {
     fn a_trial_shows_what_it_takes() {
         let rule = json!({"type": "visitor_spike", "window_seconds": 60, "threshold": 50, "min_visitors": 10});
         let (minutes, timezone) = (minutes(101, &[4, 40, 7]), TimeZone::UTC);
-        let trial = rule_of(&rule).try_on(&Past { minutes: &minutes, known_from: 0, timezone: &timezone }, &[], 102..=103);
+        let trial = rule_of(&rule).try_on(
+            &Past { minutes: &minutes, known_from: 0, timezone: &timezone, pageviews_before: 0 },
+            &[],
+            102..=103,
+        );
         let point = |minute, value, above| Point { minute, value, above: Some(above), below: None, is_known: true };
         assert_eq!(trial.points, [point(102, 40, 10), point(103, 7, 61)]);
     }
@@ -418,7 +438,7 @@ mod tests {
             )
         };
         let fired = |baseline: &str, known_from: u32| {
-            let past = Past { minutes: &all, known_from, timezone: &timezone };
+            let past = Past { minutes: &all, known_from, timezone: &timezone, pageviews_before: 0 };
             let trial = rule(baseline).try_on(&past, &[], 31 * day..=33 * day - 1);
             let unknown = trial.points.iter().filter(|point| point.above.is_none()).count();
             (trial.fired().collect::<Vec<_>>(), unknown)
@@ -432,7 +452,7 @@ mod tests {
     }
 
     fn fired(rule: &serde_json::Value, minutes: &[Minute], shown: RangeInclusive<u32>) -> Vec<(u32, &'static str)> {
-        let past = Past { minutes, known_from: 0, timezone: &TimeZone::UTC };
+        let past = Past { minutes, known_from: 0, timezone: &TimeZone::UTC, pageviews_before: 0 };
         let goal = crate::goal::GoalSpec::read(&json!({"event_name": "Buy"})).expect("a goal");
         let goal = Goal { id: GoalId::from_bytes([1; 16]), spec: goal, created_at: crate::time::Timestamp::EPOCH };
         let trial = rule_of(rule).try_on(&past, &[goal], shown);
@@ -501,7 +521,7 @@ mod tests {
         assert_eq!(minutes(anomaly("high", "both")), [5, 8]);
         assert_eq!(minutes(anomaly("high", "below")), [8]);
         assert_eq!(minutes(anomaly("low", "both")), [5], "sixty a minute less were needed");
-        let past = Past { minutes: &traffic, known_from: 0, timezone: &TimeZone::UTC };
+        let past = Past { minutes: &traffic, known_from: 0, timezone: &TimeZone::UTC, pageviews_before: 0 };
         let trial = rule_of(&anomaly("medium", "both")).try_on(&past, &[], hour..=hour + 9);
         let Data::Anomaly(data) = &trial.told[0].data else { panic!("{:?}", trial.told) };
         assert_eq!((data.typical, data.lowest_usual, data.highest_usual, data.weekday, data.hour), (40, 12, 68, "Thursday", 10));
@@ -515,7 +535,7 @@ mod tests {
             traffic[at] = visitors;
         }
         let traffic = minutes(10_000, &traffic);
-        let past = Past { minutes: &traffic, known_from: 0, timezone: &TimeZone::UTC };
+        let past = Past { minutes: &traffic, known_from: 0, timezone: &TimeZone::UTC, pageviews_before: 0 };
         let shown = 10_000..=10_000 + 7 * 1_440 - 1;
         let suggested = |rule: serde_json::Value| {
             rule_of(&rule).suggested(&past, &[], shown.clone()).map(|rule| rule.to_json()["threshold"].clone())

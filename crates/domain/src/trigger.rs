@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::condition::Condition;
 use crate::fields::{Fields, Invalid};
 use crate::id::{GoalId, TriggerId};
+use crate::milestone::PageviewMilestone;
 use crate::new_source::NewSource;
 use crate::segment::Segment;
 use crate::time::Second;
@@ -44,6 +45,8 @@ pub enum Rule {
     WebhookDisabled,
     /// A source that is new brings visitors.
     NewSource(NewSource),
+    /// Pageviews reach a number.
+    PageviewMilestone(PageviewMilestone),
 }
 
 /// Fires when goals are completed.
@@ -62,7 +65,7 @@ impl Rule {
     pub fn counts_events(&self) -> bool {
         match self {
             Self::GoalCompletion(rule) => rule.threshold > 1,
-            Self::Condition(_) | Self::NewSource(_) => true,
+            Self::Condition(_) | Self::PageviewMilestone(_) | Self::NewSource(_) => true,
             Self::WebhookDisabled => false,
         }
     }
@@ -74,6 +77,7 @@ impl Rule {
             Self::Condition(condition) => condition.event_type(),
             Self::WebhookDisabled => EventType::WebhookDisabled,
             Self::NewSource(_) => EventType::NewSource,
+            Self::PageviewMilestone(_) => EventType::PageviewMilestone,
         }
     }
 
@@ -82,7 +86,7 @@ impl Rule {
         match self {
             Self::GoalCompletion(rule) => rule.goal_id,
             Self::Condition(condition) => condition.goal_id(),
-            Self::WebhookDisabled | Self::NewSource(_) => None,
+            Self::WebhookDisabled | Self::PageviewMilestone(_) | Self::NewSource(_) => None,
         }
     }
 
@@ -90,7 +94,7 @@ impl Rule {
     pub fn segment(&self) -> Option<&Arc<Segment>> {
         match self {
             Self::Condition(condition) => condition.segment.as_ref(),
-            Self::GoalCompletion(_) | Self::WebhookDisabled | Self::NewSource(_) => None,
+            Self::GoalCompletion(_) | Self::WebhookDisabled | Self::PageviewMilestone(_) | Self::NewSource(_) => None,
         }
     }
 
@@ -116,6 +120,7 @@ impl Rule {
             }
             Some(EventType::WebhookDisabled) => Some(Self::WebhookDisabled),
             Some(EventType::NewSource) => NewSource::read(&mut fields).map(Self::NewSource),
+            Some(EventType::PageviewMilestone) => PageviewMilestone::read(&mut fields).map(Self::PageviewMilestone),
             _ if name.is_some() => {
                 let names = EventType::TRIGGERS.map(EventType::name).join(", ");
                 return Err(Invalid::field("type", format!("must be one of {names}")));
@@ -133,19 +138,21 @@ impl Rule {
             Self::GoalCompletion(GoalCompletion { goal_id, threshold, window_seconds }) => {
                 json!({"type": name, "goal_id": goal_id, "threshold": threshold, "window_seconds": window_seconds})
             }
-            Self::Condition(condition) => beside_type(name, condition.to_json()),
+            Self::Condition(condition) => with_type(name, condition.to_json()),
             Self::WebhookDisabled => json!({"type": name}),
-            Self::NewSource(rule) => beside_type(name, rule.to_json()),
+            Self::PageviewMilestone(milestone) => with_type(name, milestone.to_json()),
+            Self::NewSource(rule) => with_type(name, rule.to_json()),
         }
     }
 }
 
-fn beside_type(name: &str, own: Value) -> Value {
-    let mut fields = json!({"type": name});
-    if let (Value::Object(fields), Value::Object(own)) = (&mut fields, own) {
+/// The fields of a rule behind the name of its type.
+fn with_type(name: &str, own: Value) -> Value {
+    let mut fields = Map::from_iter([("type".to_owned(), json!(name))]);
+    if let Value::Object(own) = own {
         fields.extend(own);
     }
-    fields
+    Value::Object(fields)
 }
 
 impl Trigger {
@@ -178,17 +185,19 @@ pub enum EventType {
     Anomaly,
     /// As usual again.
     AnomalyResolved,
+    /// Pageviews have reached a number.
+    PageviewMilestone,
+    /// A source that is new brings visitors.
+    NewSource,
     /// Another webhook of the site was switched off because its endpoint fails.
     WebhookDisabled,
     /// Somebody tries a webhook out. No trigger fires it.
     WebhookTest,
-    /// A source that is new brings visitors.
-    NewSource,
 }
 
 impl EventType {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::GoalCompletion,
         Self::VisitorSpike,
         Self::VisitorSpikeResolved,
@@ -198,19 +207,21 @@ impl EventType {
         Self::GoalRateResolved,
         Self::Anomaly,
         Self::AnomalyResolved,
+        Self::PageviewMilestone,
+        Self::NewSource,
         Self::WebhookDisabled,
         Self::WebhookTest,
-        Self::NewSource,
     ];
     /// Those that a trigger can be of.
-    pub const TRIGGERS: [Self; 7] = [
+    pub const TRIGGERS: [Self; 8] = [
         Self::GoalCompletion,
         Self::VisitorSpike,
         Self::VisitorDrop,
         Self::GoalRate,
         Self::Anomaly,
-        Self::WebhookDisabled,
+        Self::PageviewMilestone,
         Self::NewSource,
+        Self::WebhookDisabled,
     ];
 
     /// Its name in payloads, headers and the API.
@@ -225,9 +236,10 @@ impl EventType {
             Self::GoalRateResolved => "goal_rate_resolved",
             Self::Anomaly => "anomaly",
             Self::AnomalyResolved => "anomaly_resolved",
+            Self::PageviewMilestone => "pageview_milestone",
+            Self::NewSource => "new_source",
             Self::WebhookDisabled => "webhook_disabled",
             Self::WebhookTest => "webhook_test",
-            Self::NewSource => "new_source",
         }
     }
 
@@ -349,7 +361,18 @@ mod tests {
         assert_eq!((&of_blog.to_json()["page"], &of_blog.to_json()["source"]), (&json!("/blog/*"), &json!("Google")));
         let source = Rule::read(&json!("new_source"), None).expect("a rule");
         assert_eq!(source.to_json(), json!({"type": "new_source", "min_visitors": 10, "window_seconds": 3_600}));
-        for rule in [rate, anomaly, drop, of_blog, source] {
+        let milestone = Rule::read(&json!("pageview_milestone"), Some(&json!(5))).expect("a rule");
+        assert_eq!(
+            milestone.to_json(),
+            json!({"type": "pageview_milestone", "threshold": 5, "period": "total", "page": null, "repeat": false})
+        );
+        let page = Rule::read(&json!({"type": "pageview_milestone", "period": "day", "page": "blog/*", "repeat": true}), None);
+        let page = page.expect("a rule");
+        assert_eq!(
+            page.to_json(),
+            json!({"type": "pageview_milestone", "threshold": 10_000, "period": "day", "page": "/blog/*", "repeat": true})
+        );
+        for rule in [rate, anomaly, drop, of_blog, milestone, page, source] {
             assert_eq!(Rule::read(&rule.to_json(), None), Ok(rule));
         }
         assert_eq!(Rule::read(&many.to_json(), None), Ok(many));
@@ -401,6 +424,14 @@ mod tests {
             (json!({"type": "anomaly", "metric": "people"}), "metric"),
             (json!({"type": "anomaly", "goal_id": "0199d5c0-0000-7000-8000-000000000000"}), "goal_id"),
             (json!({"type": "anomaly", "window_seconds": 59}), "window_seconds"),
+            (json!({"type": "pageview_milestone", "threshold": 0}), "threshold"),
+            (json!({"type": "pageview_milestone", "threshold": 1_000_000_001}), "threshold"),
+            (json!({"type": "pageview_milestone", "period": "week"}), "period"),
+            (json!({"type": "pageview_milestone", "page": ""}), "page"),
+            (json!({"type": "pageview_milestone", "page": "x".repeat(2_001)}), "page"),
+            (json!({"type": "pageview_milestone", "repeat": "yes"}), "repeat"),
+            (json!({"type": "pageview_milestone", "cooldown_seconds": 5}), "cooldown_seconds"),
+            (json!({"type": "pageview_milestone", "notify_resolved": true}), "notify_resolved"),
         ];
         for (value, field) in cases {
             let invalid = Rule::read(&value, None).expect_err("a mistake");

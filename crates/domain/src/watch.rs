@@ -8,12 +8,15 @@ mod sources;
 use std::collections::HashMap;
 
 pub use self::sources::{KnownSources, SourceCount};
+use jiff::tz::TimeZone;
+
 use crate::alert::{Alert, Change};
 use crate::baseline::{Comparison, Usuals};
 use crate::condition::{CompletionsWithin, Condition, Seen, step_seconds};
-use crate::detector::{Firing, Target, fire};
+use crate::detector::{Firing, MilestoneRules, Target, fire};
 use crate::goal::Goal;
 use crate::id::{GoalId, TriggerId};
+use crate::milestone::PageviewMilestone;
 use crate::new_source::NewSource;
 use crate::segment::VisitsWithin;
 use crate::time::{Second, Timestamp};
@@ -27,6 +30,7 @@ pub struct Watch {
     pub(crate) completions: Vec<(Target, GoalCompletion)>,
     pub(crate) conditions: Vec<(Target, Condition)>,
     pub(crate) new_sources: Vec<(Target, NewSource)>,
+    pub(crate) milestones: Option<Box<MilestoneRules>>,
 }
 
 /// How triggers with a condition stand.
@@ -59,7 +63,8 @@ pub struct Counted<'a> {
 impl Watch {
     /// Whether there is nothing to look at.
     pub fn is_empty(&self) -> bool {
-        self.completions.is_empty() && self.conditions.is_empty() && self.new_sources.is_empty()
+        let has_none = self.completions.is_empty() && self.conditions.is_empty();
+        has_none && self.new_sources.is_empty() && self.milestones.is_none()
     }
 
     /// The windows to be counted at `now`, where the look before was at `before`; each once. A long window changes slowly, and is
@@ -105,6 +110,17 @@ impl Watch {
     /// The conditions.
     pub fn conditions(&self) -> impl Iterator<Item = &Condition> {
         self.conditions.iter().map(|(_, condition)| condition)
+    }
+
+    /// The triggers on pageviews.
+    pub fn milestones(&self) -> impl Iterator<Item = (Target, &PageviewMilestone)> {
+        let all = self.milestones.iter().flat_map(|milestones| &milestones.all);
+        all.map(|(target, milestone)| (*target, milestone))
+    }
+
+    /// The time zone of the site's days, for these.
+    pub fn zone(&self) -> Option<&TimeZone> {
+        self.milestones.as_ref().map(|milestones| &milestones.zone)
     }
 
     /// The triggers on several completions, with the length of their window in seconds.

@@ -1,4 +1,4 @@
-//! What happens on sites, counted in storage that several processes share: who is asked for visitors and completions.
+//! What happens on sites, counted in storage that several processes share: who is asked for visitors, pageviews and completions.
 //!
 //! Without it each process counts in its memory what comes to itself ([`detect`](crate::detect)).
 
@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_domain::condition::CompletionsWithin;
-use bellwether_domain::goal::Goal;
+use bellwether_domain::goal::{Goal, PathPattern};
 use bellwether_domain::history::{Hour, Minute, minute_of};
 use bellwether_domain::id::{GoalId, SiteId};
+use bellwether_domain::milestone::Stretch;
 use bellwether_domain::plausible::PlausibleId;
 use bellwether_domain::segment::{Segment, VisitsWithin};
 use bellwether_domain::time::{Second, Timestamp};
@@ -19,7 +20,7 @@ use bellwether_domain::visitor::VisitorId;
 use bellwether_domain::watch::SourceCount;
 use bellwether_domain::window::Counts;
 pub use bellwether_store::clickhouse::ClickHouseError as CountError;
-use bellwether_store::clickhouse::{ClickHouse, Completions, SourceWindow, Window};
+use bellwether_store::clickhouse::{ClickHouse, Completions, SourceWindow, Views, Window};
 
 use crate::Engine;
 use crate::plausible::Plausible;
@@ -207,6 +208,45 @@ impl Counter {
         match self {
             Self::Own(clickhouse) => clickhouse.counted_hours(site.site.id, hours).await,
             Self::Plausible(plausible) => plausible.events.hours(name_there(site), &site.goals, hours).await,
+        }
+    }
+
+    /// How many views of sites, or of some of their pages, are settled, and how many come after these; in their order.
+    pub(crate) async fn views(
+        &self,
+        wanted: &[(&Arc<ActiveSite>, Option<PathPattern>, Stretch)],
+    ) -> Result<Vec<(u64, u64)>, CountError> {
+        match self {
+            _ if wanted.is_empty() => Ok(Vec::new()),
+            Self::Own(clickhouse) => {
+                let views = wanted.iter().map(|(site, page, stretch)| Views {
+                    site: site.site.id,
+                    page: page.clone(),
+                    stretch: *stretch,
+                });
+                clickhouse.counted_views(&views.collect::<Vec<_>>()).await
+            }
+            Self::Plausible(plausible) => {
+                let views = wanted.iter().map(|(site, page, stretch)| Views {
+                    site: name_there(site),
+                    page: page.clone(),
+                    stretch: *stretch,
+                });
+                plausible.events.views(&views.collect::<Vec<_>>()).await
+            }
+        }
+    }
+
+    /// How many pageviews a site, or some of its pages, had before an hour.
+    pub(crate) async fn pageviews_before(
+        &self,
+        site: &ActiveSite,
+        page: Option<&PathPattern>,
+        hour: u32,
+    ) -> Result<u64, CountError> {
+        match self {
+            Self::Own(clickhouse) => clickhouse.pageviews_before(site.site.id, page, hour).await,
+            Self::Plausible(plausible) => plausible.events.pageviews_before(name_there(site), page, hour).await,
         }
     }
 

@@ -15,7 +15,7 @@ use bellwether_domain::time::Timestamp;
 use bellwether_domain::traffic::{SESSION_TIMEOUT_SECONDS, Visit};
 use bellwether_domain::visitor::{Salts, Traits};
 use bellwether_store::clickhouse::{ClickHouse, CountedEvent};
-use bellwether_store::{Crossed, NewDelivery, NewEvent, SourceTold, StoreError};
+use bellwether_store::{Crossed, Milestone, NewDelivery, NewEvent, SourceTold, StoreError};
 use tracing::{error, info};
 
 use crate::counter::{CountError, session};
@@ -319,6 +319,7 @@ impl Inner {
         let of_site = |(site, firings): &(Arc<ActiveSite>, Vec<Firing>)| {
             let event = |firing| NewEvent {
                 crossed: crossed(site, firing, fired.now),
+                milestones: milestones(firing),
                 ..self.event(site, firing, EventId::new(&self.ambient), fired.now)
             };
             firings.iter().map(event).collect::<Vec<_>>()
@@ -382,6 +383,14 @@ fn told_sources(firing: &Firing, now: Timestamp) -> Vec<SourceTold> {
     firing.targets.iter().map(told).collect()
 }
 
+/// How far the triggers of a firing on pageviews have come with it.
+fn milestones(firing: &Firing) -> Vec<Milestone> {
+    let Data::PageviewMilestone(told) = &firing.data else { return Vec::new() };
+    let milestone =
+        |target: &Target| Milestone { trigger_id: target.trigger_id, count: told.count(), counted_until: Timestamp::EPOCH };
+    firing.targets.iter().map(milestone).collect()
+}
+
 fn new_event(site: &Site, id: EventId, now: Timestamp, data: &Data, deliveries: Vec<NewDelivery>) -> NewEvent {
     NewEvent {
         id,
@@ -392,5 +401,6 @@ fn new_event(site: &Site, id: EventId, now: Timestamp, data: &Data, deliveries: 
         deliveries,
         crossed: Vec::new(),
         told_sources: Vec::new(),
+        milestones: Vec::new(),
     }
 }

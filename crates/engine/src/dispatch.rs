@@ -27,7 +27,7 @@ use bellwether_domain::roles::Roles;
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::trace::SpanId;
 use bellwether_meters::meters;
-use bellwether_store::{Crossed, DueDelivery, Found, Hints, Learned, NewDelivery, NewEvent, Process, Store, StoreError, Tick};
+use bellwether_store::{DueDelivery, Found, Hints, NewDelivery, NewEvent, Process, Store, StoreError, Tick};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tracing::{debug, error, warn};
 
@@ -185,17 +185,16 @@ impl Dispatcher {
         self.store.add_events_then(events, and_send).await
     }
 
-    /// Keeps what a look at what is counted found, as [`Dispatcher::commit`] does. For callers who stay.
+    /// Keeps what a look at what is counted found, and the events that it made, as [`Dispatcher::commit`] does. For callers who stay.
     pub(crate) async fn commit_tick(
         self: &Arc<Self>,
         tick: Tick,
-        crossed: Vec<Crossed>,
         mut events: Vec<NewEvent>,
-        learned: Option<Learned>,
+        found: Found,
     ) -> Result<(), StoreError> {
         let (owner, places) = self.find_places(&mut events);
         let (events, begun_at): (Arc<[NewEvent]>, _) = (events.into(), self.ambient.now());
-        let told_before = self.store.keep_tick(tick, Found { crossed, events: events.clone(), learned }).await?;
+        let told_before = self.store.keep_tick(tick, Found { events: events.clone(), ..found }).await?;
         self.trace_commit(&events, begun_at, &Ok(()));
         for (delivery, place) in events.iter().flat_map(due_deliveries).zip(places) {
             if !told_before.contains(&delivery.event_id) {

@@ -125,9 +125,10 @@ impl Engine {
         });
     }
 
-    /// Stores the minutes before this one, which sources were seen, and how attempts ended so far.
+    /// Stores the minutes before this one, which sources were seen, how far milestones have come, and how attempts ended so far.
     pub async fn store_history(&self, before: u32) -> Result<(), StoreError> {
         let inner = &*self.inner;
+        let still = inner.storing.lock().await;
         let (mut portion, mut segments) = (Portion::default(), HashSet::new());
         for site in inner.registry.all() {
             portion.add(&site, None, before);
@@ -140,6 +141,8 @@ impl Engine {
             }
         }
         inner.store_minutes(portion).await?;
+        self.keep_milestones().await?;
+        drop(still);
         inner.note_segments(segments).await?;
         inner.store_sources().await?;
         let mut outcomes = inner.outcomes.take();

@@ -32,6 +32,7 @@ const OTHER_DAY: &str = "must be previous_window: Plausible's hosted service doe
 /// What is wrong with a segment: it does not tell of parts of a site.
 const OTHER_VISITS: &str = "must be null: Plausible's hosted service only tells how many visitors all of the site has";
 /// What is wrong with a type of trigger that takes what it does not tell.
+const NO_PAGEVIEWS: &str = "cannot be told: Plausible's hosted service is not asked for pageviews";
 const OTHER_TYPE: &str = "cannot be told: Plausible's hosted service does not tell when visitors came and goals were completed";
 /// What is wrong with a type of trigger that takes where visitors came from.
 const SOURCES: &str = "cannot be told: Plausible's hosted service does not tell where visitors come from";
@@ -120,6 +121,7 @@ pub(crate) fn is_counted_there(rule: &Rule) -> bool {
 pub(crate) fn not_counted_there(rule: &Rule) -> Option<(&'static str, &'static str)> {
     let condition = match rule {
         Rule::Condition(condition) => condition,
+        Rule::PageviewMilestone(_) => return Some(("type", NO_PAGEVIEWS)),
         Rule::NewSource(_) => return Some(("type", SOURCES)),
         Rule::GoalCompletion(_) | Rule::WebhookDisabled => return None,
     };

@@ -16,6 +16,7 @@ mod history;
 mod hosted;
 mod manage;
 mod measure;
+mod milestones;
 mod people;
 mod plausible;
 mod prune;
@@ -147,6 +148,8 @@ struct Inner {
     outcomes: Arc<Outcomes>,
     /// Since which minute segments are counted, as it is noted; none before it was looked up.
     segments: tokio::sync::Mutex<Option<HashMap<TrafficId, u32>>>,
+    /// Held while the history goes from memory to the tables, and by whoever must see all of it.
+    storing: tokio::sync::Mutex<()>,
     /// Told of each new replay.
     replays: Notify,
     /// Word of other processes.
@@ -174,7 +177,7 @@ pub enum StartError {
     WrongKey,
     /// Something is counted that is spread over several processes.
     #[error(
-        "other processes take events for this database, and there are triggers on visitors or on several completions, for which all events have to be counted together: set BELLWETHER_CLICKHOUSE_URL, let one process alone have the role ingest, or delete these triggers"
+        "other processes take events for this database, and there are triggers on visitors, on pageviews or on several completions, for which all events have to be counted together: set BELLWETHER_CLICKHOUSE_URL, let one process alone have the role ingest, or delete these triggers"
     )]
     Spread,
     /// The others count elsewhere.
@@ -255,6 +258,7 @@ impl Engine {
             mirror: tokio::sync::Mutex::default(),
             outcomes,
             segments: tokio::sync::Mutex::default(),
+            storing: tokio::sync::Mutex::default(),
             begun: ambient.clock.running(),
             ambient,
             store,
@@ -290,6 +294,7 @@ impl Engine {
         self.start_ticking(workers);
         self.start_comparing(workers);
         self.start_looking_up_sources(workers);
+        self.start_starting(workers);
         if self.roles().dispatch {
             self.start_switching_off(given_up, workers);
             self.start_replays(workers);

@@ -91,6 +91,7 @@ impl Engine {
         inner.prune_sources(now, PAUSE).await?;
         inner.store.forget_previous_secrets(now).await?;
         inner.store.forget_crossings().await?;
+        inner.store.forget_milestones().await?;
         Ok(pruned)
     }
 

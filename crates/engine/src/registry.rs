@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellwether_domain::alert::Alert;
 use bellwether_domain::baseline::{Comparison, Usual};
-use bellwether_domain::detector::{Detector, Firing, Rules, Stand};
+use bellwether_domain::detector::{Detector, Firing, Rules, Stand, Start, Starting};
 use bellwether_domain::goal::Goal;
 use bellwether_domain::headers::CustomHeaders;
 use bellwether_domain::history::{Minute, Recorder};
 use bellwether_domain::id::{SiteId, TrafficId, TriggerId, WebhookId};
+use bellwether_domain::milestone::MilestoneCount;
 use bellwether_domain::segment::Segment;
 use bellwether_domain::signature::Secret;
 use bellwether_domain::site::Site;
@@ -142,6 +143,7 @@ impl ActiveSite {
         let goals: Arc<[Goal]> = goals.into();
         let on = webhooks.iter().filter(|webhook| webhook.is_on());
         let rules = Rules::new(goals.clone(), on.map(|webhook| (webhook.webhook.id, &webhook.webhook.triggers[..])));
+        let rules = rules.in_zone(|| site.zone());
         let (rules, watch) = match counting {
             Counting::Here => (rules, Watch::default()),
             Counting::Elsewhere => rules.without_counts(),
@@ -201,6 +203,38 @@ impl ActiveSite {
         if let Some(detector) = &mut self.live.lock().detector {
             detector.usuals().put(found, now);
         }
+    }
+
+    /// The milestones whose start is to be found out, where the site is visited.
+    pub(crate) fn starting(&self, now: Second) -> Vec<Starting> {
+        self.with_milestones(|detector| detector.starting(&self.rules, now)).unwrap_or_default()
+    }
+
+    /// Starts milestones, see [`Detector::start`].
+    pub(crate) fn start(&self, starts: &[Start]) {
+        let _ = self.with_milestones(|detector| detector.start(&self.rules, starts));
+    }
+
+    /// How far milestones have come that have changed since that was kept.
+    pub(crate) fn unkept_milestones(&self) -> Vec<(TriggerId, MilestoneCount)> {
+        self.with_milestones(|detector| detector.unkept().collect()).unwrap_or_default()
+    }
+
+    /// Takes note that this is kept of a milestone.
+    pub(crate) fn keep_milestone(&self, id: TriggerId, kept: MilestoneCount) {
+        let _ = self.with_milestones(|detector| detector.keep(id, kept));
+    }
+
+    /// Lets `work` see what has happened, where there are milestones, and this entry is the newest.
+    fn with_milestones<T>(&self, work: impl FnOnce(&mut Detector) -> T) -> Option<T> {
+        if !self.rules.has_milestones() {
+            return None;
+        }
+        let mut seen = self.live.lock();
+        if !seen.goes_by(self) {
+            return None;
+        }
+        seen.detector.as_deref_mut().map(work)
     }
 
     /// How triggers stand that have changed without anybody being told, to be kept.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bellwether_domain::baseline::Past;
 use bellwether_domain::goal::Goal;
-use bellwether_domain::history::{MINUTE_SECONDS, Minute, minute_of};
+use bellwether_domain::history::{HOUR_MINUTES, MINUTE_SECONDS, Minute, minute_of};
 use bellwether_domain::segment::Segment;
 use bellwether_domain::site::Site;
 use bellwether_domain::time::Timestamp;
@@ -44,6 +44,7 @@ struct Ground {
     site: Site,
     goals: Arc<[Goal]>,
     shown: RangeInclusive<u32>,
+    pageviews_before: u64,
 }
 
 /// What happened, as far as it is known.
@@ -67,7 +68,7 @@ impl Engine {
         let counts_completions = |rule: &Rule| match rule {
             Rule::Condition(condition) => condition.completions().is_some(),
             Rule::GoalCompletion(_) => true,
-            Rule::WebhookDisabled | Rule::NewSource(_) => false,
+            Rule::WebhookDisabled | Rule::PageviewMilestone(_) | Rule::NewSource(_) => false,
         };
         let detail = if rules.iter().any(counts_completions) { Detail::Completions } else { Detail::Visitors };
         let mut pasts = HashMap::new();
@@ -80,15 +81,26 @@ impl Engine {
                 missing.insert(KnownPast { minutes, known_from });
             }
         }
-        let ground = Ground {
-            pasts,
-            site: site.site.clone(),
-            goals: site.goals.clone(),
-            shown: minute_of(shown_from.second()) + 1..=minute_of(now.second()),
+        let shown = minute_of(shown_from.second()) + 1..=minute_of(now.second());
+        let counts_pageviews = rules.iter().any(|rule| matches!(rule, Rule::PageviewMilestone(_)));
+        let pageviews_before = match pasts.get(&None).filter(|_| counts_pageviews) {
+            Some(KnownPast { minutes, .. }) => self.pageviews_until(site, minutes, *shown.start()).await?,
+            None => 0,
         };
+        let ground = Ground { pasts, site: site.site.clone(), goals: site.goals.clone(), shown, pageviews_before };
         let tried = move || rules.iter().map(|rule| ground.try_rule(rule)).collect();
         // Weeks of minutes are many. Whoever goes away meanwhile is not waited for.
         Ok(tokio::task::spawn_blocking(tried).await.unwrap_or_default())
+    }
+}
+
+impl Engine {
+    /// How many pageviews a site had before a minute, of whose hour at least these minutes are known.
+    async fn pageviews_until(&self, site: &ActiveSite, minutes: &[Minute], minute: u32) -> Result<u64, LookError> {
+        let hour = minute / HOUR_MINUTES;
+        let of_hour = minutes.iter().filter(|one| (hour * HOUR_MINUTES..minute).contains(&one.minute));
+        let of_hour: u64 = of_hour.map(|one| u64::from(one.pageviews)).sum();
+        Ok(self.pageviews_before(site, hour).await? + of_hour)
     }
 }
 
@@ -97,7 +109,8 @@ impl Ground {
         rule.minutes_before()?;
         let KnownPast { minutes, known_from } = self.pasts.get(&rule.segment().cloned())?;
         let timezone = self.site.zone();
-        let past = Past { minutes, known_from: *known_from, timezone: &timezone };
+        let (known_from, pageviews_before) = (*known_from, self.pageviews_before);
+        let past = Past { minutes, known_from, timezone: &timezone, pageviews_before };
         let trial = rule.try_on(&past, &self.goals, self.shown.clone());
         let suggested = rule.suggested(&past, &self.goals, self.shown.clone());
         Some(Tried { trial, suggested, known_from: Timestamp::from_second(known_from.saturating_mul(MINUTE_SECONDS)) })

@@ -75,7 +75,7 @@ impl Engine {
             }
             minutes.sort_by_key(|minute| minute.minute);
             let known_from = self.inner.known_from(site, segment).await?.map_or(u32::MAX, |minute| minute + 1);
-            let past = Past { minutes: &minutes, known_from, timezone: &timezone };
+            let past = Past { minutes: &minutes, known_from, timezone: &timezone, pageviews_before: 0 };
             let usual = Usual::tell(&comparison, hour, &past);
             found.push((comparison, usual));
         }

@@ -5,6 +5,7 @@
 //! believe that it is theirs to look. Completions that fire one by one are none of its business: these fire where the event came in.
 
 mod find;
+mod milestones;
 mod sources;
 
 use std::collections::{HashMap, HashSet};
@@ -13,16 +14,18 @@ use std::time::Duration;
 
 use bellwether_domain::baseline::Usuals;
 use bellwether_domain::id::{OwnerId, SiteId, TriggerId};
+use bellwether_domain::milestone::Ledger;
 use bellwether_domain::time::{Second, Timestamp};
 use bellwether_domain::watch::{Alerts, Crossing, KnownSources};
 use bellwether_meters::meters;
-use bellwether_store::{Crossed, Learned, NewEvent, StoreError, Tick};
+use bellwether_store::{Crossed, Found, Learned, NewEvent, StoreError, Tick};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::Engine;
 use crate::counter::{CountError, Counter};
 use crate::hosted::Polling;
+use crate::milestones::{kept, ledger};
 use crate::plausible::Log;
 use crate::registry::Registry;
 use crate::workers::Workers;
@@ -91,6 +94,12 @@ pub(crate) struct Seen {
     sources_rest_until: Second,
     /// Where among those triggers on several completions that may have enough the next look begins.
     turn_of_filled: usize,
+    /// How far triggers on pageviews have come. There may be many, and few of them move.
+    pub(crate) ledgers: Arc<HashMap<TriggerId, Ledger>>,
+    /// Those that this look moves.
+    moved: Vec<(TriggerId, Ledger)>,
+    /// Where among those that ask the next look begins.
+    turn_of_milestones: usize,
 }
 
 /// Why a look came to nothing.
@@ -124,12 +133,33 @@ impl Seen {
         self.alerts.retain(|id| there.contains(&id));
         self.usuals.retain(|id, _| registry.by_id(*id).is_some());
         Arc::make_mut(&mut self.sources).retain(|id| there.contains(&id));
+        Arc::make_mut(&mut self.ledgers).retain(|id, _| there.contains(id));
+    }
+
+    /// Takes over how far triggers on pageviews have come.
+    pub(crate) fn move_ledgers(&mut self, moved: impl IntoIterator<Item = (TriggerId, Ledger)>) {
+        Arc::make_mut(&mut self.ledgers).extend(moved);
+    }
+
+    /// Takes the place of the look before, once it is kept.
+    fn follow(self, before: &mut Self) {
+        *before = self;
+        let moved = std::mem::take(&mut before.moved);
+        before.move_ledgers(moved);
     }
 }
 
 impl Lookout {
     pub(crate) fn new(holder: OwnerId) -> Self {
         Self { holder, turn: Turn::UNKNOWN, is_failing: false }
+    }
+
+    /// What the latest look left, if it is this process that looks.
+    pub(crate) fn seen(&mut self) -> Option<&mut Seen> {
+        match &mut self.turn {
+            Turn::Ours(seen, _) => Some(seen),
+            Turn::Theirs { .. } => None,
+        }
     }
 }
 
@@ -200,10 +230,10 @@ impl Engine {
             (Some(error), was_failing) => {
                 lookout.is_failing = true;
                 if !was_failing {
-                    error!(%error, "it cannot be seen what triggers on visitors and on several completions say");
+                    error!(%error, "it cannot be seen what triggers on visitors, pageviews and several completions say");
                 }
             }
-            (None, true) => info!("it can be seen again what triggers on visitors and on several completions say"),
+            (None, true) => info!("it can be seen again what triggers on visitors, pageviews and several completions say"),
             (None, false) => {}
         }
     }
@@ -247,6 +277,9 @@ impl Engine {
         let seen = Seen {
             tick: Tick { number: tick.number + 1, holder: Some(holder), looked_at, ..tick },
             turn_of_filled: 0,
+            ledgers: Arc::new(store.milestones().await?.iter().map(ledger).collect()),
+            moved: Vec::new(),
+            turn_of_milestones: 0,
             usuals: HashMap::new(),
             sources: Arc::new(KnownSources::kept(told.into_iter().map(|told| (told.trigger_id, told.source, told.day)))),
             sources_rest_until: 0,
@@ -291,12 +324,14 @@ impl Engine {
         let finding = self.find(counter, log.as_deref_mut(), (seen.tick.looked_at.second(), now), &mut next);
         let (events, stretch) = tokio::time::timeout(TIME_LIMIT, finding).await.unwrap_or(Err(CountError::Late))?;
         let read = log.as_ref().zip(stretch.as_ref()).map(|(log, stretch)| stretch.read(log));
-        let crossed = changes(seen, &next);
-        self.inner.dispatcher.commit_tick(next.tick, crossed, events, read.map(Learned::Read)).await?;
+        let milestones = next.moved.iter().map(|(id, ledger)| kept(*id, ledger)).collect();
+        let learned = read.map(Learned::Read);
+        let found = Found { crossed: changes(seen, &next), milestones, learned, ..Found::default() };
+        self.inner.dispatcher.commit_tick(next.tick, events, found).await?;
         if let (Some(log), Some(stretch)) = (log, stretch) {
             log.go_on(stretch);
         }
-        *seen = next;
+        next.follow(seen);
         Ok(())
     }
 
@@ -311,8 +346,8 @@ impl Engine {
         let mut next = Seen { alerts, ..seen.clone() }.next(&self.inner.registry, now);
         next.fired_at
             .extend(crossings.iter().filter(|crossing| crossing.fires()).map(|crossing| (crossing.target.trigger_id, now)));
-        let crossed = changes(seen, &next);
-        self.inner.dispatcher.commit_tick(next.tick, crossed, events, learned).await?;
+        let found = Found { crossed: changes(seen, &next), learned, ..Found::default() };
+        self.inner.dispatcher.commit_tick(next.tick, events, found).await?;
         *seen = next;
         Ok(())
     }

@@ -149,6 +149,7 @@ fn insert_batch(
         deliveries: vec![delivery],
         crossed: Vec::new(),
         told_sources: Vec::new(),
+        milestones: Vec::new(),
     };
     insert_events(connection, [&event].into_iter())?;
     let sql = format!("UPDATE {} SET event_count = $1 WHERE webhook_id = $2 AND id = $3", open(connection.dialect()));

@@ -6,6 +6,7 @@
 mod events;
 mod hours;
 mod minutes;
+mod pageviews;
 mod plausible;
 mod schema;
 mod segments;
@@ -22,6 +23,7 @@ use clickhouse::{Client, Compression, RowOwned, RowRead};
 use url::Url;
 
 pub use events::{Completion, Completions, CountedEvent, LatestVisit};
+pub use pageviews::Views;
 pub use plausible::PlausibleEvents;
 pub use sources::SourceWindow;
 pub use windows::Window;

@@ -21,7 +21,7 @@ use crate::{Server, StoreError};
 
 /// The tables, each behind those that it refers to. Who lives, who looks, and what the code of the first
 /// account is made of, is not moved.
-const TABLES: [&str; 31] = [
+const TABLES: [&str; 32] = [
     "sites",
     "goals",
     "webhooks",
@@ -33,6 +33,7 @@ const TABLES: [&str; 31] = [
     "invitations",
     "salts",
     "crossings",
+    "milestones",
     "readings",
     "told",
     "counts",

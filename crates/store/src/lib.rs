@@ -14,6 +14,7 @@ mod error;
 mod goals;
 mod import;
 mod leases;
+mod milestones;
 mod outbox;
 mod partitions;
 mod people;
@@ -42,6 +43,7 @@ pub use deliveries::{DeliveryDetail, DeliveryFilter, DeliveryPage, PageNumber, R
 pub use error::StoreError;
 pub use import::{Import, ImportError, Table};
 pub use leases::Process;
+pub use milestones::Milestone;
 pub use outbox::{AttemptRecord, Backlog, DueDelivery, NewDelivery, NewEvent, Settlement};
 pub use partitions::Partition;
 pub use people::{Invitation, Member, NewUser, Session, SignedIn, User};

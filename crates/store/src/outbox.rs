@@ -14,6 +14,7 @@ use bellwether_domain::time::Timestamp;
 
 use crate::batches::gather;
 use crate::leases::must_live;
+use crate::milestones::{Milestone, keep_milestones};
 use crate::partitions::{OPEN, open, payload};
 use crate::sources::{SourceTold, keep_told_sources};
 use crate::sql::{Connection, Dialect, Row, Value, values};
@@ -39,6 +40,8 @@ pub struct NewEvent {
     pub crossed: Vec<Crossed>,
     /// The triggers that tell of a source with this.
     pub told_sources: Vec<SourceTold>,
+    /// How far triggers on pageviews have come, where it is this that they tell.
+    pub milestones: Vec<Milestone>,
 }
 
 /// One webhook to be told.
@@ -320,7 +323,8 @@ pub(crate) fn insert_events<'e>(
     carry_payloads(connection, deliveries)?;
     gather(connection, told.filter(|(_, new)| new.in_batch))?;
     keep_told_sources(connection, events.clone().flat_map(|event| &event.told_sources))?;
-    keep_crossed(connection, events.flat_map(|event| &event.crossed))
+    keep_crossed(connection, events.clone().flat_map(|event| &event.crossed))?;
+    keep_milestones(connection, events.flat_map(|event| &event.milestones))
 }
 
 /// What may outlive its event, because what happened was found out on a later day, has the payload itself.

@@ -6,14 +6,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bellwether_domain::event::Revenue;
+use bellwether_domain::goal::PathPattern;
 use bellwether_domain::history::{Recorder, minute_of};
 use bellwether_domain::id::{GoalId, SiteId};
+use bellwether_domain::milestone::Stretch;
 use bellwether_domain::segment::VisitsWithin;
 use bellwether_domain::time::{Second, Timestamp};
 use bellwether_domain::traffic::{Share, Traffic, Visit};
 use bellwether_domain::visitor::VisitorId;
 use bellwether_store::Migration;
-use bellwether_store::clickhouse::{ClickHouse, ClickHouseError, Completions, CountedEvent, SourceWindow, Window};
+use bellwether_store::clickhouse::{ClickHouse, ClickHouseError, Completions, CountedEvent, SourceWindow, Views, Window};
 use bellwether_testkit::clickhouse::ClickHouse as Temporary;
 
 /// 2026-02-25 12:00:00, a noon.
@@ -342,4 +344,48 @@ async fn a_server_that_is_away_is_told_apart() {
     let url = format!("{}/nothing_of_the_name", missing.server());
     let error = ClickHouse::new(&url.parse().expect("a URL")).check().await.expect_err("there is no such database");
     assert!(matches!(&error, ClickHouseError::Failed(said) if said.contains("nothing_of_the_name")), "{error}");
+}
+
+#[tokio::test]
+async fn views_of_pages_are_counted_by_the_stretch() {
+    let rig = Rig::new().await;
+    let on = |second, page: &str| CountedEvent { page: page.to_owned(), ..visit(second, 1) };
+    let mut events =
+        vec![on(NOON - 3_601, "/a"), on(NOON - 1, "/blog/%"), on(NOON, "/blog/b"), on(NOON + 9, "/a"), on(NOON + 10, "/a")];
+    events.push(CountedEvent { name: "Signup".to_owned(), ..visit(NOON, 2) });
+    events.push(CountedEvent { site_id: site(2), ..on(NOON + 5, "/blog/_c") });
+    rig.add(&events).await;
+    let views = |number, page: Option<&str>, since| Views {
+        site: site(number),
+        page: page.map(PathPattern::new),
+        stretch: Stretch { since, settled: NOON, until: NOON + 10 },
+    };
+    let mut asked =
+        vec![views(1, None, 0), views(1, Some("/blog/*"), 0), views(1, Some("/blog/%"), NOON - 1), views(2, Some("/blog/_*"), 0)];
+    asked.extend(vec![views(1, None, NOON); 150]);
+    asked.extend((0..120).map(|back| views(1, None, NOON - back)));
+    let counted = rig.clickhouse.counted_views(&asked).await.expect("counts");
+    assert_eq!(counted[..4], [(2, 2), (1, 1), (1, 0), (0, 1)]);
+    assert_eq!(counted[4..154], [(0, 2); 150]);
+    assert_eq!((counted[154], &counted[155..]), ((0, 2), &[(1, 2); 119][..]));
+}
+
+/// Hours are kept when the events are gone.
+#[tokio::test]
+async fn pageviews_before_an_hour_are_those_of_the_hours_that_are_kept_and_of_events() {
+    let rig = Rig::new().await;
+    let hour = NOON / 3_600;
+    rig.add(&[visit(NOON - 1, 1), visit(NOON - 3_600, 1), visit(NOON - 3_601, 2), visit(NOON, 3)]).await;
+    for hour in [hour - 2, hour - 1] {
+        rig.clickhouse.keep_hour(hour).await.expect("an hour");
+    }
+    let earlier = format!("INSERT INTO traffic_hours SELECT toUUID('{}'), {}, 1000, 1", site(1), hour - 700);
+    rig.temporary.execute(&earlier).await;
+    let page = PathPattern::new("/");
+    let mut counts = Vec::new();
+    for hour in [hour - 700, hour - 1, hour, hour + 1] {
+        let all = rig.clickhouse.pageviews_before(site(1), None, hour).await.expect("a count");
+        counts.push((all, rig.clickhouse.pageviews_before(site(1), Some(&page), hour).await.expect("a count")));
+    }
+    assert_eq!(counts, [(0, 0), (1_001, 1), (1_003, 3), (1_004, 4)]);
 }

@@ -9,12 +9,13 @@ use bellwether_domain::event::Revenue;
 use bellwether_domain::goal::{Goal, GoalKind, GoalSpec, PathPattern};
 use bellwether_domain::history::{Minute, minute_of};
 use bellwether_domain::id::GoalId;
+use bellwether_domain::milestone::Stretch;
 use bellwether_domain::plausible::{Listed, ListedGoal, PlausibleId, completions};
 use bellwether_domain::reading::{Rows, Wanted};
 use bellwether_domain::segment::{Segment, VisitsWithin};
 use bellwether_domain::time::{Second, Timestamp};
 use bellwether_domain::visitor::VisitorId;
-use bellwether_store::clickhouse::{ClickHouse, ClickHouseError, PlausibleEvents, SourceWindow, Window};
+use bellwether_store::clickhouse::{ClickHouse, ClickHouseError, PlausibleEvents, SourceWindow, Views, Window};
 use bellwether_store::{PlausibleTables, StoreError};
 use bellwether_testkit::clickhouse::ClickHouse as Temporary;
 use bellwether_testkit::database::{Database, Engine};
@@ -323,4 +324,23 @@ async fn segments_are_what_the_domain_says() {
     }
     let tops = events.tops(&windows[1], NOON).await.expect("the tops");
     assert_eq!(tops.pages.iter().map(|share| (&*share.name, share.visitors)).collect::<Vec<_>>(), [("/blog/it's", 2)]);
+}
+
+#[tokio::test]
+async fn views_of_pages_are_those_of_its_pageviews() {
+    let plausible = Plausible::install(Version::Current).await;
+    let mut rows: Vec<_> = [(1, NOON - 3_600, "/a"), (1, NOON - 1, "/blog/a"), (1, NOON, "/blog/b"), (2, NOON, "/blog/c")]
+        .map(|(site, second, page)| Row::pageview(site, second, 1, page))
+        .into();
+    rows.push(Row { name: "engagement", ..Row::pageview(1, NOON, 8, "/blog/a") });
+    plausible.write(&rows).await;
+    let (events, site, page) = (events(&plausible).await, PlausibleId(1), PathPattern::new("/blog/*"));
+    let stretch = Stretch { since: 0, settled: NOON, until: NOON + 1 };
+    let views = |page| Views { site, page, stretch };
+    let counted = events.views(&[views(None), views(Some(page.clone()))]).await.expect("counts");
+    assert_eq!(counted, [(2, 1), (1, 1)]);
+    let before = |page, hour| events.pageviews_before(site, page, hour);
+    assert_eq!(before(None, NOON / 3_600).await.expect("a count"), 2);
+    assert_eq!(before(Some(&page), NOON / 3_600).await.expect("a count"), 1);
+    assert_eq!(before(Some(&page), NOON / 3_600 + 1).await.expect("a count"), 2);
 }

@@ -348,7 +348,7 @@ async fn mistakes_in_a_query_are_named() {
     let (pages, limits) = ("must be a whole number from 1 to 1000000", "must be a whole number from 1 to 100");
     let time = "must be a time like 2026-02-25T14:30:00Z";
     let status = "must be one of pending, retrying, success, failed, cancelled";
-    let event_type = "must be one of goal_completion, visitor_spike, visitor_spike_resolved, visitor_drop, visitor_drop_resolved, goal_rate, goal_rate_resolved, anomaly, anomaly_resolved, webhook_disabled, webhook_test, new_source, batch";
+    let event_type = "must be one of goal_completion, visitor_spike, visitor_spike_resolved, visitor_drop, visitor_drop_resolved, goal_rate, goal_rate_resolved, anomaly, anomaly_resolved, pageview_milestone, new_source, webhook_disabled, webhook_test, batch";
     let cases = [
         ("page=0", "page", pages),
         ("page=-1", "page", pages),

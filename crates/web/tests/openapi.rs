@@ -80,6 +80,7 @@ async fn a_server_says_where_and_which_it_is_and_people_can_read_it() {
         "VisitorSpikePayload",
         "VisitorSpikeResolvedPayload",
         "WebhookDisabledPayload",
+        "PageviewMilestonePayload",
         "WebhookTestPayload",
         "NewSourcePayload",
     ] {

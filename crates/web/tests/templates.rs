@@ -110,9 +110,10 @@ async fn a_preview_shows_what_each_type_of_event_becomes() {
         (true, r#"{"text": "Back to normal: rate of Purchase", "path": null}"#),
         (true, r#"{"text": "Unusual: visitors on example.com", "path": null}"#),
         (true, r#"{"text": "Back to normal: visitors on example.com", "path": null}"#),
+        (true, r#"{"text": "10,000 pageviews on example.com", "path": null}"#),
+        (true, r#"{"text": "New source on example.com: Hacker News", "path": null}"#),
         (true, r#"{"text": "Webhook switched off: Shop", "path": null}"#),
         (true, r#"{"text": "Test", "path": null}"#),
-        (true, r#"{"text": "New source on example.com: Hacker News", "path": null}"#),
     ];
     let expected = expected.map(|(is_example, body)| (json!(is_example), json!(body)));
     assert!(bodies.into_iter().eq(expected.iter().map(|(is_example, body)| (is_example, body))));

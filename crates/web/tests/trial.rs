@@ -47,6 +47,46 @@ async fn a_trial_shows_what_a_trigger_would_have_seen_and_told() {
     assert!(series.len() <= 2_016 && series.iter().any(|point| point["value"] == 40.0), "{}", series.len());
 }
 
+/// A site that had a thousand pageviews before the days that are shown, and ten in each of the last hundred minutes.
+async fn server_with_pageviews() -> Server {
+    let server = Server::start().await;
+    let site = server.add_site("example.com").await.parse().expect("an id");
+    server.clock.advance(std::time::Duration::from_secs(9 * 86_400));
+    let now = minute_of(server.clock.now().second());
+    let minute = |minute, pageviews| (site, Minute { minute, pageviews, ..Minute::default() });
+    let mut minutes = vec![minute(now - 2 * 1_440, 1_000)];
+    minutes.extend((now - 99..=now).map(|number| minute(number, 10)));
+    server.engine.store().add_minutes(minutes).await.expect("minutes");
+    server
+}
+
+#[tokio::test]
+async fn a_trial_of_a_total_goes_on_from_what_there_was_before() {
+    let server = server_with_pageviews().await;
+    let tried = async |mut trigger: Value| {
+        trigger["type"] = json!("pageview_milestone");
+        server.call("POST", TRIAL, &json!({"trigger": trigger, "days": 1})).await.json(200)
+    };
+    let again = tried(json!({"threshold": 400, "repeat": true})).await;
+    let told = again["fired"].as_array().expect("what is told").iter();
+    let told: Vec<_> = told.map(|told| told["payload"]["data"]["pageviews"].clone()).collect();
+    assert_eq!(told, [json!(1_200), json!(1_600), json!(2_000)]);
+    let series = again["series"].as_array().expect("a series");
+    let point = |point: &Value| (point["value"].clone(), point["fires_above"].clone());
+    assert_eq!(point(&series[0]), (json!(1_000.0), json!(1_200.0)));
+    assert_eq!(point(&series[1_439]).0, json!(2_000.0));
+    assert_eq!((&again["suggested"]["threshold"], &again["is_passed"]), (&json!(5_000), &json!(false)));
+    let passed = tried(json!({"threshold": 900})).await;
+    assert_eq!((&passed["fired_count"], &passed["is_passed"], &passed["suggested"]), (&json!(0), &json!(true), &Value::Null));
+    let coming = tried(json!({"threshold": 3_000})).await;
+    assert_eq!((&coming["fired_count"], &coming["is_passed"]), (&json!(0), &json!(false)));
+    let day = tried(json!({"threshold": 900, "period": "day"})).await;
+    assert_eq!(
+        (&day["fired_count"], &day["is_passed"], &day["suggested"]["threshold"]),
+        (&json!(1), &json!(false), &json!(1_000))
+    );
+}
+
 #[tokio::test]
 async fn a_trial_says_when_there_is_not_enough_history() {
     let server = server(40).await;
@@ -91,6 +131,7 @@ async fn what_cannot_be_tried_is_refused_by_name() {
             "must be a whole number from 1 to 100",
         ),
         (json!({"trigger": "webhook_disabled"}), "trigger", "cannot be tried on what has happened"),
+        (json!({"trigger": {"type": "pageview_milestone", "page": "/a"}}), "trigger", "cannot be tried on what has happened"),
         (
             json!({"trigger": "new_source"}),
             "trigger",

@@ -153,6 +153,29 @@ async fn triggers_may_be_types_with_thresholds_beside_them() {
 }
 
 #[tokio::test]
+async fn triggers_on_pageviews_come_back_as_they_were_written() {
+    let (server, _) = server_with_site().await;
+    let page = json!({"type": "pageview_milestone", "threshold": 500, "period": "day", "page": "blog/*", "repeat": true});
+    let new = json!({"url": NOWHERE, "triggers": ["pageview_milestone", page]});
+    let webhook = server.post(WEBHOOKS, &new).await["webhook"].clone();
+    let without_id = |trigger: &Value| {
+        let mut trigger = trigger.clone();
+        trigger.as_object_mut().expect("an object").remove("id");
+        trigger
+    };
+    let triggers = webhook["triggers"].as_array().expect("triggers");
+    let expected = [
+        json!({"type": "pageview_milestone", "threshold": 10_000, "period": "total", "page": null, "repeat": false}),
+        json!({"type": "pageview_milestone", "threshold": 500, "period": "day", "page": "/blog/*", "repeat": true}),
+    ];
+    assert_eq!(triggers.iter().map(without_id).collect::<Vec<_>>(), expected);
+    // What is written again as it was read is the same trigger.
+    let path = format!("{WEBHOOKS}/{}", webhook["id"].as_str().expect("an id"));
+    let again = server.call("PATCH", &path, &json!({"triggers": triggers})).await.json(200);
+    assert_eq!(&again["webhook"]["triggers"], &webhook["triggers"]);
+}
+
+#[tokio::test]
 async fn generated_secrets_are_all_different_and_decode_to_32_bytes() {
     let (server, _) = server_with_site().await;
     let mut secrets = Vec::new();
@@ -429,18 +452,19 @@ fn wrong_triggers(goal_of_another_site: &str) -> Vec<(Value, &'static str, &'sta
     let goal = "must be the id of a goal of the site";
     let spike = |field: &str, value: Value| json!({"type": "visitor_spike", "window_seconds": 60, field: value});
     let completion = |field: &str, value: Value| json!({"type": "goal_completion", "threshold": 5, field: value});
+    let milestone = |field: &str, value: Value| json!({"type": "pageview_milestone", field: value});
     vec![
         (json!(5), "", "must be a type of trigger, or an object with one"),
         (json!(null), "", "must be a type of trigger, or an object with one"),
         (
             json!("visitor_spoke"),
             "type",
-            "must be one of goal_completion, visitor_spike, visitor_drop, goal_rate, anomaly, webhook_disabled, new_source",
+            "must be one of goal_completion, visitor_spike, visitor_drop, goal_rate, anomaly, pageview_milestone, new_source, webhook_disabled",
         ),
         (
             json!({"type": "webhook_test", "threshold": 5}),
             "type",
-            "must be one of goal_completion, visitor_spike, visitor_drop, goal_rate, anomaly, webhook_disabled, new_source",
+            "must be one of goal_completion, visitor_spike, visitor_drop, goal_rate, anomaly, pageview_milestone, new_source, webhook_disabled",
         ),
         (json!({"threshold": 5}), "type", "is required"),
         (json!({"type": 5, "threshold": 5}), "type", "must be a text"),
@@ -468,6 +492,12 @@ fn wrong_triggers(goal_of_another_site: &str) -> Vec<(Value, &'static str, &'sta
         (completion("goal_id", json!(7)), "goal_id", "must be a text"),
         (completion("goal_id", json!(goal_of_another_site)), "goal_id", goal),
         (completion("goal_id", json!("0198c0de-0000-7000-8000-000000000000")), "goal_id", goal),
+        (milestone("threshold", json!(0)), "threshold", "must be a whole number from 1 to 1000000000"),
+        (milestone("period", json!("week")), "period", "must be total or day"),
+        (milestone("page", json!(" ")), "page", "can't be blank"),
+        (milestone("page", json!("x".repeat(2_001))), "page", "must be at most 2000 characters"),
+        (milestone("repeat", json!("yes")), "repeat", "must be true or false"),
+        (milestone("window_seconds", json!(60)), "window_seconds", "is not a known field"),
     ]
 }
 

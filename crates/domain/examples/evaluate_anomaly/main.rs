@@ -58,7 +58,7 @@ fn main() -> io::Result<()> {
 /// The minutes of a month in which a trigger would have fired.
 fn fired(rule: &Value, month: &Month) -> Vec<u32> {
     let rule = Rule::read(rule, None).unwrap_or(Rule::WebhookDisabled);
-    let past = Past { minutes: &month.minutes, known_from: 0, timezone: &TimeZone::UTC };
+    let past = Past { minutes: &month.minutes, known_from: 0, timezone: &TimeZone::UTC, pageviews_before: 0 };
     rule.try_on(&past, &[], month.judged()).fired().collect()
 }
 

@@ -54,6 +54,7 @@ impl Engine {
         let sites = self.inner.registry.watched();
         let mut events = self.visitors(counter, &sites, (before, now), next).await?;
         events.extend(self.new_sources(counter, &sites, (before, now), next).await?);
+        events.extend(self.milestones(counter, &sites, (before, now), next).await?);
         match (counter, log) {
             (Counter::Own(clickhouse), _) => {
                 events.extend(self.several_completions(clickhouse, &sites, now, next).await?);

@@ -56,7 +56,7 @@ async fn pass_looking(rigs: &[&Rig], time: u64) {
     }
 }
 
-async fn visits(rig: &Rig, visitors: std::ops::Range<u8>, event: Value) {
+pub(crate) async fn visits(rig: &Rig, visitors: std::ops::Range<u8>, event: Value) {
     let visits = visitors.map(|visitor| rig.visit(visitor, event.clone()));
     try_join_all(visits).await.expect("events that are taken");
 }

@@ -4,6 +4,7 @@
 
 mod counting;
 mod many;
+mod milestones;
 mod new_sources;
 mod plausible;
 #[path = "../suite/mod.rs"]

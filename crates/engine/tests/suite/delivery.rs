@@ -417,6 +417,7 @@ fn backlog(rig: &Rig, webhook_id: WebhookId, events: usize) -> Arc<[NewEvent]> {
         }],
         crossed: Vec::new(),
         told_sources: Vec::new(),
+        milestones: Vec::new(),
     };
     (0..events).map(event).collect()
 }

@@ -330,6 +330,17 @@ async fn what_takes_sources_is_refused_by_name() {
     assert!(rig.site().webhooks.is_empty());
 }
 
+#[tokio::test]
+async fn pageviews_are_refused() {
+    let rig = Rig::start().await;
+    let fields = json!({"url": "http://127.0.0.1/", "triggers": ["goal_completion", "pageview_milestone"]});
+    let change = WebhookChange::read_new(&fields, rig.engine.policy()).expect("fields of a webhook");
+    let refused = rig.engine.create_webhook(rig.site().site.id, change).await.map(|_| ());
+    let sentence = "triggers[1].type cannot be told: Plausible's hosted service is not asked for pageviews";
+    assert_eq!(refused.expect_err("a mistake").to_string(), sentence);
+    assert!(rig.site().webhooks.is_empty());
+}
+
 /// Ten sites that wait for everything, and others who ask for the team too.
 #[tokio::test]
 async fn the_limit_is_kept_and_the_schedule_says_so() {

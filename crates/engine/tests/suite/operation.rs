@@ -301,5 +301,6 @@ fn unowned(rig: &Rig, webhook_id: WebhookId) -> NewEvent {
         deliveries,
         crossed: Vec::new(),
         told_sources: Vec::new(),
+        milestones: Vec::new(),
     }
 }

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::detection::data;
 use super::log::Log;
+use super::milestones::{milestone, told};
 use super::rig::{Names, goal_spec, seconds, settings, site_change, start};
 
 /// What a completion says: the goal, the page, the second.
@@ -476,4 +477,39 @@ async fn adding_it_changes_nothing_in_plausible() {
     rig.ticks(3).await;
     rig.engine.current_visitors(&[rig.site()]).await.expect("a count");
     assert_eq!(rig.install.contents().await, before);
+}
+
+/// Everything that there ever was of the site counts, and what comes late.
+#[tokio::test]
+async fn pageviews_reach_milestones_from_what_there_is() {
+    let (mut receiver, mut rig) = (Receiver::start().await, Rig::start().await);
+    let past = rig.second() - 400 * 86_400;
+    let at = |second, page: &str| Row::pageview(1, second, 1, page);
+    rig.write(&[at(past, "/blog/a"), at(past + 1, "/blog/b"), at(rig.second() - 3_700, "/"), at(rig.second() - 2, "/")]).await;
+    rig.write(&[Row { name: "engagement", ..at(rig.second() - 1, "/") }, Row::pageview(2, rig.second(), 1, "/")]).await;
+    let triggers = [
+        json!({"threshold": 4}),
+        json!({"threshold": 6}),
+        json!({"threshold": 3, "repeat": true}),
+        json!({"threshold": 3, "page": "/blog/*"}),
+        json!({"threshold": 4, "period": "day"}),
+    ];
+    rig.webhook(json!({"url": receiver.url(), "triggers": triggers.map(milestone)})).await;
+    rig.engine.start_milestones().await.expect("it is known");
+    rig.ticks(6).await;
+    assert_eq!(told(&mut receiver), []);
+    rig.write(&[at(rig.second(), "/blog/c")]).await;
+    rig.ticks(6).await;
+    assert_eq!(told(&mut receiver), [(3, 3)]);
+    rig.restart().await;
+    rig.engine.look().await.expect("a look");
+    // It happened a minute before it is there.
+    rig.write(&[at(rig.second() - 60, "/")]).await;
+    rig.ticks(6).await;
+    let mut reached = told(&mut receiver);
+    reached.sort_unstable();
+    assert_eq!(reached, [(4, 4), (6, 6), (6, 6)], "of the day, in all, and with repeat");
+    rig.restart().await;
+    rig.ticks(6).await;
+    assert_eq!(told(&mut receiver), []);
 }

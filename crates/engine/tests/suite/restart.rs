@@ -70,18 +70,18 @@ async fn what_fires_after_the_shutdown_is_sent_by_the_next_process() {
 }
 
 /// A process whose tasks end wherever they are when it is killed.
-struct Process(Runtime);
+pub(crate) struct Process(Runtime);
 
 impl Process {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Runtime::new().expect("a runtime"))
     }
 
-    fn run<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(crate) fn run<T>(&self, work: impl Future<Output = T>) -> T {
         self.0.block_on(work)
     }
 
-    fn kill(self) {
+    pub(crate) fn kill(self) {
         self.0.shutdown_background();
     }
 }

@@ -1,4 +1,5 @@
-//! Shapes of traffic, and what the triggers with a condition make of them while it comes; and that a trial makes the same of it.
+//! Shapes of traffic, and what the triggers with a condition, and those on pageviews, make of them while it comes; and that a trial
+//! makes the same of it.
 
 use std::collections::BTreeMap;
 
@@ -37,6 +38,8 @@ struct Shape {
     restart: Option<u32>,
     /// What is told, in which minute.
     told: &'static [(u32, &'static str)],
+    /// Which milestones are, in which minute.
+    reached: &'static [(u32, &'static str)],
 }
 
 const STEADY: Shape = Shape {
@@ -48,16 +51,30 @@ const STEADY: Shape = Shape {
     source: from_google,
     restart: None,
     told: &[],
+    reached: &[
+        (89, "pageview_milestone 900 total"),
+        (129, "pageview_milestone 1300 day"),
+        (149, "pageview_milestone 1500 total"),
+        (179, "pageview_milestone 1800 total"),
+    ],
 };
 
 const SHAPES: [Shape; 14] = [
     STEADY,
-    Shape { name: "quiet", visitors: few, usual: Some(few), source: |_, _| Some("A blog"), ..STEADY },
+    Shape { name: "quiet", visitors: few, usual: Some(few), source: |_, _| Some("A blog"), reached: &[], ..STEADY },
     Shape {
         name: "growing",
         visitors: |minute| 10 + minute / 20,
         usual: Some(|minute| 10 + minute / 20),
         source: |minute, visitor| if visitor < 10 { from_google(minute, visitor) } else { Some("Weekly") },
+        reached: &[
+            (78, "pageview_milestone 900 total"),
+            (106, "pageview_milestone 1300 day"),
+            (119, "pageview_milestone 1500 total"),
+            (138, "pageview_milestone 1800 total"),
+            (189, "pageview_milestone 2700 total"),
+            (234, "pageview_milestone 3600 total"),
+        ],
         ..STEADY
     },
     Shape {
@@ -65,6 +82,14 @@ const SHAPES: [Shape; 14] = [
         visitors: |minute| 10 + minute / 20,
         usual: None,
         source: |minute, visitor| if visitor < 10 { from_google(minute, visitor) } else { Some("Somewhere") },
+        reached: &[
+            (78, "pageview_milestone 900 total"),
+            (106, "pageview_milestone 1300 day"),
+            (119, "pageview_milestone 1500 total"),
+            (138, "pageview_milestone 1800 total"),
+            (189, "pageview_milestone 2700 total"),
+            (234, "pageview_milestone 3600 total"),
+        ],
         ..STEADY
     },
     Shape {
@@ -82,6 +107,13 @@ const SHAPES: [Shape; 14] = [
             (142, "visitor_spike_resolved typical"),
             (162, "anomaly_resolved"),
         ],
+        reached: &[
+            (89, "pageview_milestone 900 total"),
+            (121, "pageview_milestone 1300 day"),
+            (124, "pageview_milestone 1500 total"),
+            (129, "pageview_milestone 1800 total"),
+            (194, "pageview_milestone 2700 total"),
+        ],
         ..STEADY
     },
     Shape {
@@ -94,13 +126,31 @@ const SHAPES: [Shape; 14] = [
             (137, "visitor_drop_resolved previous_window"),
             (193, "anomaly"),
         ],
+        reached: &[(89, "pageview_milestone 900 total"), (169, "pageview_milestone 1300 day")],
         ..STEADY
     },
-    Shape { name: "day and night", visitors: evening, usual: Some(evening), ..STEADY },
+    Shape {
+        name: "day and night",
+        visitors: evening,
+        usual: Some(evening),
+        reached: &[
+            (89, "pageview_milestone 900 total"),
+            (131, "pageview_milestone 1300 day"),
+            (158, "pageview_milestone 1500 total"),
+            (229, "pageview_milestone 1800 total"),
+        ],
+        ..STEADY
+    },
     Shape {
         name: "a night by day",
         visitors: evening,
         told: &[(176, "anomaly"), (176, "anomaly_resolved"), (236, "anomaly")],
+        reached: &[
+            (89, "pageview_milestone 900 total"),
+            (131, "pageview_milestone 1300 day"),
+            (158, "pageview_milestone 1500 total"),
+            (229, "pageview_milestone 1800 total"),
+        ],
         ..STEADY
     },
     Shape {
@@ -109,6 +159,15 @@ const SHAPES: [Shape; 14] = [
         usual: Some(|minute| if minute < 120 { 10 } else { 30 }),
         source: |minute, visitor| if visitor < 10 { from_google(minute, visitor) } else { Some("Weekly") },
         told: &[(125, "visitor_spike previous_window"), (132, "visitor_spike_resolved previous_window")],
+        reached: &[
+            (89, "pageview_milestone 900 total"),
+            (123, "pageview_milestone 1300 day"),
+            (129, "pageview_milestone 1500 total"),
+            (139, "pageview_milestone 1800 total"),
+            (169, "pageview_milestone 2700 total"),
+            (199, "pageview_milestone 3600 total"),
+            (229, "pageview_milestone 4500 total"),
+        ],
         ..STEADY
     },
     Shape {
@@ -120,6 +179,7 @@ const SHAPES: [Shape; 14] = [
             (136, "visitor_drop_resolved previous_window"),
             (139, "visitor_drop visitors"),
         ],
+        reached: &[(89, "pageview_milestone 900 total")],
         ..STEADY
     },
     // One a minute, of whom nine came before it was restarted.
@@ -135,6 +195,7 @@ const SHAPES: [Shape; 14] = [
         visitors: until_120,
         restart: Some(123),
         told: &[(142, "visitor_drop visitors"), (152, "anomaly")],
+        reached: &[(89, "pageview_milestone 900 total")],
         ..STEADY
     },
     Shape {
@@ -148,6 +209,7 @@ const SHAPES: [Shape; 14] = [
             (136, "visitor_drop_resolved previous_window"),
             (139, "visitor_drop visitors"),
         ],
+        reached: &[(89, "pageview_milestone 900 total")],
         ..STEADY
     },
     Shape { name: "nobody signs up", signs_up: |minute| minute < 120, told: &[(138, "goal_rate")], ..STEADY },
@@ -183,17 +245,23 @@ fn rules() -> Vec<Value> {
         with(json!({"type": "goal_rate", "threshold": 2, "window_seconds": 1_800, "min_visitors": 50})),
         with(json!({"type": "anomaly", "window_seconds": 1_800})),
         json!({"type": "new_source", "min_visitors": 10, "window_seconds": 600}),
+        json!({"type": "pageview_milestone", "threshold": 1_500}),
+        json!({"type": "pageview_milestone", "threshold": 900, "repeat": true}),
+        json!({"type": "pageview_milestone", "threshold": 1_300, "period": "day"}),
     ]
 }
 
 /// What is told, in a few words.
 fn words(data: &Value, event_type: &str) -> String {
     let of = match data["unit"].as_str() {
-        Some("percent") => data["baseline"].as_str(),
-        None => data["source"].as_str(),
-        unit => unit,
+        Some("percent") => data["baseline"].as_str().map(str::to_owned),
+        Some(unit) => Some(unit.to_owned()),
+        None => match data["milestone"].as_u64() {
+            Some(reached) => Some(format!("{reached} {}", data["period"].as_str().unwrap_or_default())),
+            None => data["source"].as_str().map(str::to_owned),
+        },
     };
-    [Some(event_type), of].into_iter().flatten().collect::<Vec<_>>().join(" ")
+    [Some(event_type.to_owned()), of].into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 /// A site that has been there for four weeks, with what is usual, unless it is new.
@@ -259,6 +327,7 @@ async fn pass(rig: &Rig, time: u32) {
     rig.clock.advance(seconds(time.into()));
     rig.engine.compare().await.expect("what is usual");
     rig.engine.look_up_sources().await.expect("what was seen");
+    rig.engine.start_milestones().await.expect("it is known");
     rig.engine.tick().await.expect("a tick");
 }
 
@@ -315,7 +384,9 @@ async fn every_shape_sets_off_what_it_should_and_nothing_else_and_a_trial_says_t
         let (mut rig, first) = site(&shape, &receiver).await;
         let told = live(&mut rig, &shape, &mut receiver).await;
         let in_words: Vec<_> = told.iter().map(|(minute, words)| (*minute, words.as_str())).collect();
-        assert_eq!(in_words, shape.told, "{}", shape.name);
+        let (reached, told_of): (Vec<_>, Vec<_>) =
+            in_words.iter().partition(|(_, words)| words.starts_with("pageview_milestone"));
+        assert_eq!((&told_of[..], &reached[..]), (shape.told, shape.reached), "{}", shape.name);
         // Of a restart a trial knows nothing.
         if shape.restart.is_none() {
             let minutes_know = of_minutes(told);

@@ -198,9 +198,10 @@ async fn a_preview_is_of_real_events_where_there_are_any() {
             (true, "Back to normal: rate of Purchase "),
             (true, "Unusual: visitors on example.com "),
             (true, "Back to normal: visitors on example.com "),
+            (true, "10,000 pageviews on example.com "),
+            (true, "New source on example.com: Hacker News "),
             (true, "Webhook switched off: Shop "),
             (false, "Test "),
-            (true, "New source on example.com: Hacker News "),
         ]
     );
     assert_eq!(previews[0].event["data"]["path"], "/b");

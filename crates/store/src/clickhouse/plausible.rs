@@ -9,7 +9,7 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use bellwether_domain::event::{ENGAGEMENT, PAGEVIEW, Revenue};
-use bellwether_domain::goal::{Goal, GoalKind};
+use bellwether_domain::goal::{Goal, GoalKind, PathPattern};
 use bellwether_domain::history::{Hour, Minute};
 use bellwether_domain::id::GoalId;
 use bellwether_domain::plausible::{PlausibleId, Row as EventRow};
@@ -25,6 +25,7 @@ use serde::Deserialize;
 
 use super::hours::{hour_of, within};
 use super::minutes::{beginning, minute_of, within_minutes};
+use super::pageviews::{Views, before};
 use super::segments::{belongs, pattern, quoted};
 use super::sources::SourceWindow;
 use super::windows::Shape;
@@ -165,6 +166,22 @@ impl PlausibleEvents {
     /// Whether anything happened on a site until the end of a day.
     pub async fn knows(&self, site: PlausibleId, day: u32) -> Result<bool, ClickHouseError> {
         self.clickhouse.knows(&SHAPE, &site.0.to_string(), day).await
+    }
+
+    /// How many views of pages are settled, and how many come after these; in their order.
+    pub async fn views(&self, views: &[Views<PlausibleId>]) -> Result<Vec<(u64, u64)>, ClickHouseError> {
+        self.clickhouse.count_views((&SHAPE, "e.pathname"), views, |site| site.0.to_string()).await
+    }
+
+    /// How many pageviews a site, or some of its pages, had before an hour.
+    pub async fn pageviews_before(
+        &self,
+        site: PlausibleId,
+        page: Option<&PathPattern>,
+        hour: u32,
+    ) -> Result<u64, ClickHouseError> {
+        let counted = self.views(&[Views { site, page: page.cloned(), stretch: before(hour, 0) }]).await?;
+        Ok(counted.into_iter().map(|(settled, _)| settled).sum())
     }
 
     /// What happened on a site in these hours, in order.

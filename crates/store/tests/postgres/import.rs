@@ -43,6 +43,7 @@ const ROWS: &str = "
     INSERT INTO salts VALUES (20000, randomblob(16)), (20001, zeroblob(16));
     INSERT INTO owners (id, sign) VALUES (x'00000000000000000000000000000091', 7);
     INSERT INTO crossings VALUES (x'00000000000000000000000000000031', 12, 1);
+    INSERT INTO milestones VALUES (x'00000000000000000000000000000032', 20509, 5000000000, 5000000000, 7);
     INSERT INTO readings VALUES ('plausible', 1772020800);
     INSERT INTO told VALUES (x'00000000000000000000000000000093'), (x'00000000000000000000000000000094');
     INSERT INTO counts VALUES (x'00000000000000000000000000000031', '[1,2]');
@@ -75,7 +76,7 @@ const ROWS: &str = "
     INSERT INTO attempts SELECT unhex(printf('%032x', i)), 1, i, 12, '{}', iif(i % 5, 200, NULL), CAST(x'00' AS TEXT), NULL FROM n;
     INSERT INTO attempts VALUES (zeroblob(16), 2, 1, 4294967296, '{\"a\":\"b\"}', 503, NULL, 'the endpoint answered 503');";
 
-const TABLES: [&str; 28] = [
+const TABLES: [&str; 29] = [
     "attempts",
     "batched",
     "completion_hours",
@@ -89,6 +90,7 @@ const TABLES: [&str; 28] = [
     "invitations",
     "keys",
     "members",
+    "milestones",
     "outcomes",
     "readings",
     "replays",

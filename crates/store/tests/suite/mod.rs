@@ -3,6 +3,7 @@
 mod batches;
 mod configuration;
 mod history;
+mod milestones;
 mod outbox;
 pub(crate) mod people;
 mod plausible;

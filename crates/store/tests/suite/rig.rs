@@ -143,6 +143,7 @@ impl Rig {
             deliveries: webhook_ids.iter().map(delivery).collect(),
             crossed: Vec::new(),
             told_sources: Vec::new(),
+            milestones: Vec::new(),
         }
     }
 

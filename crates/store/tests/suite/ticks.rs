@@ -36,7 +36,7 @@ async fn what_comes_of_a_look_is_kept_whole_or_not_at_all() {
     let webhook = WebhookId::new(&rig.ambient);
     let crossed = Crossed { trigger_id, fired_at: rig.now(), still_true: true };
     let tick = Tick { number: 1, holder: None, looked_at: rig.now(), watched_from: rig.later(0) };
-    let found = || Found { crossed: vec![crossed], events: [rig.event(&[webhook])].into(), learned: None };
+    let found = || Found { crossed: vec![crossed], events: [rig.event(&[webhook])].into(), ..Found::default() };
     rig.store.keep_tick(tick, found()).await.expect("it is kept");
     assert_eq!(rig.store.tick().await.expect("a tick"), tick);
     assert!(is_overtaken(&rig.store.keep_tick(tick, found()).await), "the number is taken");

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use bellwether_domain::history::{MINUTE_SECONDS, hour_of};
+use bellwether_domain::milestone::{PageviewMilestone, Period};
 use bellwether_domain::time::Timestamp;
 use bellwether_domain::trial::Point;
 use bellwether_domain::trigger::Rule;
@@ -137,6 +138,7 @@ impl Trial {
             1 => "It would have fired once.".to_owned(),
             number => format!("It would have fired {number} times."),
         };
+        let passed = if rule.is_passed(&tried.trial) { " That is reached by now: saved now, it never fires." } else { "" };
         let (counted, most) = (rule.counted(), rule.shown(most));
         Self {
             values: format!("{}V{BOTTOM}H0Z", path(shown.iter().map(nearest).map(y), step)),
@@ -144,10 +146,19 @@ impl Trial {
             fired: fired.iter().take(MOST_DOTS).map(|minute| f64::from(minute - first) * per_minute).collect(),
             moments: fired.iter().rev().take(NAMED).map(|minute| moment(*minute)).collect(),
             more: fired.len().saturating_sub(NAMED),
-            summary: format!("The last {days} days, at most {most} {counted} within the window. {times}{}", known(points)),
+            summary: format!("The last {days} days, at most {most} {counted} {}. {times}{passed}{}", within(rule), known(points)),
             is_exact: rule.is_tried_exactly(),
             suggested: tried.suggested.filter(|suggested| suggested != rule),
         }
+    }
+}
+
+/// What is counted together.
+fn within(rule: &Rule) -> &'static str {
+    match rule {
+        Rule::PageviewMilestone(PageviewMilestone { period: Period::Total, .. }) => "in all",
+        Rule::PageviewMilestone(PageviewMilestone { period: Period::Day, .. }) => "in a day",
+        Rule::Condition(_) | Rule::GoalCompletion(_) | Rule::WebhookDisabled | Rule::NewSource(_) => "within the window",
     }
 }
 
@@ -217,5 +228,23 @@ mod tests {
         assert!(chart.values.contains("V14.0") && chart.limits[0].starts_with("M0 49.5H"), "{} {:?}", chart.values, chart.limits);
         assert_eq!(chart.summary, "The last 1 days, at most 40 visitors within the window. It would have fired once.");
         assert!(Trial::of(&rule, tried(domain::Trial::default()), 7).limits.is_empty());
+    }
+
+    #[test]
+    fn what_is_passed_is_said() {
+        let summary = |rule: serde_json::Value| {
+            let rule = Rule::read(&rule, None).expect("a rule");
+            let points = vec![Point { minute: 100, value: 12, above: Some(10), below: None, is_known: true }];
+            let trial = domain::Trial { points, told: Vec::new() };
+            Trial::of(&rule, Tried { trial, suggested: None, known_from: Timestamp::EPOCH }, 7).summary
+        };
+        assert_eq!(
+            summary(json!({"type": "pageview_milestone", "threshold": 10})),
+            "The last 7 days, at most 12 pageviews in all. It would not have fired. That is reached by now: saved now, it never fires."
+        );
+        assert_eq!(
+            summary(json!({"type": "pageview_milestone", "threshold": 10, "period": "day"})),
+            "The last 7 days, at most 12 pageviews in a day. It would not have fired."
+        );
     }
 }

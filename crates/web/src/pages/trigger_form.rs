@@ -6,6 +6,7 @@
 use bellwether_domain::baseline::Baseline;
 use bellwether_domain::fields::Invalid;
 use bellwether_domain::goal::Goal;
+use bellwether_domain::milestone::Period;
 use bellwether_domain::trigger::{EventType, MAX_TRIGGERS_PER_WEBHOOK, Rule, Trigger};
 use serde_json::{Map, Value};
 
@@ -13,13 +14,13 @@ use super::form::Form;
 use super::words;
 
 /// The types that can be added.
-pub(super) const TYPES: [EventType; 7] = EventType::TRIGGERS;
+pub(super) const TYPES: [EventType; 8] = EventType::TRIGGERS;
 
 const PREFIX: &str = "triggers-";
 /// A row's fields that hold whole numbers.
 const NUMBERS: [&str; 5] = ["threshold", "window_seconds", "min_visitors", "for_seconds", "cooldown_seconds"];
 /// Those that are true or false.
-const FLAGS: [&str; 1] = ["notify_resolved"];
+const FLAGS: [&str; 2] = ["notify_resolved", "repeat"];
 /// The fields of each type, in the order of the form.
 const GOAL_FIELDS: &[&str] = &["goal_id", "threshold", "window_seconds"];
 const LEVEL_FIELDS: &[&str] = &[
@@ -59,8 +60,9 @@ const ANOMALY_FIELDS: &[&str] = &[
     "notify_resolved",
 ];
 const SOURCE_FIELDS: &[&str] = &["min_visitors", "window_seconds"];
+const MILESTONE_FIELDS: &[&str] = &["threshold", "period", "page", "repeat"];
 /// Those of all types.
-const ALL_FIELDS: [&str; 15] = [
+const ALL_FIELDS: [&str; 17] = [
     "type",
     "metric",
     "goal_id",
@@ -76,6 +78,8 @@ const ALL_FIELDS: [&str; 15] = [
     "for_seconds",
     "cooldown_seconds",
     "notify_resolved",
+    "period",
+    "repeat",
 ];
 /// A rate has no threshold by itself: the form begins with this, in percent.
 const FIRST_RATE: u32 = 2;
@@ -180,6 +184,7 @@ pub(super) fn is_tried(rule: &Rule) -> bool {
     match rule {
         Rule::Condition(_) => true,
         Rule::GoalCompletion(rule) => rule.threshold > 1,
+        Rule::PageviewMilestone(_) => rule.minutes_before().is_some(),
         Rule::WebhookDisabled | Rule::NewSource(_) => false,
     }
 }
@@ -222,6 +227,7 @@ fn fields_of(kind: EventType) -> &'static [&'static str] {
         EventType::GoalRate => RATE_FIELDS,
         EventType::Anomaly => ANOMALY_FIELDS,
         EventType::NewSource => SOURCE_FIELDS,
+        EventType::PageviewMilestone => MILESTONE_FIELDS,
         _ => &[],
     }
 }
@@ -284,6 +290,7 @@ fn about(kind: EventType, field: &str) -> (&'static str, &'static str) {
         }
         ("threshold", EventType::VisitorDrop) => ("Threshold", "Percent of the baseline, up to 100; or visitors: 1 is silence."),
         ("threshold", EventType::GoalRate) => ("Threshold in percent", "Completions by a hundred visitors, as in 2.5."),
+        ("threshold", EventType::PageviewMilestone) => ("Pageviews", "From 1 to 1,000,000,000."),
         ("threshold", _) => ("Threshold", "From 1 to 10,000."),
         ("window_seconds", EventType::GoalCompletion) => {
             ("Window in seconds", "Counts only where more than one completion is awaited.")
@@ -296,6 +303,11 @@ fn about(kind: EventType, field: &str) -> (&'static str, &'static str) {
         ("min_visitors", _) => ("Minimum visitors", "Among fewer a rate says nothing."),
         ("unit", _) => ("Unit", ""),
         ("baseline", _) => ("Baseline, for percent", ""),
+        ("period", _) => ("Counted together", ""),
+        ("page", EventType::PageviewMilestone) => {
+            ("Only views of", "A path like /blog/*, where * stands for anything. Empty for all pages.")
+        }
+        ("repeat", _) => ("Further multiples", ""),
         ("metric", _) => ("What is counted", ""),
         ("direction", _) => ("Direction", ""),
         ("sensitivity", _) => ("Sensitivity", ""),
@@ -322,6 +334,8 @@ fn choices(kind: EventType, field: &str, chosen: &str, goals: &[Goal]) -> Vec<(S
         ("direction", EventType::Anomaly) => some(&[("both", "more or fewer"), ("above", "more"), ("below", "fewer")]),
         ("direction", _) => some(&[("below", "below the threshold"), ("above", "above the threshold")]),
         ("sensitivity", _) => some(&[("low", "low"), ("medium", "medium"), ("high", "high")]),
+        ("period", _) => some(&Period::ALL.map(|period| (period.name(), words::period(period)))),
+        ("repeat", _) => some(&[("false", "are not told"), ("true", "are told as well")]),
         ("notify_resolved", _) => some(&[("false", "nothing is sent"), ("true", "that is sent too")]),
         _ => Vec::new(),
     }
@@ -364,6 +378,7 @@ mod tests {
         add(&mut form, "nonsense");
         add(&mut form, "visitor_spike");
         add(&mut form, "webhook_disabled");
+        add(&mut form, "pageview_milestone");
         form.set("triggers-1-threshold", "80");
         assert_eq!(
             to_json(&form),
@@ -372,12 +387,18 @@ mod tests {
                 {"type": "visitor_spike", "threshold": 80, "unit": "percent", "window_seconds": 300, "min_visitors": 10,
                  "baseline": "previous_window", "page": null, "source": null, "for_seconds": 0, "cooldown_seconds": 3_600, "notify_resolved": false},
                 {"type": "webhook_disabled"},
+                {"type": "pageview_milestone", "threshold": 10_000, "period": "total", "page": null, "repeat": false},
             ])
         );
         remove(&mut form, 0);
         remove(&mut form, 7);
         assert_eq!(to_json(&form)[0]["threshold"], json!(80));
-        assert_eq!(rows(&form, &[]).iter().map(|row| row.kind).collect::<Vec<_>>(), ["visitor_spike", "webhook_disabled"]);
+        assert_eq!(
+            rows(&form, &[]).iter().map(|row| row.kind).collect::<Vec<_>>(),
+            ["visitor_spike", "webhook_disabled", "pageview_milestone"]
+        );
+        remove(&mut form, 1);
+        assert_eq!(to_json(&form)[1]["threshold"], json!(10_000));
         remove(&mut form, 1);
         remove(&mut form, 0);
         assert_eq!(to_json(&form), json!([]));

@@ -5,6 +5,7 @@ use bellwether_domain::baseline::Baseline;
 use bellwether_domain::condition::{Anomaly, Condition, Direction, GoalRate, Kind, Metric, Unit, VisitorLevel};
 use bellwether_domain::goal::{Goal, PathPattern};
 use bellwether_domain::id::GoalId;
+use bellwether_domain::milestone::{PageviewMilestone, Period};
 use bellwether_domain::new_source::{AWAY_DAYS, NewSource};
 use bellwether_domain::segment::Segment;
 use bellwether_domain::trigger::{EventType, GoalCompletion, Rule};
@@ -23,6 +24,7 @@ pub(super) fn event_type(event_type: EventType) -> &'static str {
         EventType::Anomaly => "Anomaly",
         EventType::AnomalyResolved => "Anomaly over",
         EventType::WebhookDisabled => "Webhook switched off",
+        EventType::PageviewMilestone => "Pageview milestone",
         EventType::WebhookTest => "Test",
         EventType::NewSource => "New source",
     }
@@ -48,6 +50,7 @@ pub(super) fn chip(rule: &Rule, goals: &[Goal]) -> String {
         Rule::Condition(condition) => condition_chip(condition, goals),
         Rule::WebhookDisabled => "Webhook switched off".to_owned(),
         Rule::NewSource(NewSource { min_visitors, .. }) => format!("New source: {}", visitors(*min_visitors)),
+        Rule::PageviewMilestone(milestone) => milestone_chip(milestone),
     }
 }
 
@@ -69,6 +72,40 @@ pub(super) fn sentence(rule: &Rule, goals: &[Goal]) -> String {
             visitors(*min_visitors),
             span(*window_seconds)
         ),
+        Rule::PageviewMilestone(milestone) => milestone_sentence(milestone),
+    }
+}
+
+fn milestone_chip(milestone: &PageviewMilestone) -> String {
+    let every = if milestone.repeat { "Every " } else { "" };
+    let when = if milestone.period == Period::Day { " in a day" } else { "" };
+    format!("{every}{}{when}", views(milestone))
+}
+
+fn milestone_sentence(milestone: &PageviewMilestone) -> String {
+    let (views, repeat) = (views(milestone), milestone.repeat);
+    match milestone.period {
+        Period::Total if repeat => {
+            format!(
+                "Fires when there have been {views} in all, and at every further multiple. What has been reached is not told."
+            )
+        }
+        Period::Total => {
+            format!("Fires once, when there have been {views} in all. Where that has been reached already it never fires.")
+        }
+        Period::Day if repeat => {
+            format!("Fires when a day has brought {views}, and at every further multiple. With each midnight it counts anew.")
+        }
+        Period::Day => format!("Fires when a day has brought {views}, once a day. With each midnight it counts anew."),
+    }
+}
+
+/// What has to be reached.
+fn views(milestone: &PageviewMilestone) -> String {
+    let PageviewMilestone { threshold, page, .. } = milestone;
+    match page {
+        Some(page) => format!("{threshold} {} of {}", if *threshold == 1 { "view" } else { "views" }, page.as_str()),
+        None => format!("{threshold} {}", if *threshold == 1 { "pageview" } else { "pageviews" }),
     }
 }
 
@@ -184,6 +221,7 @@ pub(super) fn suggestion(rule: &Rule) -> Option<String> {
             Kind::Anomaly(anomaly) => format!("{} sensitivity", anomaly.sensitivity.name()),
         },
         Rule::GoalCompletion(rule) => format!("{} completions within {}", rule.threshold, span(rule.window_seconds?)),
+        Rule::PageviewMilestone(milestone) => format!("a threshold of {}", milestone.threshold),
         Rule::WebhookDisabled | Rule::NewSource(_) => return None,
     };
     Some(format!("With {suggested} it would have fired about once a week."))
@@ -205,6 +243,14 @@ pub(super) fn baseline(baseline: Baseline) -> &'static str {
         Baseline::SameTimeYesterday => "the same time yesterday",
         Baseline::SameTimeLastWeek => "the same time last week",
         Baseline::Typical => "the same hour of the last four weeks",
+    }
+}
+
+/// What people call the pageviews that are counted together.
+pub(super) fn period(period: Period) -> &'static str {
+    match period {
+        Period::Total => "all that there ever were",
+        Period::Day => "those of a day",
     }
 }
 
@@ -298,6 +344,26 @@ mod tests {
                 json!("webhook_disabled"),
                 "Webhook switched off",
                 "Fires when another webhook of this site is switched off because its endpoint fails.",
+            ),
+            (
+                json!("pageview_milestone"),
+                "10000 pageviews",
+                "Fires once, when there have been 10000 pageviews in all. Where that has been reached already it never fires.",
+            ),
+            (
+                json!({"type": "pageview_milestone", "threshold": 500, "repeat": true}),
+                "Every 500 pageviews",
+                "Fires when there have been 500 pageviews in all, and at every further multiple. What has been reached is not told.",
+            ),
+            (
+                json!({"type": "pageview_milestone", "threshold": 1, "period": "day", "page": "/blog/*"}),
+                "1 view of /blog/* in a day",
+                "Fires when a day has brought 1 view of /blog/*, once a day. With each midnight it counts anew.",
+            ),
+            (
+                json!({"type": "pageview_milestone", "threshold": 2, "period": "day", "repeat": true}),
+                "Every 2 pageviews in a day",
+                "Fires when a day has brought 2 pageviews, and at every further multiple. With each midnight it counts anew.",
             ),
         ];
         for (value, few, many) in cases {

@@ -91,6 +91,47 @@ async fn a_trial_knows_of_what_fired_before_the_days_that_it_shows() {
     assert!(!preview("1800", "0").await.contains(NOTE) && preview("1801", "0").await.contains(NOTE));
 }
 
+#[tokio::test]
+async fn a_milestone_is_added_said_in_words_and_saved() {
+    let server = Server::start().await;
+    let browser = Browser::of_owner(&server).await;
+    let site = server.add_site("example.com").await;
+    let now = minute_of(server.engine.ambient().now().second());
+    let minute = Minute { minute: now, pageviews: 12, ..Minute::default() };
+    server.engine.store().add_minutes(vec![(site.parse().expect("an id"), minute)]).await.expect("minutes");
+    let path = format!("/sites/{site}/webhooks");
+    let added = browser.post(&path, &[("url", NOWHERE), ("add", "pageview_milestone")]).await.html(200).to_owned();
+    for part in [
+        "Fires once, when there have been 10000 pageviews in all.",
+        r#"id="triggers-0-threshold" name="triggers-0-threshold" inputmode="numeric" value="10000""#,
+        r#"<option value="total" selected>all that there ever were</option>"#,
+        r#"id="triggers-0-page" name="triggers-0-page" inputmode="text" value="""#,
+        r#"<option value="false" selected>are not told</option>"#,
+        "at most 12 pageviews in all. It would not have fired.",
+    ] {
+        assert!(added.contains(part), "{part}: {added}");
+    }
+    let form = |threshold, page| {
+        [
+            ("url", NOWHERE),
+            ("triggers-0-type", "pageview_milestone"),
+            ("triggers-0-threshold", threshold),
+            ("triggers-0-period", "total"),
+            ("triggers-0-page", page),
+            ("triggers-0-repeat", "false"),
+        ]
+    };
+    let preview = [&form("10", "")[..], &[("preview", "yes")]].concat();
+    let passed = browser.post(&path, &preview).await.html(200).to_owned();
+    assert!(passed.contains("That is reached by now: saved now, it never fires."), "{passed}");
+    let refused = browser.post(&path, &form("many", "/blog/*")).await.html(422).to_owned();
+    assert!(refused.contains("Pageviews must be a whole number from 1 to 1000000000."), "{refused}");
+    assert!(refused.contains(r#"value="/blog/*""#), "{refused}");
+    browser.post(&path, &form("500", "/blog/*")).await;
+    let saved = server.get(&format!("/api{path}")).await["webhooks"][0]["triggers"][0].clone();
+    assert_eq!((&saved["threshold"], &saved["page"], &saved["repeat"]), (&json!(500), &json!("/blog/*"), &json!(false)));
+}
+
 fn visitors(number: u32) -> Gaps {
     let mut visitors = Gaps::default();
     visitors[0] = number;

@@ -64,6 +64,7 @@ impl Server {
             }],
             crossed: Vec::new(),
             told_sources: Vec::new(),
+            milestones: Vec::new(),
         };
         store.add_events([event].into()).await.expect("an event");
         for settlement in settlements(past, delivery_id, webhook_id, now) {
