@@ -731,6 +731,21 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_was_taken_back_is_that_trigger_whatever_stands_in_its_place_by_now() {
+        let of = |threshold: u32| json!({"type": "visitor_spike", "unit": "visitors", "threshold": threshold, "cooldown_seconds": 100});
+        let mut before = site(&[], &[json!([of(1), of(2)])]);
+        let firings = before.pageview(0, 1);
+        // The first trigger stands second from now on, and the other where it was.
+        let mut turned = site(&[], &[json!([of(1), of(2)])]);
+        turned.rules.conditions = before.rules.conditions.iter().rev().cloned().collect();
+        before.detector.adapt(&turned.rules);
+        before.detector.take_back(&before.rules, &firings);
+        let again = before.detector.tick(&turned.rules, START + 1);
+        assert_eq!(again.iter().map(|firing| &firing.targets).collect::<Vec<_>>(), [&firings[0].targets]);
+        assert!(before.detector.tick(&turned.rules, START + 2).is_empty());
+    }
+
+    #[test]
     fn triggers_of_one_webhook_with_the_same_to_say_tell_it_once_and_fire_together() {
         let spike = |cooldown| json!({"type": "visitor_spike", "unit": "visitors", "threshold": 1, "cooldown_seconds": cooldown});
         let mut site = site(&[], &[json!([spike(100), spike(200)])]);

@@ -128,7 +128,7 @@ impl Engine {
     /// Stores the minutes before this one, which sources were seen, how far milestones have come, and how attempts ended so far.
     pub async fn store_history(&self, before: u32) -> Result<(), StoreError> {
         let inner = &*self.inner;
-        let still = inner.storing.lock().await;
+        let still = inner.storing.write().await;
         let (mut portion, mut segments) = (Portion::default(), HashSet::new());
         for site in inner.registry.all() {
             portion.add(&site, None, before);
@@ -177,7 +177,8 @@ impl Engine {
             }
             return Ok(minutes);
         }
-        // Before the table is read: what is stored in between must not be missing. It is there then, and does not wait any more.
+        // What waits now waits until the table was read: a minute, or the part of it, is in one of both.
+        let _still = self.inner.storing.read().await;
         let (waiting, id) = (site.waiting_minutes(segment, u32::MAX), site.traffic_id(segment));
         let mut minutes = self.inner.store.minutes(id, within.clone()).await?;
         if detail == Detail::Completions {
@@ -186,12 +187,11 @@ impl Engine {
         for minute in waiting.into_iter().filter(|minute| within.contains(&minute.minute)) {
             match minutes.iter_mut().rev().find(|stored| stored.minute == minute.minute) {
                 // A process that began in the middle of a minute has a part of it.
-                Some(stored) if site.is_waiting(segment, minute.minute) => {
+                Some(stored) => {
                     stored.pageviews += minute.pageviews;
                     stored.visitors.iter_mut().zip(minute.visitors).for_each(|(sum, number)| *sum += number);
                     stored.completions.extend(minute.completions);
                 }
-                Some(_) => {}
                 None => minutes.push(minute),
             }
         }
@@ -220,11 +220,10 @@ impl Engine {
         if let Some(counter) = &self.inner.settings.counter {
             return Ok(counter.hours(site, hours).await?);
         }
-        // Before the tables are read, as with minutes.
+        let _still = self.inner.storing.read().await;
         let waiting = site.waiting_minutes(None, u32::MAX);
         let mut stored = self.inner.store.hours(site.site.id.into(), hours.clone()).await?;
-        let not_stored = waiting.iter().filter(|minute| site.is_waiting(None, minute.minute));
-        for hour in Hour::of(not_stored).into_iter().filter(|hour| hours.contains(&hour.hour)) {
+        for hour in Hour::of(&waiting).into_iter().filter(|hour| hours.contains(&hour.hour)) {
             match stored.iter_mut().find(|stored| stored.hour == hour.hour) {
                 Some(stored) => stored.add(&hour),
                 None => stored.push(hour),
@@ -240,10 +239,11 @@ impl Engine {
         if let Some(counter) = &self.inner.settings.counter {
             return Ok(counter.completions_since(site, from).await?);
         }
+        let _still = self.inner.storing.read().await;
         let waiting = site.waiting_minutes(None, u32::MAX);
         let mut completions = self.inner.store.completions(site.site.id.into(), from).await?;
-        let not_stored = waiting.iter().filter(|minute| minute.minute >= from && site.is_waiting(None, minute.minute));
-        for (goal_id, number) in not_stored.flat_map(|minute| &minute.completions) {
+        let since = waiting.iter().filter(|minute| minute.minute >= from);
+        for (goal_id, number) in since.flat_map(|minute| &minute.completions) {
             *completions.entry(*goal_id).or_default() += u64::from(*number);
         }
         Ok(completions)

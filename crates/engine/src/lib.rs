@@ -149,7 +149,7 @@ struct Inner {
     /// Since which minute segments are counted, as it is noted; none before it was looked up.
     segments: tokio::sync::Mutex<Option<HashMap<TrafficId, u32>>>,
     /// Held while the history goes from memory to the tables, and by whoever must see all of it.
-    storing: tokio::sync::Mutex<()>,
+    storing: tokio::sync::RwLock<()>,
     /// Told of each new replay.
     replays: Notify,
     /// Word of other processes.
@@ -258,7 +258,7 @@ impl Engine {
             mirror: tokio::sync::Mutex::default(),
             outcomes,
             segments: tokio::sync::Mutex::default(),
-            storing: tokio::sync::Mutex::default(),
+            storing: tokio::sync::RwLock::default(),
             begun: ambient.clock.running(),
             ambient,
             store,

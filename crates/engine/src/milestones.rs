@@ -67,7 +67,7 @@ impl Engine {
                 continue;
             }
             // What waits now waits until it is counted below.
-            let _still = self.inner.storing.lock().await;
+            let _still = self.inner.storing.read().await;
             let starts = self.starts(&site, &starting).await?;
             // It may have been changed meanwhile.
             if let Some(site) = self.inner.registry.by_id(site.site.id) {
@@ -164,7 +164,7 @@ impl Engine {
         if let Some(counter) = &self.inner.settings.counter {
             return Ok(counter.pageviews_before(site, None, hour).await?);
         }
-        let _still = self.inner.storing.lock().await;
+        let _still = self.inner.storing.read().await;
         let waiting = site.waiting_minutes(None, hour.saturating_mul(HOUR_MINUTES));
         let stored = self.inner.store.pageviews_before(site.site.id, hour).await?;
         Ok(stored + waiting.iter().map(|minute| u64::from(minute.pageviews)).sum::<u64>())

@@ -272,12 +272,6 @@ impl ActiveSite {
         self.with_history(segment, waiting).unwrap_or_default()
     }
 
-    /// Whether a minute of a segment or of all, or a part of it, is not stored yet.
-    pub(crate) fn is_waiting(&self, segment: Option<&Segment>, minute: u32) -> bool {
-        let is_waiting = |history: &mut Recorder| history.waiting().any(|waiting| waiting.minute == minute);
-        self.with_history(segment, is_waiting).unwrap_or(false)
-    }
-
     /// Forgets the minutes before this one, of a segment or of all, which are stored.
     pub(crate) fn forget_minutes(&self, segment: Option<&Segment>, before: u32) {
         self.with_history(segment, |history| history.forget_before(before));

@@ -114,8 +114,9 @@ impl Conditions {
 
     /// Takes back what fired, or was over.
     pub(super) fn take_back(&mut self, rules: &Rules, firing: &Firing, now: Second) {
-        for (standing, (target, condition)) in self.standing.iter_mut().zip(&rules.conditions) {
-            if firing.targets.contains(target) {
+        for (target, condition) in rules.conditions.iter().filter(|(target, _)| firing.targets.contains(target)) {
+            // The rules may have changed since it fired, and with them what stands where.
+            if let Some(standing) = self.standing.iter_mut().find(|standing| standing.trigger_id == target.trigger_id) {
                 standing.alert = match firing.data.resolved() {
                     Some(fired_at) => Alert::kept(fired_at.second(), true),
                     None => Alert::pending(now.saturating_sub(condition.timing().for_seconds)),

@@ -98,3 +98,20 @@ async fn it_is_deleted_when_it_is_old() {
     rig.engine.prune().await.expect("pruned");
     assert_eq!(shown(&rig).await.1, 1);
 }
+
+/// However often it is asked while minutes go from memory to the tables: each is seen once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_missing_or_there_twice_while_it_is_stored() {
+    let rig = Rig::start().await;
+    for round in 1..=60 {
+        rig.visit(1, pageview()).await.expect("an event that is taken");
+        let storing = rig.engine.store_history(u32::MAX);
+        let asking = async {
+            let (hours, minutes) = (hours(&rig).await, shown(&rig).await.0);
+            [hours.iter().map(|hour| hour.0).sum::<u32>(), minutes.iter().map(|minute| minute.0).sum()]
+        };
+        let (stored, counted) = tokio::join!(storing, asking);
+        stored.expect("stored");
+        assert_eq!(counted, [round, round]);
+    }
+}
