@@ -423,7 +423,8 @@ impl Detector {
 
     /// When time alone may set something off.
     pub fn next_look(&self) -> Option<Second> {
-        self.conditions.next_look()
+        let looks = [self.conditions.next_look(), self.sources.next_look(self.traffic.now())];
+        looks.into_iter().flatten().min()
     }
 
     /// How triggers stand that have changed without anybody being told, until it is kept.

@@ -104,6 +104,14 @@ impl<'a> Fields<'a> {
         Some(text)
     }
 
+    /// A text that must not be blank, where it is there.
+    pub fn filled_text(&mut self, name: &'static str, max_chars: usize) -> Option<&'a str> {
+        match self.text(name, max_chars)? {
+            "" => self.refuse(name, "can't be blank"),
+            text => Some(text),
+        }
+    }
+
     /// A text that must be there and not be blank.
     pub fn required_text(&mut self, name: &'static str, max_chars: usize) -> Option<&'a str> {
         match self.object.get(name) {
@@ -112,10 +120,7 @@ impl<'a> Fields<'a> {
                 self.require(name);
                 None
             }
-            Some(_) => match self.text(name, max_chars)? {
-                "" => self.refuse(name, "can't be blank"),
-                text => Some(text),
-            },
+            Some(_) => self.filled_text(name, max_chars),
         }
     }
 

@@ -58,6 +58,13 @@ pub struct SourcePast {
     pub told: Vec<(TriggerId, u32)>,
 }
 
+impl SourcePast {
+    /// The run after the source was seen on a day.
+    pub fn run_on(&self, day: u32) -> Run {
+        self.run.map_or(Run::begin(day), |run| run.see(day))
+    }
+}
+
 /// The day that a second lies in, counted from the start of 1970.
 pub fn day_of(second: Second) -> u32 {
     second / DAY_SECONDS

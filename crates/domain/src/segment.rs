@@ -39,8 +39,8 @@ pub struct VisitsWithin {
 impl Segment {
     /// Reads a segment from the fields `page` and `source`; none where neither is given, or one is refused.
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Arc<Self>> {
-        let page = fields.text("page", MAX_PATH_CHARS).filter(|text| !text.is_empty()).map(PathPattern::new);
-        let source = fields.text("source", MAX_SOURCE_CHARS).filter(|text| !text.is_empty()).map(Arc::from);
+        let page = fields.filled_text("page", MAX_PATH_CHARS).map(PathPattern::new);
+        let source = fields.filled_text("source", MAX_SOURCE_CHARS).map(Arc::from);
         (page.is_some() || source.is_some()).then(|| Arc::new(Self { page, source }))
     }
 
@@ -89,7 +89,12 @@ mod tests {
         ] {
             assert_eq!([&blog, &google, &both, &direct].map(|one| one.contains(page, source)), expected, "{page} {source:?}");
         }
-        assert_eq!([segment(&json!({})), segment(&json!({"page": "", "source": null}))], [None, None]);
+        assert_eq!([segment(&json!({})), segment(&json!({"page": null, "source": null}))], [None, None]);
+        for (name, fields) in [("page", json!({"page": " "})), ("source", json!({"source": "", "page": "/"}))] {
+            let mut fields = Fields::of(&fields).expect("an object");
+            let _ = Segment::read(&mut fields);
+            assert_eq!(fields.into_invalid().errors()[name], ["can't be blank"]);
+        }
     }
 
     #[test]

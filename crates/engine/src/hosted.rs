@@ -31,8 +31,9 @@ const OTHER_WINDOW: &str =
 const OTHER_DAY: &str = "must be previous_window: Plausible's hosted service does not tell when visitors came";
 /// What is wrong with a segment: it does not tell of parts of a site.
 const OTHER_VISITS: &str = "must be null: Plausible's hosted service only tells how many visitors all of the site has";
-/// What is wrong with a type of trigger that takes what it does not tell.
+/// What is wrong with a trigger on pageviews.
 const NO_PAGEVIEWS: &str = "cannot be told: Plausible's hosted service is not asked for pageviews";
+/// What is wrong with a type of trigger that takes what it does not tell.
 const OTHER_TYPE: &str = "cannot be told: Plausible's hosted service does not tell when visitors came and goals were completed";
 /// What is wrong with a type of trigger that takes where visitors came from.
 const SOURCES: &str = "cannot be told: Plausible's hosted service does not tell where visitors come from";

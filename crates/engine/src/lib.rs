@@ -177,7 +177,7 @@ pub enum StartError {
     WrongKey,
     /// Something is counted that is spread over several processes.
     #[error(
-        "other processes take events for this database, and there are triggers on visitors, on pageviews or on several completions, for which all events have to be counted together: set BELLWETHER_CLICKHOUSE_URL, let one process alone have the role ingest, or delete these triggers"
+        "other processes take events for this database, and there are triggers on visitors, new sources, pageviews or several completions, for which all events have to be counted together: set BELLWETHER_CLICKHOUSE_URL, let one process alone have the role ingest, or delete these triggers"
     )]
     Spread,
     /// The others count elsewhere.

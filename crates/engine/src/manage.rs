@@ -33,10 +33,10 @@ const CANCELLED_PER_WRITE: usize = 1_000;
 const CANCELLING_WRITES: usize = 10;
 const SITE_LOCKS: usize = 64;
 const MIRRORED: &str = "sites and goals come from Plausible: what is changed there is changed here a little later";
-const SPREAD: &str = "can only be on visitors, on pageviews, or on several completions, where one process takes all events or \
+const SPREAD: &str = "can only be on visitors, new sources, pageviews, or several completions, where one process takes all events or \
                       BELLWETHER_CLICKHOUSE_URL is set, and several take them here";
 
-const COUNTING: &str = "cannot be true: it has triggers on visitors, on pageviews, or on several completions, and several processes take events \
+const COUNTING: &str = "cannot be true: it has triggers on visitors, new sources, pageviews, or several completions, and several processes take events \
                         here, without BELLWETHER_CLICKHOUSE_URL";
 
 /// Why a change was not made. Nothing was changed.

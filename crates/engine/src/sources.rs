@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bellwether_domain::id::SiteId;
-use bellwether_domain::new_source::{AWAY_DAYS, KEPT_DAYS, day_of, first_day_to_tell};
+use bellwether_domain::new_source::{AWAY_DAYS, KEPT_DAYS, SourcePast, day_of, first_day_to_tell};
 use bellwether_domain::time::Timestamp;
 use bellwether_store::{SourceNotes, Store, StoreError};
 use tracing::error;
@@ -92,16 +92,19 @@ impl Engine {
 
     /// Looks up when sources were seen before that somebody came from, as the engine does by itself once a second.
     pub async fn look_up_sources(&self) -> Result<(), StoreError> {
-        let registry = &self.inner.registry;
+        let (registry, mut result) = (&self.inner.registry, Ok(()));
         for id in registry.asking(MAX_SITES) {
-            if let Err(error) = self.inner.look_up(id).await {
-                registry.ask(id);
-                return Err(error);
+            match self.inner.look_up(id).await {
+                // Who has come meanwhile is looked at beside it.
+                Ok(()) => registry.await_time(&[id]),
+                // It is asked again, and no other site is forgotten for it.
+                Err(error) => {
+                    registry.ask(id);
+                    result = Err(error);
+                }
             }
-            // Who has come meanwhile is looked at beside it.
-            registry.await_time(&[id]);
         }
-        Ok(())
+        result
     }
 
     /// Whether it is known of a site for long enough which sources it has seen, so that one may be new.
@@ -121,8 +124,13 @@ impl Inner {
         if sources.is_empty() {
             return Ok(());
         }
-        let found = self.store.source_pasts(id, sources, site.rules.new_sources().collect()).await?;
         let (now, known_from) = (self.ambient.now().second(), self.noted.known_from(&site));
+        let mut found = self.store.source_pasts(id, sources).await?;
+        let may_be_new = |past: &&mut SourcePast| past.run_on(day_of(now)).is_new(day_of(now), known_from);
+        let new: Vec<_> = found.iter_mut().filter(may_be_new).collect();
+        let names = new.iter().map(|past| past.source.clone()).collect();
+        let told = self.store.told_of(names, site.rules.new_sources().collect()).await?;
+        new.into_iter().zip(told).for_each(|(past, told)| past.told = told);
         // Where it was changed meanwhile it is asked for again.
         let _ = site.with_detector(&self.registry, now, |detector| detector.learn_sources(&site.rules, found, known_from));
         Ok(())

@@ -1,7 +1,8 @@
 //! ClickHouse, where what happens on sites is counted when it is more than one process can hold.
 //!
 //! A [`ClickHouse`] is asked over HTTP. [`events`] has what Bellwether writes there itself, [`plausible`] what an existing Plausible
-//! wrote, [`windows`], [`minutes`] and [`sources`] how visitors are counted in any table of events, [`segments`] which rows belong to a segment. As in the rest of the store, nothing is decided here.
+//! wrote; [`windows`], [`minutes`], [`hours`], [`sources`] and [`pageviews`] how is counted in any table of events, and [`segments`]
+//! which rows belong to a segment. As in the rest of the store, nothing is decided here.
 
 mod events;
 mod hours;

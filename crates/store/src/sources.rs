@@ -44,26 +44,32 @@ impl Store {
         self.write(note).await
     }
 
-    /// What is known of some sources of a site, and which of some triggers told of them; two statements for each source.
-    pub async fn source_pasts(
-        &self,
-        site_id: SiteId,
-        sources: Vec<Arc<str>>,
-        triggers: Vec<TriggerId>,
-    ) -> Result<Vec<SourcePast>, StoreError> {
+    /// When some sources of a site were seen, in their order, without who told of them; a statement for each.
+    pub async fn source_pasts(&self, site_id: SiteId, sources: Vec<Arc<str>>) -> Result<Vec<SourcePast>, StoreError> {
         let all = move |connection: &Connection| {
             let past = |source: Arc<str>| {
                 let sql = "SELECT first_day, last_day, before_day FROM sources WHERE site_id = $1 AND source = $2";
                 let run = connection.query_optional(sql, &values![site_id, &source], read_run)?;
-                let mut told = Vec::new();
-                for id in &triggers {
-                    let sql = "SELECT day FROM told_sources WHERE trigger_id = $1 AND source = $2";
-                    let day = connection.query_optional(sql, &values![*id, &source], |row| row.get(0))?;
-                    told.extend(day.map(|day| (*id, day)));
-                }
-                Ok(SourcePast { source, run, told })
+                Ok(SourcePast { source, run, told: Vec::new() })
             };
             sources.into_iter().map(past).collect()
+        };
+        self.read(all).await
+    }
+
+    /// Which of some triggers told of each of some sources, in their order, and on which day; a statement for each of both.
+    pub async fn told_of(
+        &self,
+        sources: Vec<Arc<str>>,
+        triggers: Vec<TriggerId>,
+    ) -> Result<Vec<Vec<(TriggerId, u32)>>, StoreError> {
+        let all = move |connection: &Connection| {
+            let told_by = |source: &Arc<str>, id: TriggerId| {
+                let sql = "SELECT day FROM told_sources WHERE trigger_id = $1 AND source = $2";
+                Ok(connection.query_optional(sql, &values![id, source], |row| row.get(0))?.map(|day| (id, day)))
+            };
+            let told = |source: Arc<str>| triggers.iter().filter_map(|id| told_by(&source, *id).transpose()).collect();
+            sources.into_iter().map(told).collect()
         };
         self.read(all).await
     }

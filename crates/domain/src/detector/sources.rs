@@ -25,6 +25,8 @@ const MAX_CANDIDATES: usize = 2_000;
 const MAX_ASKED: usize = 500;
 /// So often a site's triggers tell of sources in two days.
 const MAX_TOLD: usize = 20_000;
+/// So many sources are told of at a time, and the others in the next second: each takes a look at every visitor.
+const MAX_TOLD_AT_ONCE: usize = 20;
 /// With fewer visitors a source makes room for others.
 const FEW_VISITORS: u32 = 2;
 
@@ -109,6 +111,11 @@ impl Sources {
         {
             candidates.observe(rules, traffic, firings);
         }
+    }
+
+    /// When some are to be looked at, although nobody comes from them.
+    pub(super) fn next_look(&self, now: Second) -> Option<Second> {
+        self.candidates.as_ref().filter(|candidates| candidates.is_fresh).map(|_| now.saturating_add(1))
     }
 
     /// Takes back what fired.
@@ -218,12 +225,13 @@ impl Candidates {
     fn learn(&mut self, rules: &Rules, traffic: &Traffic, found: Vec<SourcePast>, known_from: u32) {
         let (asked, mut new): (HashSet<_>, _) = (found.iter().map(|past| past.source.clone()).collect(), Vec::new());
         self.unknown.retain(|source| !asked.contains(source));
-        for SourcePast { source, run, told } in found {
+        for past in found {
+            let run = past.run_on(self.day);
+            let SourcePast { source, told, .. } = past;
             let Some(candidate) = self.sources.get_mut(&source).filter(|candidate| matches!(candidate, Candidate::Unknown))
             else {
                 continue;
             };
-            let run = run.map_or(Run::begin(self.day), |run| run.see(self.day));
             if !run.is_new(self.day, known_from) {
                 *candidate = Candidate::Old;
                 continue;
@@ -262,7 +270,12 @@ impl Candidates {
     }
 
     fn observe(&mut self, rules: &Rules, traffic: &Traffic, firings: &mut Vec<Firing>) {
+        let before = firings.len();
         for (source, candidate) in &mut self.sources {
+            if firings.len() - before >= MAX_TOLD_AT_ONCE {
+                self.is_fresh = true;
+                return;
+            }
             if let Candidate::New(counted) = candidate {
                 fire_for(source, counted, (rules, traffic, self.day), &mut self.told, firings);
             }
@@ -466,6 +479,23 @@ mod tests {
         assert!(site.come(20 * DAY, 1, Some("E")).is_empty());
         assert!(site.come(50 * DAY, 1, Some("E")).is_empty());
         assert_eq!(site.come(81 * DAY, 1, Some("E")), told("E", 1));
+    }
+
+    #[test]
+    fn many_are_told_of_one_second_after_the_other() {
+        let mut site = site(&[(1, 600)]);
+        for number in 0..50 {
+            site.visit(0, number, Some(&format!("Source {number}")));
+        }
+        assert_eq!(site.detector.next_look(), None);
+        site.learn();
+        let mut seconds = Vec::new();
+        for second in 1..6 {
+            seconds.push(site.detector.tick(&site.rules, START + second).len());
+            let is_due = site.detector.next_look() == Some(START + second + 1);
+            assert_eq!(is_due, seconds.iter().sum::<usize>() < 50, "{seconds:?}");
+        }
+        assert_eq!(seconds, [20, 20, 10, 0, 0]);
     }
 
     #[test]

@@ -70,6 +70,11 @@ impl KnownSources {
         self.old.get(&site_id).is_some_and(|old| old.contains(source))
     }
 
+    /// Takes back what was told since: nobody was told. What is nothing new stays so.
+    pub fn take_back_told(&mut self, before: &Self) {
+        self.told.clone_from(&before.told);
+    }
+
     /// Forgets the triggers that are not kept.
     pub fn retain(&mut self, is_kept: impl Fn(TriggerId) -> bool) {
         self.told.retain(|id, _| is_kept(*id));
@@ -154,6 +159,18 @@ mod tests {
         assert_eq!(watch.source_windows(1_200, 1_201), [(60, 5)]);
         assert_eq!(watch.source_windows(1_199, 1_200), [(60, 5), (3_600, 8)]);
         assert!(!watch.is_empty());
+    }
+
+    #[test]
+    fn what_was_told_is_taken_back_and_what_is_nothing_new_is_not() {
+        let (watch, site_id) = (watch(&[(5, 60)]), SiteId::from_bytes([1; 16]));
+        let mut known = KnownSources::default();
+        known.turn(100);
+        let before = known.clone();
+        known.grow_old(site_id, &"B".into());
+        assert_eq!(watch.tell_of(&count(5, 60), &Run::begin(100), &[], &mut known).len(), 1);
+        known.take_back_told(&before);
+        assert!(watch.awaits(&count(5, 60), &known) && known.is_old(site_id, "B"));
     }
 
     #[test]

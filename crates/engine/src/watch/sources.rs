@@ -3,6 +3,8 @@
 //! It is asked which sources bring enough visitors, and only of those that nobody was told of when they were seen before: first of the
 //! days before, on which most were seen that are nothing new, and then of all that is known.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +29,7 @@ const MAX_TOLD: usize = 30;
 const FIRST_DAYS: u32 = 3;
 /// How long it may take to find out.
 const TIME_LIMIT: Duration = Duration::from_secs(4);
-/// When it takes longer, nothing is asked for so long: the rest is looked at meanwhile.
+/// When it takes longer, or is refused, nothing is asked for so long: the rest is looked at meanwhile.
 const REST_SECONDS: u32 = 300;
 
 /// A source of a site that brings enough visitors, within one window or several.
@@ -61,9 +63,10 @@ impl Engine {
         let known = next.sources.clone();
         let told = tokio::time::timeout(TIME_LIMIT, self.tell_of_new_sources(counter, wanted, now, next)).await;
         match told.unwrap_or(Err(CountError::Late)) {
-            Err(CountError::Late) => {
-                error!("it takes too long to find out which sources are new: that is left out for a while");
-                (next.sources, next.sources_rest_until) = (known, now.second().saturating_add(REST_SECONDS));
+            Err(error @ (CountError::Late | CountError::Failed(_))) => {
+                error!(%error, "it cannot be found out which sources are new: that is left out for a while");
+                Arc::make_mut(&mut next.sources).take_back_told(&known);
+                next.sources_rest_until = now.second().saturating_add(REST_SECONDS);
                 Ok(Vec::new())
             }
             told => told,
@@ -88,10 +91,10 @@ impl Engine {
         let found = to_be_asked(counts, next);
         let pairs: Vec<_> = found.iter().map(|found| (found.site.site.id, found.source.clone())).collect();
         let runs = self.runs(counter, &pairs, next.sources.today()).await?;
-        let (mut events, mut told) = (Vec::new(), 0);
+        let (mut events, mut told, mut is_known) = (Vec::new(), 0, HashMap::new());
         for (found, run) in found.iter().zip(runs) {
             let Some(run) = run else { continue };
-            if !self.is_new(counter, found, &run, next).await? {
+            if !self.is_new(counter, (found, &run), next.sources.today(), &mut is_known).await? {
                 Arc::make_mut(&mut next.sources).grow_old(found.site.site.id, &found.source);
                 continue;
             }
@@ -120,10 +123,22 @@ impl Engine {
         Ok(runs)
     }
 
-    /// Whether it is new, on a site that is known for long enough.
-    async fn is_new(&self, counter: &Counter, found: &Found, run: &Run, next: &Seen) -> Result<bool, CountError> {
+    /// Whether it is new, on a site that is known for long enough: each site is asked once for each day.
+    async fn is_new(
+        &self,
+        counter: &Counter,
+        (found, run): (&Found, &Run),
+        today: u32,
+        is_known: &mut HashMap<(SiteId, u32), bool>,
+    ) -> Result<bool, CountError> {
         let known_from = run.first_day.saturating_sub(AWAY_DAYS);
-        Ok(run.is_new(next.sources.today(), known_from) && counter.knows(&found.site, known_from).await?)
+        if !run.is_new(today, known_from) {
+            return Ok(false);
+        }
+        match is_known.entry((found.site.site.id, known_from)) {
+            Entry::Occupied(known) => Ok(*known.get()),
+            Entry::Vacant(unknown) => Ok(*unknown.insert(counter.knows(&found.site, known_from).await?)),
+        }
     }
 
     async fn source_told(

@@ -101,6 +101,8 @@ const SHAPES: [Shape; 14] = [
             (122, "anomaly"),
             (122, "visitor_spike previous_window"),
             (122, "visitor_spike typical"),
+            (125, "goal_completion"),
+            (132, "goal_completion"),
             (133, "visitor_spike_resolved previous_window"),
             (141, "visitor_drop previous_window"),
             (141, "visitor_drop_resolved previous_window"),
@@ -121,6 +123,7 @@ const SHAPES: [Shape; 14] = [
         visitors: |minute| if minute < 120 { 10 } else { 2 },
         told: &[
             (126, "visitor_drop previous_window"),
+            (128, "visitor_drop visitors from Google"),
             (133, "anomaly"),
             (133, "anomaly_resolved"),
             (137, "visitor_drop_resolved previous_window"),
@@ -133,6 +136,7 @@ const SHAPES: [Shape; 14] = [
         name: "day and night",
         visitors: evening,
         usual: Some(evening),
+        told: &[(210, "visitor_drop visitors from Google")],
         reached: &[
             (89, "pageview_milestone 900 total"),
             (131, "pageview_milestone 1300 day"),
@@ -144,7 +148,7 @@ const SHAPES: [Shape; 14] = [
     Shape {
         name: "a night by day",
         visitors: evening,
-        told: &[(176, "anomaly"), (176, "anomaly_resolved"), (236, "anomaly")],
+        told: &[(176, "anomaly"), (176, "anomaly_resolved"), (210, "visitor_drop visitors from Google"), (236, "anomaly")],
         reached: &[
             (89, "pageview_milestone 900 total"),
             (131, "pageview_milestone 1300 day"),
@@ -175,6 +179,7 @@ const SHAPES: [Shape; 14] = [
         visitors: until_120,
         told: &[
             (125, "visitor_drop previous_window"),
+            (126, "visitor_drop visitors from Google"),
             (130, "anomaly"),
             (136, "visitor_drop_resolved previous_window"),
             (139, "visitor_drop visitors"),
@@ -194,7 +199,7 @@ const SHAPES: [Shape; 14] = [
         name: "silent when it was restarted",
         visitors: until_120,
         restart: Some(123),
-        told: &[(142, "visitor_drop visitors"), (152, "anomaly")],
+        told: &[(132, "visitor_drop visitors from Google"), (142, "visitor_drop visitors"), (152, "anomaly")],
         reached: &[(89, "pageview_milestone 900 total")],
         ..STEADY
     },
@@ -205,6 +210,7 @@ const SHAPES: [Shape; 14] = [
         source: |minute, visitor| if minute < 120 { from_google(minute, visitor) } else { Some("Somewhere") },
         told: &[
             (125, "visitor_drop previous_window"),
+            (126, "visitor_drop visitors from Google"),
             (130, "anomaly"),
             (136, "visitor_drop_resolved previous_window"),
             (139, "visitor_drop visitors"),
@@ -245,6 +251,8 @@ fn rules() -> Vec<Value> {
         with(json!({"type": "goal_rate", "threshold": 2, "window_seconds": 1_800, "min_visitors": 50})),
         with(json!({"type": "anomaly", "window_seconds": 1_800})),
         json!({"type": "new_source", "min_visitors": 10, "window_seconds": 600}),
+        json!({"type": "goal_completion", "threshold": 20, "window_seconds": 600}),
+        json!({"type": "visitor_drop", "unit": "visitors", "threshold": 15, "window_seconds": 600, "source": "Google"}),
         json!({"type": "pageview_milestone", "threshold": 1_500}),
         json!({"type": "pageview_milestone", "threshold": 900, "repeat": true}),
         json!({"type": "pageview_milestone", "threshold": 1_300, "period": "day"}),
@@ -255,7 +263,8 @@ fn rules() -> Vec<Value> {
 fn words(data: &Value, event_type: &str) -> String {
     let of = match data["unit"].as_str() {
         Some("percent") => data["baseline"].as_str().map(str::to_owned),
-        Some(unit) => Some(unit.to_owned()),
+        Some(unit) => Some(data["source"].as_str().map_or(unit.to_owned(), |source| format!("{unit} from {source}"))),
+        None if event_type == "goal_completion" => None,
         None => match data["milestone"].as_u64() {
             Some(reached) => Some(format!("{reached} {}", data["period"].as_str().unwrap_or_default())),
             None => data["source"].as_str().map(str::to_owned),

@@ -284,3 +284,24 @@ async fn what_is_old_is_forgotten() {
     rig.engine.prune().await.expect("pruned");
     assert_eq!(rig.numbers("SELECT count(*) FROM sources UNION ALL SELECT count(*) FROM told_sources").await, [0, 0]);
 }
+
+#[tokio::test]
+async fn a_site_whose_past_cannot_be_asked_for_holds_up_no_other_and_is_asked_again() {
+    let mut receiver = Receiver::start().await;
+    let rig = watched_for(1, &receiver).await;
+    let other = rig.engine.create_site(site_change(&json!({"domain": "other.example"}))).await.expect("a site");
+    let webhook = json!({"url": receiver.url(), "triggers": [{"type": "new_source", "min_visitors": 1}]});
+    rig.engine.create_webhook(other.id, new_webhook(&webhook)).await.expect("a webhook");
+    pass_days(&rig, 31).await;
+    rig.disturb("ALTER TABLE sources RENAME TO gone").await;
+    for domain in ["example.com", "other.example"] {
+        let event = json!({"n": "pageview", "d": domain, "u": format!("https://{domain}/?ref=A")});
+        for visitor in 1..=3 {
+            rig.visit(visitor, event.clone()).await.expect("an event that is taken");
+        }
+    }
+    rig.engine.look_up_sources().await.expect_err("nothing to read");
+    rig.disturb("ALTER TABLE gone RENAME TO sources").await;
+    look(&rig).await;
+    assert_eq!(told(&mut receiver).len(), 2);
+}

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::rig::Rig;
 
 async fn run(rig: &Rig, site_id: SiteId, source: &str) -> Option<Run> {
-    let mut pasts = rig.store.source_pasts(site_id, vec![source.into()], Vec::new()).await.expect("a past");
+    let mut pasts = rig.store.source_pasts(site_id, vec![source.into()]).await.expect("a past");
     assert_eq!(pasts.len(), 1);
     let SourcePast { run, told, .. } = pasts.remove(0);
     assert!(told.is_empty());
@@ -71,9 +71,11 @@ async fn what_was_told_is_kept_with_what_fired_until_it_is_old_or_its_trigger_go
     rig.store.add_events(events.into()).await.expect("kept");
     rig.store.note_sources(vec![(site.id, "A".into(), 101)]).await.expect("kept");
 
-    let asked = rig.store.source_pasts(site.id, vec!["A".into(), "C".into()], vec![kept]).await.expect("pasts");
-    let past = |source: &str, run, told| SourcePast { source: source.into(), run, told };
-    assert_eq!(asked, [past("A", Some(Run::begin(101)), vec![(kept, 101)]), past("C", None, vec![])]);
+    let sources = || vec!["A".into(), "C".into()];
+    let asked = rig.store.source_pasts(site.id, sources()).await.expect("pasts");
+    let past = |source: &str, run| SourcePast { source: source.into(), run, told: Vec::new() };
+    assert_eq!(asked, [past("A", Some(Run::begin(101))), past("C", None)]);
+    assert_eq!(rig.store.told_of(sources(), vec![kept]).await.expect("told"), [vec![(kept, 101)], vec![]]);
     assert_eq!(rig.store.told_sources().await.expect("told").len(), 3);
     rig.store.forget_told_sources().await.expect("forgotten");
     let mut left = rig.store.told_sources().await.expect("told");
