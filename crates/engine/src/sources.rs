@@ -12,7 +12,6 @@ use bellwether_domain::id::SiteId;
 use bellwether_domain::new_source::{AWAY_DAYS, KEPT_DAYS, SourcePast, day_of, first_day_to_tell};
 use bellwether_domain::time::Timestamp;
 use bellwether_store::{SourceNotes, Store, StoreError};
-use tracing::error;
 
 use crate::registry::ActiveSite;
 use crate::watch::LookError;
@@ -73,20 +72,11 @@ impl Engine {
         if !self.inner.settings.counts_here() {
             return;
         }
-        let (engine, shutdown) = (self.clone(), workers.shutdown().clone());
-        let looking_up = async move {
-            let mut is_failing = false;
-            loop {
-                tokio::time::sleep(INTERVAL).await;
-                let looked_up = engine.look_up_sources().await;
-                match (&looked_up, mem::replace(&mut is_failing, looked_up.is_err())) {
-                    (Err(error), false) => error!(%error, "it cannot be looked up which sources are new"),
-                    (Err(_), true) | (Ok(()), _) => {}
-                }
-            }
-        };
-        workers.spawn("sources", async move {
-            shutdown.run_until_cancelled(looking_up).await;
+        let engine = self.clone();
+        let failing = "it cannot be looked up which sources are new";
+        workers.spawn_loop("sources", INTERVAL, failing, move || {
+            let engine = engine.clone();
+            async move { engine.look_up_sources().await }
         });
     }
 

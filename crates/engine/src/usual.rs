@@ -9,7 +9,6 @@ use std::time::Duration;
 use bellwether_domain::baseline::{Comparison, Measure, Past, Usual};
 use bellwether_domain::history::hour_of;
 use bellwether_domain::time::Timestamp;
-use tracing::error;
 
 use crate::Engine;
 use crate::history::Detail;
@@ -25,20 +24,11 @@ impl Engine {
         if !self.inner.settings.counts_here() {
             return;
         }
-        let (engine, shutdown) = (self.clone(), workers.shutdown().clone());
-        let comparing = async move {
-            let mut is_failing = false;
-            loop {
-                tokio::time::sleep(INTERVAL).await;
-                let compared = engine.compare().await;
-                match (&compared, std::mem::replace(&mut is_failing, compared.is_err())) {
-                    (Err(error), false) => error!(%error, "it cannot be told what is usual on sites"),
-                    (Err(_), true) | (Ok(()), _) => {}
-                }
-            }
-        };
-        workers.spawn("comparing", async move {
-            shutdown.run_until_cancelled(comparing).await;
+        let engine = self.clone();
+        let failing = "it cannot be told what is usual on sites";
+        workers.spawn_loop("comparing", INTERVAL, failing, move || {
+            let engine = engine.clone();
+            async move { engine.compare().await }
         });
     }
 

@@ -1,6 +1,8 @@
 //! Tasks: spawned in one place, ended together, and missed when one dies.
 
+use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -86,6 +88,30 @@ impl Workers {
         self.tasks.spawn(watched(watch, task));
     }
 
+    /// Spawns a worker that does something again and again until the shutdown, with a pause before each time. That it fails is said once,
+    /// in the words of `failing`, until it does not any more.
+    pub(crate) fn spawn_loop<E: fmt::Display, F: Future<Output = Result<(), E>> + Send>(
+        &self,
+        name: &'static str,
+        pause: Duration,
+        failing: &'static str,
+        work: impl Fn() -> F + Send + 'static,
+    ) {
+        let shutdown = self.shutdown.clone();
+        let looping = async move {
+            let mut is_failing = false;
+            loop {
+                tokio::time::sleep(pause).await;
+                let failed = work().await.err().map(|error| error.to_string());
+                let was_failing = mem::replace(&mut is_failing, failed.is_some());
+                failed.filter(|_| !was_failing).into_iter().for_each(|error| error!(error, "{failing}"));
+            }
+        };
+        self.spawn(name, async move {
+            shutdown.run_until_cancelled(looping).await;
+        });
+    }
+
     /// Runs `work` to its end, although whoever waits for it may stop waiting. None when it panicked.
     pub async fn finish<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
         self.tasks.spawn(work).await.ok()
@@ -139,6 +165,19 @@ impl Drop for Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_loop_goes_on_although_it_fails_and_ends_with_the_rest() {
+        let (workers, (sender, mut rounds)) = (Workers::default(), tokio::sync::mpsc::channel(1));
+        workers.spawn_loop("fails", Duration::ZERO, "it fails", move || {
+            let sender = sender.clone();
+            async move { sender.send(()).await.and(Err("no")).or(Err("no")) }
+        });
+        for _ in 0..3 {
+            rounds.recv().await.expect("a round");
+        }
+        assert_eq!(workers.stop().await, Ok(()));
+    }
 
     #[tokio::test]
     async fn a_worker_that_ends_stops_everything() {
