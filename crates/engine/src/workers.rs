@@ -171,7 +171,7 @@ mod tests {
         let (workers, (sender, mut rounds)) = (Workers::default(), tokio::sync::mpsc::channel(1));
         workers.spawn_loop("fails", Duration::ZERO, "it fails", move || {
             let sender = sender.clone();
-            async move { sender.send(()).await.and(Err("no")).or(Err("no")) }
+            async move { sender.send(()).await.map_err(|_| "closed").and(Err("no")) }
         });
         for _ in 0..3 {
             rounds.recv().await.expect("a round");
