@@ -134,7 +134,7 @@ impl<'a> Fields<'a> {
     /// A whole number within `range`.
     pub fn integer(&mut self, name: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
         let value = self.value(name)?;
-        let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+        let number = whole(value).and_then(|number| u32::try_from(number).ok());
         match number {
             Some(number) if range.contains(&number) => Some(number),
             _ => self.refuse(name, format!("must be a whole number from {} to {}", range.start(), range.end())),
@@ -209,6 +209,14 @@ fn hundredths_of(number: &str) -> Option<u32> {
     format!("{whole}{decimals:0<2}").parse().ok()
 }
 
+/// A whole number, also where it is written with a fraction of zero.
+fn whole(value: &Value) -> Option<u64> {
+    let exact = |number: f64| (number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number)).then_some(number);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole and within the range of u32")]
+    let whole = |number: f64| number as u64;
+    value.as_u64().or_else(|| value.as_f64().and_then(exact).map(whole))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -238,6 +246,17 @@ mod tests {
                 "typo": ["is not a known field"],
             })
         );
+    }
+
+    #[test]
+    fn whole_numbers_may_have_a_fraction_of_zero() {
+        let cases =
+            [(json!(50), Some(50)), (json!(50.0), Some(50)), (json!(1e2), Some(100)), (json!(1.5), None), (json!(-1.0), None)];
+        for (number, expected) in cases.into_iter().chain([(json!(1e30), None), (json!("5"), None), (json!(101), None)]) {
+            let value = json!({"size": number});
+            let mut fields = Fields::of(&value).expect("an object");
+            assert_eq!(fields.integer("size", 1..=100), expected, "{number}");
+        }
     }
 
     #[test]

@@ -119,11 +119,12 @@ impl Event<'_> {
     fn spike(&self) -> (String, String) {
         let (site, window) = (self.visits(), duration(self.number("window_seconds")));
         let then = self.then(&window);
-        let compared = match self.data("change_percent").as_str() {
-            "" => format!("{} {then}", self.data("baseline_visitors")),
-            percent => format!("{percent} % more than {then}"),
+        let compared = match (self.data("change_percent").as_str(), self.data("baseline_visitors").as_str()) {
+            ("", "") => String::new(),
+            ("", visitors) => format!(": {visitors} {then}"),
+            (percent, _) => format!(": {percent} % more than {then}"),
         };
-        let text = format!("{site} has {} visitors within {window}: {compared}.", self.data("current_visitors"));
+        let text = format!("{site} has {} visitors within {window}{compared}.", self.data("current_visitors"));
         (format!("Visitors rush in on {site}"), text)
     }
 
@@ -259,7 +260,9 @@ impl Event<'_> {
         if HAPPENINGS.contains(&self.begun()) {
             return self.field("event_id");
         }
-        let apart = APART.iter().map(|name| self.data(name)).filter(|id| !id.is_empty());
+        // Of a rate it is the trigger's; of what is unusual it is that of the moment.
+        let direction = (self.begun() == "goal_rate").then_some("direction");
+        let apart = APART.into_iter().chain(direction).map(|name| self.data(name)).filter(|id| !id.is_empty());
         let parts: Vec<_> = [self.field("site_id"), self.begun().to_owned()].into_iter().chain(apart).collect();
         cut(parts.join("/"))
     }
@@ -387,6 +390,12 @@ mod tests {
                 spike(json!(60.0), 10),
                 "Visitors rush in on example.com",
                 "example.com has 16 visitors within 5 minutes: 60 % more than in the 5 minutes before.",
+            ),
+            (
+                "visitor_spike",
+                json!({"current_visitors": 8, "baseline": "previous_window", "baseline_visitors": null, "window_seconds": 6}),
+                "Visitors rush in on example.com",
+                "example.com has 8 visitors within 6 seconds.",
             ),
             (
                 "visitor_spike",
@@ -522,6 +531,8 @@ mod tests {
             assert_eq!((began, ended), (expected.clone(), expected));
         }
         assert_eq!(key("visitor_spike", json!({})), "s/visitor_spike");
+        let rate = |direction: &str| key("goal_rate_resolved", json!({"threshold": 2.0, "direction": direction}));
+        assert_eq!((rate("above"), rate("below")), ("s/goal_rate/2/above".to_owned(), "s/goal_rate/2/below".to_owned()));
         assert_eq!(key("goal_completion", json!({"goal_id": "g"})), "e");
         assert!(Message::of(&event("visitor_drop_resolved", json!({}))).resolved);
         assert!(!Message::of(&event("visitor_drop", json!({}))).resolved);

@@ -39,7 +39,12 @@ pub struct VisitsWithin {
 impl Segment {
     /// Reads a segment from the fields `page` and `source`; none where neither is given, or one is refused.
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Arc<Self>> {
-        let page = fields.filled_text("page", MAX_PATH_CHARS).map(PathPattern::new);
+        let page = match fields.filled_text("page", MAX_PATH_CHARS) {
+            Some(text) if text.contains("://") || text.contains(['?', '#']) => {
+                fields.refuse("page", "must be a path like /blog/*")
+            }
+            text => text.map(PathPattern::new),
+        };
         let source = fields.filled_text("source", MAX_SOURCE_CHARS).map(Arc::from);
         (page.is_some() || source.is_some()).then(|| Arc::new(Self { page, source }))
     }
@@ -90,10 +95,15 @@ mod tests {
             assert_eq!([&blog, &google, &both, &direct].map(|one| one.contains(page, source)), expected, "{page} {source:?}");
         }
         assert_eq!([segment(&json!({})), segment(&json!({"page": null, "source": null}))], [None, None]);
-        for (name, fields) in [("page", json!({"page": " "})), ("source", json!({"source": "", "page": "/"}))] {
+        for (name, fields, sentence) in [
+            ("page", json!({"page": " "}), "can't be blank"),
+            ("source", json!({"source": "", "page": "/"}), "can't be blank"),
+            ("page", json!({"page": "https://example.com/blog"}), "must be a path like /blog/*"),
+            ("page", json!({"page": "/blog?page=2"}), "must be a path like /blog/*"),
+        ] {
             let mut fields = Fields::of(&fields).expect("an object");
             let _ = Segment::read(&mut fields);
-            assert_eq!(fields.into_invalid().errors()[name], ["can't be blank"]);
+            assert_eq!(fields.into_invalid().errors()[name], [sentence]);
         }
     }
 

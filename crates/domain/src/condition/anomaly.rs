@@ -155,9 +155,9 @@ impl Anomaly {
     pub(super) fn judge(&self, seen: &Seen) -> Option<bool> {
         match self.side(seen)? {
             Some(Direction::Above) => Some(true),
-            // That there are few is known when all of a window was watched.
+            // That there are few, or no more than usual, is known when all of a window was watched.
             Some(Direction::Below) => seen.visitors.watched_once.then_some(true),
-            None => Some(false),
+            None => seen.visitors.watched_once.then_some(false),
         }
     }
 
@@ -231,5 +231,40 @@ fn how_unusual(usual: Usually, current: u32, sensitivity: Sensitivity) -> &'stat
         (15..30, false) => "far fewer than usual",
         (30.., true) => "extraordinarily many",
         (30.., false) => "extraordinarily few",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::window::Counts;
+
+    /// Where forty are typical, 12 to 68 are usual: 4.5 times their square root to either side.
+    #[test]
+    fn what_is_over_or_too_few_is_known_when_a_whole_window_was_watched() {
+        let anomaly = |direction| Anomaly {
+            metric: Metric::Visitors,
+            direction,
+            sensitivity: Sensitivity::Medium,
+            window_seconds: 600,
+            timing: Timing { for_seconds: 0, cooldown_seconds: 0, notify_resolved: true },
+        };
+        let usual = Some(Usually { value: 40, ..Usually::default() });
+        assert_eq!(anomaly(None).usual_range(usual.unwrap_or_default()), (12, 68));
+        for (current, direction, watched, expected) in [
+            (69, None, false, Some(true)),
+            (68, None, true, Some(false)),
+            (68, None, false, None),
+            (11, None, true, Some(true)),
+            (11, None, false, None),
+            (11, Some(Direction::Above), true, Some(false)),
+            (0, Some(Direction::Above), false, None),
+        ] {
+            let visitors = Counts { current, previous: 0, watched_once: watched, watched_twice: false };
+            let seen = Seen { visitors, usual, ..Seen::default() };
+            assert_eq!(anomaly(direction).judge(&seen), expected, "{current} {direction:?} {watched}");
+        }
+        let unknown = Seen { usual: None, ..Seen::default() };
+        assert_eq!(anomaly(None).judge(&unknown), None);
     }
 }

@@ -125,7 +125,9 @@ impl VisitorLevel {
             Unit::Visitors => Some(true),
             Unit::Percent => {
                 let reference = u64::from(self.reference(seen)?);
-                Some(u64::from(current) * 100 > reference * (100 + u64::from(self.threshold)))
+                let is_above = u64::from(current) * 100 > reference * (100 + u64::from(self.threshold));
+                // More may have come than is known.
+                (is_above || seen.visitors.watched_once).then_some(is_above)
             }
         }
     }
@@ -229,6 +231,10 @@ mod tests {
         for (usual, expected) in [(Some(10), Some(true)), (Some(11), Some(false)), (Some(0), Some(true)), (None, None)] {
             let usual = usual.map(|value| Usually { value, ..Usually::default() });
             assert_eq!(typical.judge(&Seen { visitors: counts, usual, ..Seen::default() }), expected, "{usual:?}");
+            // After a restart more may be there than is known.
+            let partly = Counts { watched_once: false, ..counts };
+            let certain = expected.filter(|is_true| *is_true);
+            assert_eq!(typical.judge(&Seen { visitors: partly, usual, ..Seen::default() }), certain, "{usual:?}");
         }
     }
 

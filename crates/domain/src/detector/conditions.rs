@@ -1,5 +1,7 @@
 //! How the conditions of a site stand, as its events come and as time passes.
 
+use std::collections::HashMap;
+
 use crate::alert::Alert;
 use crate::baseline::{Usually, Usuals};
 use crate::condition::{Condition, Seen};
@@ -11,10 +13,15 @@ use crate::segment::VisitsWithin;
 use crate::time::Second;
 use crate::traffic::{Tops, Traffic, Visit};
 
+/// So many triggers of a site that are away are remembered.
+const MAX_AWAY: usize = 1_000;
+
 /// The conditions of a site, in the order of its rules.
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
     standing: Vec<Standing>,
+    /// How triggers stood that are away: their webhook is off, or they are gone.
+    away: HashMap<TriggerId, Alert>,
     completions: Vec<CompletionWindow>,
     usuals: Usuals,
     /// When it was looked up what is usual.
@@ -54,8 +61,12 @@ impl Conditions {
     /// Takes over changed rules: how triggers stand that stay is kept, and so are completions. Others are counted from now on.
     pub(super) fn adapt(&mut self, rules: &Rules, now: Second) {
         let before = std::mem::take(&mut self.standing);
-        let kept = |id| before.iter().find(|standing| standing.trigger_id == id).map(|standing| standing.alert);
-        self.stand(rules, now.saturating_add(1), kept);
+        let mut stood = std::mem::take(&mut self.away);
+        stood.extend(before.into_iter().map(|standing| (standing.trigger_id, standing.alert)));
+        self.stand(rules, now.saturating_add(1), |id| stood.get(&id).copied());
+        let is_away = |id: &TriggerId| !self.standing.iter().any(|standing| standing.trigger_id == *id);
+        let away = stood.into_iter().filter(|(id, alert)| alert.fired_at().is_some() && is_away(id));
+        self.away = away.take(MAX_AWAY).collect();
     }
 
     fn stand(&mut self, rules: &Rules, watched_from: Second, kept: impl Fn(TriggerId) -> Option<Alert>) {

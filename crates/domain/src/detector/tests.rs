@@ -244,6 +244,22 @@ fn what_was_taken_back_fires_again() {
 }
 
 #[test]
+fn a_trigger_that_was_off_goes_on_as_it_stood() {
+    let spike = json!({"type": "visitor_spike", "unit": "visitors", "threshold": 1, "window_seconds": 10, "cooldown_seconds": 100,
+                       "notify_resolved": true});
+    let mut site = site(&[], &[json!([spike])]);
+    assert_eq!(site.pageview(0, 1).len(), 1);
+    let nothing = Rules::new([].into(), []);
+    site.detector.adapt(&nothing);
+    site.detector.adapt(&nothing);
+    assert!(site.detector.tick(&nothing, START + 20).is_empty());
+    site.detector.adapt(&site.rules);
+    let over: Vec<_> = (21..40).flat_map(|second| site.detector.tick(&site.rules, START + second)).collect();
+    assert_eq!(over.iter().map(|firing| firing.data.event_type().name()).collect::<Vec<_>>(), ["visitor_spike_resolved"]);
+    assert_eq!(site.fired([50, 99, 100]), [100], "the cooldown goes on");
+}
+
+#[test]
 fn what_was_taken_back_is_that_trigger_whatever_stands_in_its_place_by_now() {
     let of =
         |threshold: u32| json!({"type": "visitor_spike", "unit": "visitors", "threshold": threshold, "cooldown_seconds": 100});
