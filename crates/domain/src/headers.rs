@@ -16,7 +16,7 @@ const MAX_NAME_BYTES: usize = 100;
 const MAX_VALUE_BYTES: usize = 2_048;
 
 /// What a webhook's own headers must not be: names that every request has anyway, and those that HTTP itself or a proxy acts on.
-const RESERVED: [&str; 29] = [
+const RESERVED: [&str; 30] = [
     "accept-encoding",
     "connection",
     "content-encoding",
@@ -46,6 +46,7 @@ const RESERVED: [&str; 29] = [
     "x-webhook-event",
     "x-webhook-event-id",
     "x-webhook-signature",
+    "x-webhook-version",
 ];
 
 /// Headers by their names in lower case, in the order somebody wrote them.

@@ -281,3 +281,18 @@ async fn the_next_address_is_tried_when_nobody_listens_at_the_first() {
     assert_eq!(ended(&rig).await.0, Status::Success);
     assert_eq!(receiver.so_far().len(), 1);
 }
+
+#[tokio::test]
+async fn nobody_sets_a_header_that_is_sent_anyway() {
+    let (mut receiver, rig) = (Receiver::start().await, Rig::start().await);
+    rig.hook(&receiver).await;
+    rig.complete().await;
+    rig.engine.drained().await;
+    let sent = receiver.so_far().remove(0).headers;
+    assert!(sent.contains_key("x-webhook-version"));
+    for name in sent.keys() {
+        let fields = json!({"url": receiver.url(), "headers": {name.as_str(): "mine"}});
+        let refused = WebhookChange::read_new(&fields, rig.engine.policy()).expect_err(name.as_str());
+        assert_eq!(refused.to_string(), format!("headers.{name} is reserved and can't be set"));
+    }
+}
