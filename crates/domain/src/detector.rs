@@ -313,6 +313,11 @@ impl Detector {
         }
     }
 
+    /// Takes note that it is written what fired.
+    pub fn keep_told(&mut self, firings: &[Firing]) {
+        firings.iter().for_each(|firing| self.milestones.keep_told(firing));
+    }
+
     /// What is not stored yet of what happened, minute by minute: of all visits, and of each segment.
     pub fn histories(&mut self) -> impl Iterator<Item = (Option<&Segment>, &mut Recorder)> {
         let of_segments = self.segments.histories().map(|(segment, history)| (Some(segment), history));
@@ -406,7 +411,7 @@ impl Detector {
         self.milestones.start(rules, starts, &self.history);
     }
 
-    /// How far milestones have come that have changed since that was kept.
+    /// How far milestones have come that have changed since that was kept, without what fired and is not written yet.
     pub fn unkept(&self) -> impl Iterator<Item = (TriggerId, MilestoneCount)> + '_ {
         self.milestones.unkept()
     }

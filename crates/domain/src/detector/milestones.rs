@@ -22,6 +22,8 @@ struct Standing {
     trigger_id: TriggerId,
     count: MilestoneCount,
     is_started: bool,
+    /// The day of which something is known to be told, and its highest milestone. What has just fired is still to be written.
+    told: (Day, u64),
     /// As it was kept.
     kept: Option<MilestoneCount>,
 }
@@ -101,6 +103,13 @@ impl Milestones {
         self.standing.iter_mut().filter(fired).for_each(|standing| standing.count.take_back(told));
     }
 
+    /// Takes note that it is written what fired.
+    pub(super) fn keep_told(&mut self, firing: &Firing) {
+        let Data::PageviewMilestone(told) = &firing.data else { return };
+        let fired = |standing: &&mut Standing| firing.targets.iter().any(|target| target.trigger_id == standing.trigger_id);
+        self.standing.iter_mut().filter(fired).for_each(|standing| standing.keep_told(told.count()));
+    }
+
     /// The clock was set back to `now`: what it counted of days to come it did not.
     pub(super) fn set_back(&mut self, rules: &Rules, now: Second) {
         self.today = Today::default();
@@ -133,14 +142,15 @@ impl Milestones {
             let Some(start) = starts.iter().find(is_its).filter(|_| !standing.is_started) else { continue };
             let known = start.starting.from_minute.map(|from| start.stored + pageviews_since(history, from));
             standing.count.start(rule, start.kept, known);
+            standing.told = (standing.count.day, standing.count.told);
             standing.is_started = true;
         }
     }
 
-    /// How far those have come that have changed since they were kept.
+    /// How far those have come that have changed since they were kept, without what fired and is not written yet.
     pub(super) fn unkept(&self) -> impl Iterator<Item = (TriggerId, MilestoneCount)> + '_ {
-        let unkept = self.standing.iter().filter(|standing| standing.is_started && standing.kept != Some(standing.count));
-        unkept.map(|standing| (standing.trigger_id, standing.count))
+        let unkept = self.standing.iter().filter(|standing| standing.is_started && standing.kept != Some(standing.written()));
+        unkept.map(|standing| (standing.trigger_id, standing.written()))
     }
 
     /// Takes note that this is kept of one.
@@ -157,12 +167,24 @@ impl Milestones {
 
 impl Standing {
     fn new(trigger_id: TriggerId) -> Self {
-        Self { trigger_id, count: MilestoneCount::default(), is_started: false, kept: None }
+        Self { trigger_id, count: MilestoneCount::default(), is_started: false, told: (Day::default(), 0), kept: None }
     }
 
     fn turn(&mut self, rule: &PageviewMilestone, rules: &Rules, today: &mut Today, now: Second) {
         if rule.period == Period::Day {
             self.count.turn_to(today.at(rules, now));
+        }
+    }
+
+    /// How far it has come, as whoever begins anew is to know it.
+    fn written(&self) -> MilestoneCount {
+        let (day, told) = self.told;
+        MilestoneCount { told: if day == self.count.day { told } else { 0 }, ..self.count }
+    }
+
+    fn keep_told(&mut self, count: MilestoneCount) {
+        if count.day == self.count.day {
+            self.told = (count.day, count.told.max(self.written().told));
         }
     }
 
@@ -272,6 +294,7 @@ mod tests {
 
         fn keep_fired(&mut self, firings: &[Firing]) {
             for firing in firings {
+                self.milestones.keep_told(firing);
                 for target in &firing.targets {
                     self.kept[usize::from(target.trigger_id.as_bytes()[0])] = Some(told(std::slice::from_ref(firing))[0].count());
                 }
@@ -330,6 +353,28 @@ mod tests {
         firings.iter().for_each(|firing| site.milestones.take_back(firing));
         assert_eq!(told(&site.view("/", NOON))[0].pageviews, 3);
         assert!(site.view("/", NOON).is_empty());
+    }
+
+    #[test]
+    fn what_fired_is_kept_as_told_only_once_it_is_written() {
+        let mut site = Site::started(&[json!({"threshold": 2, "period": "day"})], "UTC");
+        assert!(site.view("/", NOON).is_empty());
+        let firings = site.view("/", NOON);
+        site.store();
+        assert_eq!(site.kept[0].map(|kept| (kept.pageviews, kept.told)), Some((2, 0)));
+        assert!(!site.milestones.is_over(), "it waits for what fired");
+        // Whoever is killed now has told nobody.
+        let mut next = Site { kept: site.kept.clone(), ..Site::new(&[json!({"threshold": 2, "period": "day"})], "UTC") };
+        assert_eq!(next.start(NOON).len(), 1);
+        site.keep_fired(&firings);
+        site.store();
+        assert_eq!(site.kept[0].map(|kept| (kept.pageviews, kept.told)), Some((2, 2)));
+        assert!(site.milestones.is_over());
+        // Of the next day nothing is told yet, and what is written late is of the day before.
+        site.view("/", NOON + 86_400);
+        site.keep_fired(&firings);
+        site.store();
+        assert_eq!(site.kept[0].map(|kept| (kept.pageviews, kept.told)), Some((1, 0)));
     }
 
     #[test]
