@@ -241,7 +241,7 @@ impl Detector {
         self.completions.retain(|id, _| rules.completions.iter().any(|(target, _)| target.trigger_id == *id));
         self.conditions.adapt(rules, now);
         self.sources.adapt(rules, &mut self.traffic);
-        self.milestones.adapt(rules);
+        self.milestones.adapt(rules, now);
     }
 
     /// Takes an event in, at the time `now`, of the visitor behind `visit`.

@@ -61,17 +61,21 @@ pub struct Start {
 impl Milestones {
     pub(super) fn new(rules: &Rules) -> Self {
         let mut milestones = Self::default();
-        milestones.adapt(rules);
+        milestones.take_in(rules);
         milestones
     }
 
-    /// Takes over changed rules: how far those have come that stay is kept.
-    pub(super) fn adapt(&mut self, rules: &Rules) {
+    /// Takes over changed rules at `now`: how far those have come that stay is kept.
+    pub(super) fn adapt(&mut self, rules: &Rules, now: Second) {
+        self.take_in(rules);
+        // The site's clocks may have been changed.
+        self.set_back(rules, now);
+    }
+
+    fn take_in(&mut self, rules: &Rules) {
         let before = std::mem::take(&mut self.standing);
         let standing = |id| before.iter().find(|standing| standing.trigger_id == id).cloned().unwrap_or(Standing::new(id));
         self.standing = rules.milestones().iter().map(|(target, _)| standing(target.trigger_id)).collect();
-        // The site's clocks may have been changed.
-        self.today = Today::default();
     }
 
     /// Counts a view of a page at `now`.
@@ -110,7 +114,7 @@ impl Milestones {
         self.standing.iter_mut().filter(fired).for_each(|standing| standing.keep_told(told.count()));
     }
 
-    /// The clock was set back to `now`: what it counted of days to come it did not.
+    /// The clock was set back to `now`, or the site's clocks were: what was counted of days to come was not.
     pub(super) fn set_back(&mut self, rules: &Rules, now: Second) {
         self.today = Today::default();
         for (standing, (_, rule)) in self.standing.iter_mut().zip(rules.milestones()) {
@@ -385,9 +389,9 @@ mod tests {
         site.store();
         assert!(site.milestones.is_over());
         site.view("/", NOON);
-        site.milestones.adapt(&site.rules);
+        site.milestones.adapt(&site.rules, NOON);
         assert_eq!(site.view("/", NOON).len(), 1);
-        site.milestones.adapt(&rules(&[], "UTC"));
+        site.milestones.adapt(&rules(&[], "UTC"), NOON);
         assert!(site.milestones.is_over());
     }
 
@@ -402,6 +406,21 @@ mod tests {
         assert_eq!([NOON, NOON, tomorrow, tomorrow].map(|now| site.view("/", now).len()), [0, 0, 0, 1]);
         let total = site.milestones.standing[1].count.pageviews;
         assert_eq!(total, 8, "a total goes on");
+    }
+
+    /// At noon in UTC the day after is there in Auckland, and in New York it is not.
+    #[test]
+    fn a_site_that_moves_west_over_midnight_counts_the_day_that_it_is_there() {
+        let list = [json!({"threshold": 2, "period": "day"}), json!({"threshold": 100})];
+        let mut site = Site::started(&list, "Pacific/Auckland");
+        assert_eq!([NOON, NOON].map(|now| site.view("/", now).len()), [0, 1]);
+        site.rules = rules(&list, "America/New_York");
+        site.milestones.adapt(&site.rules, NOON);
+        assert!(site.start(NOON).is_empty(), "it was reached before");
+        let days: Vec<_> =
+            site.milestones.standing.iter().map(|standing| (standing.count.day, standing.count.pageviews)).collect();
+        assert_eq!(days, [(Day::of(NOON, site.rules.zone()), 2), (Day::default(), 2)]);
+        assert_eq!([NOON, NOON + 86_400, NOON + 86_400].map(|now| site.view("/", now).len()), [0, 0, 1]);
     }
 
     #[derive(Clone, Copy, Debug)]

@@ -75,6 +75,11 @@ fn asked<'s>(sites: &'s [Arc<ActiveSite>], next: &mut Seen, now: Second) -> Vec<
             break;
         }
         let (Some(before), Some(zone)) = (next.ledgers.get(&target.trigger_id).copied(), site.watch.zone()) else { continue };
+        if before.lies_ahead(rule, now, zone) {
+            // It begins anew in a moment.
+            Arc::make_mut(&mut next.ledgers).remove(&target.trigger_id);
+            continue;
+        }
         let mut ledger = before;
         if let Some(stretch) = ledger.ask(rule, now, zone) {
             asked.push(Asked { site, target, rule, before, ledger, stretch });
