@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::counting::{counting, look, pass, visits};
 use crate::many::{beside, heard};
+use crate::suite::detection::data;
 use crate::suite::milestones::{milestone, told};
 use crate::suite::rig::{Rig, new_webhook, signup, site_change};
 
@@ -186,6 +187,31 @@ async fn a_site_that_moves_west_over_midnight_counts_the_day_that_it_is_there() 
     visits(&rig, 1..2, view("/")).await;
     look_again(&[&rig]).await;
     assert_eq!(told(&mut receiver), [(3, 3)]);
+}
+
+/// ClickHouse has no column of pages for a while.
+#[tokio::test]
+async fn where_pageviews_cannot_be_asked_for_the_look_goes_on_and_they_rest() {
+    let (mut receiver, (clickhouse, rig)) = (Receiver::start().await, counting().await);
+    let spike = json!({"type": "visitor_spike", "unit": "visitors", "threshold": 2, "window_seconds": 300});
+    let triggers = [milestone(json!({"threshold": 2, "page": "/*"})), spike];
+    rig.webhook(json!({"url": receiver.url(), "triggers": triggers})).await;
+    look(&[&rig]).await;
+    look_again(&[&rig]).await;
+    clickhouse.execute("ALTER TABLE events RENAME COLUMN page TO away").await;
+    pass(&[&rig], 5);
+    look(&[&rig]).await;
+    clickhouse.execute("ALTER TABLE events RENAME COLUMN away TO page").await;
+    visits(&rig, 1..3, view("/")).await;
+    look_again(&[&rig]).await;
+    let [spiked] = &data(&mut receiver)[..] else { panic!("one") };
+    assert_eq!(spiked["current_visitors"], 2);
+    pass(&[&rig], 290);
+    look(&[&rig]).await;
+    assert_eq!(told(&mut receiver), []);
+    pass(&[&rig], 5);
+    look(&[&rig]).await;
+    assert_eq!(told(&mut receiver), [(2, 2)]);
 }
 
 /// More triggers than ask with one look ask with the next.
