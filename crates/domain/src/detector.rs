@@ -241,7 +241,7 @@ impl Detector {
         self.completions.retain(|id, _| rules.completions.iter().any(|(target, _)| target.trigger_id == *id));
         self.conditions.adapt(rules, now);
         self.sources.adapt(rules, &mut self.traffic);
-        self.milestones.adapt(rules);
+        self.milestones.adapt(rules, now);
     }
 
     /// Takes an event in, at the time `now`, of the visitor behind `visit`.
@@ -311,6 +311,11 @@ impl Detector {
                 count.take_back(rule.threshold, self.traffic.now());
             }
         }
+    }
+
+    /// Takes note that it is written what fired.
+    pub fn keep_told(&mut self, firings: &[Firing]) {
+        firings.iter().for_each(|firing| self.milestones.keep_told(firing));
     }
 
     /// What is not stored yet of what happened, minute by minute: of all visits, and of each segment.
@@ -406,7 +411,7 @@ impl Detector {
         self.milestones.start(rules, starts, &self.history);
     }
 
-    /// How far milestones have come that have changed since that was kept.
+    /// How far milestones have come that have changed since that was kept, without what fired and is not written yet.
     pub fn unkept(&self) -> impl Iterator<Item = (TriggerId, MilestoneCount)> + '_ {
         self.milestones.unkept()
     }

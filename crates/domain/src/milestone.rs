@@ -206,6 +206,18 @@ impl Ledger {
         }
     }
 
+    /// That of a trigger whose pageviews were counted as they came until `now`, elsewhere than where they are asked for.
+    pub fn take_over(count: MilestoneCount, now: Second) -> Self {
+        Self { count, until: settled_at(now) }
+    }
+
+    /// Whether it knows of a time that is still to come at `now`: a clock was ahead once, or the site's clocks were set back over
+    /// midnight. Those of processes differ by less than what is late.
+    pub fn lies_ahead(&self, rule: &PageviewMilestone, now: Second, timezone: &TimeZone) -> bool {
+        let begins = if rule.period == Period::Day { self.count.day.begins(timezone) } else { 0 };
+        self.until.max(begins) > now.saturating_add(LATE_SECONDS)
+    }
+
     fn of(day: Day, timezone: &TimeZone) -> Self {
         Self { count: MilestoneCount::of(day), until: day.begins(timezone) }
     }
@@ -223,6 +235,7 @@ impl Ledger {
             if day > self.count.day {
                 *self = Self::of(day, timezone);
             }
+            self.until = self.until.max(self.count.day.begins(timezone));
             until = until.min(self.count.day.next().begins(timezone));
         }
         let settled = settled_at(now).clamp(self.until, until.max(self.until));
@@ -409,6 +422,42 @@ mod tests {
         assert_eq!(ask(&mut ledger, 86_519), None, "it was told");
         assert_eq!(ask(&mut ledger, 86_520), stretch(86_400, 86_400, 86_521));
         assert_eq!(ledger.count, MilestoneCount::of(Day::from_number(20_001)));
+    }
+
+    #[test]
+    fn a_ledger_that_lies_ahead_is_known() {
+        let zone = |name| TimeZone::get(name).expect("a time zone");
+        let (day, berlin) = (Day::from_number(20_000), zone("Europe/Berlin"));
+        let begins = day.begins(&berlin);
+        let ledger = |until| Ledger { count: MilestoneCount::of(day), until };
+        let cases = [
+            ("total", "Europe/Berlin", ledger(begins), begins, false),
+            ("total", "Europe/Berlin", ledger(begins + 120), begins, false),
+            ("total", "Europe/Berlin", ledger(begins + 121), begins, true),
+            ("total", "America/New_York", ledger(begins), begins, false),
+            ("day", "Europe/Berlin", ledger(begins), begins - 120, false),
+            ("day", "Europe/Berlin", ledger(begins), begins - 121, true),
+            ("day", "America/New_York", ledger(begins), begins + 7_200, true),
+            ("day", "America/New_York", ledger(begins), begins + 43_200, false),
+        ];
+        for (period, name, ledger, now, expected) in cases {
+            let rule = milestone(json!({"threshold": 5, "period": period}));
+            assert_eq!(ledger.lies_ahead(&rule, now, &zone(name)), expected, "{period} {name} {ledger:?} {now}");
+        }
+    }
+
+    #[test]
+    fn what_was_counted_as_it_came_goes_on_from_when_it_is_taken_over() {
+        let begins = Day::from_number(20_000).begins(&TimeZone::UTC);
+        let count = MilestoneCount { day: Day::from_number(20_000), pageviews: 7, told: 5 };
+        for (period, since, expected) in [("total", begins - 3_600, begins - 3_600), ("day", begins - 3_600, begins)] {
+            let rule = milestone(json!({"threshold": 5, "period": period, "repeat": true}));
+            let mut ledger = Ledger::take_over(count, begins + 60);
+            assert_eq!(ledger, Ledger { count, until: since });
+            let stretch = ledger.ask(&rule, begins + 180, &TimeZone::UTC).expect("a question");
+            assert_eq!((stretch.since, stretch.settled), (expected, begins), "{period}");
+            assert_eq!(ledger.answer(&rule, &stretch, (0, 3)).map(|told| told.milestone), Some(10));
+        }
     }
 
     proptest! {

@@ -138,7 +138,7 @@ impl<'a> Arrival<'a> {
 
 impl Fired {
     fn keep(mut self) {
-        self.sites.clear();
+        self.sites.drain(..).for_each(|(site, firings)| site.keep_told(&firings));
     }
 }
 

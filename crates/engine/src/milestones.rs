@@ -11,12 +11,12 @@ use bellwether_domain::detector::{Start, Starting};
 use bellwether_domain::history::{HOUR_MINUTES, hour_of};
 use bellwether_domain::id::TriggerId;
 use bellwether_domain::milestone::{Ledger, MilestoneCount, PageviewMilestone, Period, Stretch};
-use bellwether_domain::time::Timestamp;
+use bellwether_domain::time::{Second, Timestamp};
 use bellwether_store::{Milestone, StoreError};
 use tracing::error;
 
 use crate::Engine;
-use crate::counter::Counter;
+use crate::counter::{CountError, Counter};
 use crate::registry::ActiveSite;
 use crate::watch::LookError;
 use crate::workers::Workers;
@@ -105,7 +105,8 @@ impl Engine {
                 let milestones = site.watch.milestones().filter(|(target, _)| !seen.ledgers.contains_key(&target.trigger_id));
                 milestones.map(|(target, rule)| (site.clone(), target.trigger_id, rule.clone())).collect::<Vec<_>>()
             };
-            sites.iter().flat_map(of_site).take(MAX_STARTED).collect::<Vec<_>>()
+            let all: Vec<_> = sites.iter().flat_map(of_site).collect();
+            take_turns(all, &mut seen.turn_of_starting)
         };
         let mut result = Ok(());
         for (site, id, rule) in begins {
@@ -125,20 +126,44 @@ impl Engine {
         id: TriggerId,
         rule: &PageviewMilestone,
     ) -> Result<(), LookError> {
-        let made_at = id.made_at().second();
-        let mut ledger = Ledger::begin(rule, made_at, &site.site.zone());
-        if rule.period == Period::Total {
-            let hour = hour_of(ledger.until);
-            ledger.count.pageviews = counter.pageviews_before(site, rule.page.as_ref(), hour).await?;
-        }
-        let stretch = Stretch { since: ledger.until, settled: made_at, until: made_at };
-        let since = counter.views(&[(site, rule.page.clone(), stretch)]).await?.into_iter().map(|(views, _)| views).sum::<u64>();
-        ledger.count.told = rule.reached(ledger.count.pageviews.saturating_add(since));
+        let (now, zone) = (self.inner.ambient.now().second(), site.site.zone());
+        let known = self.inner.store.milestones_of(vec![id]).await?.pop();
+        let ledger = match known.map(|known| (known.count, ledger(&known))) {
+            None => self.count_before(counter, site, rule, id.made_at().second()).await?,
+            Some((count, None)) => Ledger::take_over(count, now),
+            Some((_, Some((_, ledger)))) if !ledger.lies_ahead(rule, now, &zone) => ledger,
+            // What is known is of another day, and what was told of this one nobody knows.
+            Some(_) if rule.period == Period::Day => self.count_before(counter, site, rule, now).await?,
+            Some((count, _)) => {
+                let mut ledger = self.count_before(counter, site, rule, id.made_at().second()).await?;
+                ledger.count.told = ledger.count.told.max(count.told);
+                ledger
+            }
+        };
         self.inner.store.keep_milestones(vec![kept(id, &ledger)]).await?;
         if let Some(seen) = self.inner.lookout.lock().await.seen() {
             seen.move_ledgers([(id, ledger)]);
         }
         Ok(())
+    }
+
+    /// A ledger that tells nothing of what was reached before `from`.
+    async fn count_before(
+        &self,
+        counter: &Counter,
+        site: &Arc<ActiveSite>,
+        rule: &PageviewMilestone,
+        from: Second,
+    ) -> Result<Ledger, CountError> {
+        let mut ledger = Ledger::begin(rule, from, &site.site.zone());
+        if rule.period == Period::Total {
+            let hour = hour_of(ledger.until);
+            ledger.count.pageviews = counter.pageviews_before(site, rule.page.as_ref(), hour).await?;
+        }
+        let stretch = Stretch { since: ledger.until, settled: from, until: from };
+        let since = counter.views(&[(site, rule.page.clone(), stretch)]).await?.into_iter().map(|(views, _)| views).sum::<u64>();
+        ledger.count.told = rule.reached(ledger.count.pageviews.saturating_add(since));
+        Ok(ledger)
     }
 
     /// Keeps how far milestones have come where that changed.
@@ -171,12 +196,42 @@ impl Engine {
     }
 }
 
+/// Those of all that start now: others do the next time, so that those which cannot hold up nobody.
+fn take_turns<T>(all: Vec<T>, turn: &mut usize) -> Vec<T> {
+    let begin = if *turn < all.len() { *turn } else { 0 };
+    let end = begin + MAX_STARTED;
+    *turn = if end < all.len() { end } else { 0 };
+    all.into_iter().skip(begin).take(MAX_STARTED).collect()
+}
+
 /// A ledger as it is kept.
 pub(crate) fn kept(trigger_id: TriggerId, ledger: &Ledger) -> Milestone {
     Milestone { trigger_id, count: ledger.count, counted_until: Timestamp::from_second(ledger.until) }
 }
 
-/// A ledger that was kept.
-pub(crate) fn ledger(kept: &Milestone) -> (TriggerId, Ledger) {
-    (kept.trigger_id, Ledger { count: kept.count, until: kept.counted_until.second() })
+/// A ledger that was kept; none where pageviews were counted as they came.
+pub(crate) fn ledger(kept: &Milestone) -> Option<(TriggerId, Ledger)> {
+    let was_asked = kept.counted_until > Timestamp::EPOCH;
+    was_asked.then(|| (kept.trigger_id, Ledger { count: kept.count, until: kept.counted_until.second() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_have_their_turn_whether_or_not_those_before_could_start() {
+        let (mut turn, mut taken) = (0, Vec::new());
+        for _ in 0..4 {
+            taken.push(take_turns((0..45).collect(), &mut turn));
+        }
+        assert_eq!(taken, [(0..20).collect(), (20..40).collect(), (40..45).collect(), (0..20).collect::<Vec<_>>()]);
+        let (mut left, mut turn): (Vec<_>, _) = ((0..45).collect(), 0);
+        for _ in 0..4 {
+            let started = take_turns(left.clone(), &mut turn);
+            left.retain(|one| *one < 10 || !started.contains(one));
+        }
+        assert_eq!(left, (0..10).collect::<Vec<_>>(), "only those that cannot are left");
+        assert!(take_turns(Vec::<u8>::new(), &mut turn).is_empty());
+    }
 }

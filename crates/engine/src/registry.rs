@@ -256,6 +256,13 @@ impl ActiveSite {
         }
     }
 
+    /// Takes note that it is written what fired, see [`Detector::keep_told`].
+    pub(crate) fn keep_told(&self, firings: &[Firing]) {
+        if let Some(detector) = &mut self.live.lock().detector {
+            detector.keep_told(firings);
+        }
+    }
+
     /// Distinct visitors of the last five minutes.
     pub(crate) fn current_visitors(&self, now: Second) -> u32 {
         self.live.lock().detector.as_mut().map_or(0, |detector| detector.current_visitors(now))

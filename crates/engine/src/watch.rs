@@ -100,6 +100,10 @@ pub(crate) struct Seen {
     moved: Vec<(TriggerId, Ledger)>,
     /// Where among those that ask the next look begins.
     turn_of_milestones: usize,
+    /// Until when nothing is asked for them.
+    milestones_rest_until: Second,
+    /// Where among those that have no ledger the next time begins that some start.
+    pub(crate) turn_of_starting: usize,
 }
 
 /// Why a look came to nothing.
@@ -277,9 +281,11 @@ impl Engine {
         let seen = Seen {
             tick: Tick { number: tick.number + 1, holder: Some(holder), looked_at, ..tick },
             turn_of_filled: 0,
-            ledgers: Arc::new(store.milestones().await?.iter().map(ledger).collect()),
+            ledgers: Arc::new(store.milestones().await?.iter().filter_map(ledger).collect()),
             moved: Vec::new(),
             turn_of_milestones: 0,
+            milestones_rest_until: 0,
+            turn_of_starting: 0,
             usuals: HashMap::new(),
             sources: Arc::new(KnownSources::kept(told.into_iter().map(|told| (told.trigger_id, told.source, told.day)))),
             sources_rest_until: 0,

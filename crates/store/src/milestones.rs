@@ -67,21 +67,39 @@ impl Store {
 
 const SELECT: &str = "SELECT trigger_id, day, pageviews, told, counted_until_us FROM milestones";
 
-/// Keeps how far some have come. What was read before a milestone was told, and comes after that, changes nothing.
+const KEEP: &str = "INSERT INTO milestones (trigger_id, day, pageviews, told, counted_until_us) VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (trigger_id) DO UPDATE
+    SET day = excluded.day, pageviews = excluded.pageviews, told = excluded.told, counted_until_us = excluded.counted_until_us";
+
+/// Keeps how far some have come. What was read before a milestone was told, and comes after that, changes nothing. A day that lies
+/// ahead gives way: it was told by a clock that was wrong.
 pub(crate) fn keep_milestones<'m>(
     connection: &Connection,
     milestones: impl IntoIterator<Item = &'m Milestone>,
 ) -> Result<(), StoreError> {
-    let sql = "INSERT INTO milestones (trigger_id, day, pageviews, told, counted_until_us) VALUES ($1, $2, $3, $4, $5)
-               ON CONFLICT (trigger_id) DO UPDATE
-               SET day = excluded.day, pageviews = excluded.pageviews, told = excluded.told,
-                   counted_until_us = excluded.counted_until_us
-               WHERE (excluded.day, excluded.told) >= (milestones.day, milestones.told)";
+    let unless_late = "excluded.day + 1 < milestones.day OR (excluded.day, excluded.told) >= (milestones.day, milestones.told)";
+    keep(connection, unless_late, milestones)
+}
+
+/// Keeps how far some have come with what they tell, or with the look that found it. That is of the day that it is, whichever was kept
+/// before.
+pub(crate) fn keep_told_milestones<'m>(
+    connection: &Connection,
+    milestones: impl IntoIterator<Item = &'m Milestone>,
+) -> Result<(), StoreError> {
+    keep(connection, "excluded.day <> milestones.day OR excluded.told >= milestones.told", milestones)
+}
+
+fn keep<'m>(
+    connection: &Connection,
+    unless_late: &str,
+    milestones: impl IntoIterator<Item = &'m Milestone>,
+) -> Result<(), StoreError> {
     let rows = milestones.into_iter().map(|one| {
         let MilestoneCount { day, pageviews, told } = one.count;
         values![one.trigger_id, day.number(), pageviews, told, one.counted_until]
     });
-    connection.execute_each(sql, rows).map(|_| ())
+    connection.execute_each(&format!("{KEEP} WHERE {unless_late}"), rows).map(|_| ())
 }
 
 fn read_milestone(row: &Row<'_>) -> Result<Milestone, StoreError> {

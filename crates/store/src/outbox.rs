@@ -14,7 +14,7 @@ use bellwether_domain::time::Timestamp;
 
 use crate::batches::gather;
 use crate::leases::must_live;
-use crate::milestones::{Milestone, keep_milestones};
+use crate::milestones::{Milestone, keep_told_milestones};
 use crate::partitions::{OPEN, open, payload};
 use crate::sources::{SourceTold, keep_told_sources};
 use crate::sql::{Connection, Dialect, Row, Value, values};
@@ -324,7 +324,7 @@ pub(crate) fn insert_events<'e>(
     gather(connection, told.filter(|(_, new)| new.in_batch))?;
     keep_told_sources(connection, events.clone().flat_map(|event| &event.told_sources))?;
     keep_crossed(connection, events.clone().flat_map(|event| &event.crossed))?;
-    keep_milestones(connection, events.flat_map(|event| &event.milestones))
+    keep_told_milestones(connection, events.flat_map(|event| &event.milestones))
 }
 
 /// What may outlive its event, because what happened was found out on a later day, has the payload itself.

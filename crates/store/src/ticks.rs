@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bellwether_domain::id::{EventId, OwnerId, TriggerId};
 use bellwether_domain::time::Timestamp;
 
-use crate::milestones::{Milestone, keep_milestones};
+use crate::milestones::{Milestone, keep_told_milestones};
 use crate::outbox::{NewEvent, insert_events, those_kept};
 use crate::plausible::{Read, keep_reading};
 use crate::polled::{Polled, keep_polled};
@@ -101,7 +101,7 @@ impl Store {
             let values = values![tick.number, tick.looked_at, tick.watched_from, tick.number.saturating_sub(1)];
             must_be_one(connection.execute(sql, &values)?)?;
             keep_crossed(connection, &found.crossed)?;
-            keep_milestones(connection, &found.milestones)?;
+            keep_told_milestones(connection, &found.milestones)?;
             let read = match &found.learned {
                 Some(Learned::Read(read)) => read,
                 learned => {

@@ -22,6 +22,8 @@ struct Standing {
     trigger_id: TriggerId,
     count: MilestoneCount,
     is_started: bool,
+    /// The day of which something is known to be told, and its highest milestone. What has just fired is still to be written.
+    told: (Day, u64),
     /// As it was kept.
     kept: Option<MilestoneCount>,
 }
@@ -59,17 +61,21 @@ pub struct Start {
 impl Milestones {
     pub(super) fn new(rules: &Rules) -> Self {
         let mut milestones = Self::default();
-        milestones.adapt(rules);
+        milestones.take_in(rules);
         milestones
     }
 
-    /// Takes over changed rules: how far those have come that stay is kept.
-    pub(super) fn adapt(&mut self, rules: &Rules) {
+    /// Takes over changed rules at `now`: how far those have come that stay is kept.
+    pub(super) fn adapt(&mut self, rules: &Rules, now: Second) {
+        self.take_in(rules);
+        // The site's clocks may have been changed.
+        self.set_back(rules, now);
+    }
+
+    fn take_in(&mut self, rules: &Rules) {
         let before = std::mem::take(&mut self.standing);
         let standing = |id| before.iter().find(|standing| standing.trigger_id == id).cloned().unwrap_or(Standing::new(id));
         self.standing = rules.milestones().iter().map(|(target, _)| standing(target.trigger_id)).collect();
-        // The site's clocks may have been changed.
-        self.today = Today::default();
     }
 
     /// Counts a view of a page at `now`.
@@ -101,7 +107,14 @@ impl Milestones {
         self.standing.iter_mut().filter(fired).for_each(|standing| standing.count.take_back(told));
     }
 
-    /// The clock was set back to `now`: what it counted of days to come it did not.
+    /// Takes note that it is written what fired.
+    pub(super) fn keep_told(&mut self, firing: &Firing) {
+        let Data::PageviewMilestone(told) = &firing.data else { return };
+        let fired = |standing: &&mut Standing| firing.targets.iter().any(|target| target.trigger_id == standing.trigger_id);
+        self.standing.iter_mut().filter(fired).for_each(|standing| standing.keep_told(told.count()));
+    }
+
+    /// The clock was set back to `now`, or the site's clocks were: what was counted of days to come was not.
     pub(super) fn set_back(&mut self, rules: &Rules, now: Second) {
         self.today = Today::default();
         for (standing, (_, rule)) in self.standing.iter_mut().zip(rules.milestones()) {
@@ -133,14 +146,15 @@ impl Milestones {
             let Some(start) = starts.iter().find(is_its).filter(|_| !standing.is_started) else { continue };
             let known = start.starting.from_minute.map(|from| start.stored + pageviews_since(history, from));
             standing.count.start(rule, start.kept, known);
+            standing.told = (standing.count.day, standing.count.told);
             standing.is_started = true;
         }
     }
 
-    /// How far those have come that have changed since they were kept.
+    /// How far those have come that have changed since they were kept, without what fired and is not written yet.
     pub(super) fn unkept(&self) -> impl Iterator<Item = (TriggerId, MilestoneCount)> + '_ {
-        let unkept = self.standing.iter().filter(|standing| standing.is_started && standing.kept != Some(standing.count));
-        unkept.map(|standing| (standing.trigger_id, standing.count))
+        let unkept = self.standing.iter().filter(|standing| standing.is_started && standing.kept != Some(standing.written()));
+        unkept.map(|standing| (standing.trigger_id, standing.written()))
     }
 
     /// Takes note that this is kept of one.
@@ -157,12 +171,24 @@ impl Milestones {
 
 impl Standing {
     fn new(trigger_id: TriggerId) -> Self {
-        Self { trigger_id, count: MilestoneCount::default(), is_started: false, kept: None }
+        Self { trigger_id, count: MilestoneCount::default(), is_started: false, told: (Day::default(), 0), kept: None }
     }
 
     fn turn(&mut self, rule: &PageviewMilestone, rules: &Rules, today: &mut Today, now: Second) {
         if rule.period == Period::Day {
             self.count.turn_to(today.at(rules, now));
+        }
+    }
+
+    /// How far it has come, as whoever begins anew is to know it.
+    fn written(&self) -> MilestoneCount {
+        let (day, told) = self.told;
+        MilestoneCount { told: if day == self.count.day { told } else { 0 }, ..self.count }
+    }
+
+    fn keep_told(&mut self, count: MilestoneCount) {
+        if count.day == self.count.day {
+            self.told = (count.day, count.told.max(self.written().told));
         }
     }
 
@@ -272,6 +298,7 @@ mod tests {
 
         fn keep_fired(&mut self, firings: &[Firing]) {
             for firing in firings {
+                self.milestones.keep_told(firing);
                 for target in &firing.targets {
                     self.kept[usize::from(target.trigger_id.as_bytes()[0])] = Some(told(std::slice::from_ref(firing))[0].count());
                 }
@@ -333,6 +360,28 @@ mod tests {
     }
 
     #[test]
+    fn what_fired_is_kept_as_told_only_once_it_is_written() {
+        let mut site = Site::started(&[json!({"threshold": 2, "period": "day"})], "UTC");
+        assert!(site.view("/", NOON).is_empty());
+        let firings = site.view("/", NOON);
+        site.store();
+        assert_eq!(site.kept[0].map(|kept| (kept.pageviews, kept.told)), Some((2, 0)));
+        assert!(!site.milestones.is_over(), "it waits for what fired");
+        // Whoever is killed now has told nobody.
+        let mut next = Site { kept: site.kept.clone(), ..Site::new(&[json!({"threshold": 2, "period": "day"})], "UTC") };
+        assert_eq!(next.start(NOON).len(), 1);
+        site.keep_fired(&firings);
+        site.store();
+        assert_eq!(site.kept[0].map(|kept| (kept.pageviews, kept.told)), Some((2, 2)));
+        assert!(site.milestones.is_over());
+        // Of the next day nothing is told yet, and what is written late is of the day before.
+        site.view("/", NOON + 86_400);
+        site.keep_fired(&firings);
+        site.store();
+        assert_eq!(site.kept[0].map(|kept| (kept.pageviews, kept.told)), Some((1, 0)));
+    }
+
+    #[test]
     fn changed_rules_keep_what_was_counted_and_what_is_kept_may_be_forgotten() {
         let mut site = Site::started(&[json!({"threshold": 3})], "UTC");
         site.view("/", NOON);
@@ -340,9 +389,9 @@ mod tests {
         site.store();
         assert!(site.milestones.is_over());
         site.view("/", NOON);
-        site.milestones.adapt(&site.rules);
+        site.milestones.adapt(&site.rules, NOON);
         assert_eq!(site.view("/", NOON).len(), 1);
-        site.milestones.adapt(&rules(&[], "UTC"));
+        site.milestones.adapt(&rules(&[], "UTC"), NOON);
         assert!(site.milestones.is_over());
     }
 
@@ -357,6 +406,21 @@ mod tests {
         assert_eq!([NOON, NOON, tomorrow, tomorrow].map(|now| site.view("/", now).len()), [0, 0, 0, 1]);
         let total = site.milestones.standing[1].count.pageviews;
         assert_eq!(total, 8, "a total goes on");
+    }
+
+    /// At noon in UTC the day after is there in Auckland, and in New York it is not.
+    #[test]
+    fn a_site_that_moves_west_over_midnight_counts_the_day_that_it_is_there() {
+        let list = [json!({"threshold": 2, "period": "day"}), json!({"threshold": 100})];
+        let mut site = Site::started(&list, "Pacific/Auckland");
+        assert_eq!([NOON, NOON].map(|now| site.view("/", now).len()), [0, 1]);
+        site.rules = rules(&list, "America/New_York");
+        site.milestones.adapt(&site.rules, NOON);
+        assert!(site.start(NOON).is_empty(), "it was reached before");
+        let days: Vec<_> =
+            site.milestones.standing.iter().map(|standing| (standing.count.day, standing.count.pageviews)).collect();
+        assert_eq!(days, [(Day::of(NOON, site.rules.zone()), 2), (Day::default(), 2)]);
+        assert_eq!([NOON, NOON + 86_400, NOON + 86_400].map(|now| site.view("/", now).len()), [0, 0, 1]);
     }
 
     #[derive(Clone, Copy, Debug)]

@@ -1,12 +1,14 @@
 //! What pageviews that are counted in shared storage set off: the triggers on them ask for the latest in turn.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bellwether_domain::detector::{Target, fire};
 use bellwether_domain::milestone::{Ledger, PageviewMilestone, Stretch};
 use bellwether_domain::payload::Data;
 use bellwether_domain::time::{Second, Timestamp};
 use bellwether_store::NewEvent;
+use tracing::error;
 
 use super::Seen;
 use crate::Engine;
@@ -17,6 +19,10 @@ use crate::registry::ActiveSite;
 const STEP_SECONDS: u32 = 5;
 /// So many ask with one look; others do with the next, a second later.
 const MAX_ASKED: usize = 500;
+/// How long it may take to ask.
+const TIME_LIMIT: Duration = Duration::from_secs(4);
+/// When it takes longer, or is refused, nothing is asked for so long: the rest is looked at meanwhile.
+const REST_SECONDS: u32 = 300;
 
 /// A trigger that asks.
 struct Asked<'s> {
@@ -37,10 +43,30 @@ impl Engine {
         (before, now): (Second, Timestamp),
         next: &mut Seen,
     ) -> Result<Vec<NewEvent>, CountError> {
-        let goes_on = next.turn_of_milestones > 0;
-        if !goes_on && before / STEP_SECONDS == now.second() / STEP_SECONDS {
+        let is_begun = next.turn_of_milestones > 0 || before / STEP_SECONDS != now.second() / STEP_SECONDS;
+        if !is_begun || now.second() < next.milestones_rest_until {
             return Ok(Vec::new());
         }
+        let told = tokio::time::timeout(TIME_LIMIT, self.tell_of_milestones(counter, sites, now, next)).await;
+        match told.unwrap_or(Err(CountError::Late)) {
+            Err(error @ (CountError::Failed(_) | CountError::Late)) => {
+                error!(%error, "it cannot be asked which numbers pageviews have reached: that is left out for a while");
+                next.milestones_rest_until = now.second().saturating_add(REST_SECONDS);
+                next.turn_of_milestones = 0;
+                next.moved.clear();
+                Ok(Vec::new())
+            }
+            told => told,
+        }
+    }
+
+    async fn tell_of_milestones(
+        &self,
+        counter: &Counter,
+        sites: &[Arc<ActiveSite>],
+        now: Timestamp,
+        next: &mut Seen,
+    ) -> Result<Vec<NewEvent>, CountError> {
         let mut asked = asked(sites, next, now.second());
         let views: Vec<_> = asked.iter().map(|asked| (asked.site, asked.rule.page.clone(), asked.stretch)).collect();
         let counts = counter.views(&views).await?;
@@ -75,6 +101,11 @@ fn asked<'s>(sites: &'s [Arc<ActiveSite>], next: &mut Seen, now: Second) -> Vec<
             break;
         }
         let (Some(before), Some(zone)) = (next.ledgers.get(&target.trigger_id).copied(), site.watch.zone()) else { continue };
+        if before.lies_ahead(rule, now, zone) {
+            // It begins anew in a moment.
+            Arc::make_mut(&mut next.ledgers).remove(&target.trigger_id);
+            continue;
+        }
         let mut ledger = before;
         if let Some(stretch) = ledger.ask(rule, now, zone) {
             asked.push(Asked { site, target, rule, before, ledger, stretch });

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::counting::{counting, look, pass, visits};
 use crate::many::{beside, heard};
+use crate::suite::detection::data;
 use crate::suite::milestones::{milestone, told};
 use crate::suite::rig::{Rig, new_webhook, signup, site_change};
 
@@ -119,6 +120,99 @@ async fn what_is_late_counts() {
     visits(&rig, 1..2, view("/")).await;
     look_again(&[&rig]).await;
     assert_eq!(told(&mut receiver), [(3, 3)]);
+}
+
+/// A process begins with what this statement keeps of triggers.
+async fn begin_with(rig: &mut Rig, kept: &'static str) {
+    rig.disturb(kept).await;
+    rig.restart().await;
+    look(&[rig]).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_silences_nothing() {
+    let (mut receiver, (_clickhouse, mut rig)) = (Receiver::start().await, counting().await);
+    let day = json!({"threshold": 2, "period": "day", "repeat": true});
+    let triggers = [json!({"threshold": 2}), json!({"threshold": 2, "repeat": true}), day].map(milestone);
+    rig.webhook(json!({"url": receiver.url(), "triggers": triggers})).await;
+    visits(&rig, 1..4, view("/")).await;
+    // They are kept as of thirty days later.
+    let kept = "INSERT INTO milestones SELECT id, CASE WHEN id = (SELECT id FROM triggers ORDER BY id DESC LIMIT 1) THEN 20539 ELSE 0 END,
+                9, 2, 1774612800000000 FROM triggers";
+    begin_with(&mut rig, kept).await;
+    pass(&[&rig], 5);
+    look(&[&rig]).await;
+    look_again(&[&rig]).await;
+    assert_eq!(told(&mut receiver), [], "two were told, and what a day had by now may have been");
+    visits(&rig, 1..2, view("/")).await;
+    look_again(&[&rig]).await;
+    assert_eq!(told(&mut receiver), [(4, 4), (4, 4)]);
+    rig.restart().await;
+    look(&[&rig]).await;
+    look_again(&[&rig]).await;
+    assert_eq!(told(&mut receiver), []);
+}
+
+/// Those that are in ClickHouse by then were counted when they came.
+#[tokio::test]
+async fn what_was_counted_in_memory_goes_on_in_clickhouse() {
+    let (mut receiver, (_clickhouse, mut rig)) = (Receiver::start().await, counting().await);
+    visits(&rig, 1..4, view("/")).await;
+    pass(&[&rig], 7_200);
+    rig.webhook(json!({"url": receiver.url(), "triggers": [milestone(json!({"threshold": 12}))]})).await;
+    begin_with(&mut rig, "INSERT INTO milestones SELECT id, 0, 10, 0, 0 FROM triggers").await;
+    look_again(&[&rig]).await;
+    look_again(&[&rig]).await;
+    assert_eq!(told(&mut receiver), []);
+    visits(&rig, 1..3, view("/")).await;
+    look_again(&[&rig]).await;
+    assert_eq!(told(&mut receiver), [(12, 12)]);
+}
+
+#[tokio::test]
+async fn a_site_that_moves_west_over_midnight_counts_the_day_that_it_is_there() {
+    let (mut receiver, (_clickhouse, rig)) = (Receiver::start().await, counting().await);
+    let of_zone = |zone: &str| site_change(&json!({"timezone": zone}));
+    // At noon in UTC the day after is there in Auckland, and in New York it is not.
+    rig.engine.update_site(rig.site_id, of_zone("Pacific/Auckland")).await.expect("the site");
+    let trigger = milestone(json!({"threshold": 3, "period": "day"}));
+    rig.webhook(json!({"url": receiver.url(), "triggers": [trigger]})).await;
+    look(&[&rig]).await;
+    look_again(&[&rig]).await;
+    rig.engine.update_site(rig.site_id, of_zone("America/New_York")).await.expect("the site");
+    visits(&rig, 1..3, view("/")).await;
+    look_again(&[&rig]).await;
+    look_again(&[&rig]).await;
+    assert_eq!(told(&mut receiver), []);
+    visits(&rig, 1..2, view("/")).await;
+    look_again(&[&rig]).await;
+    let [reached] = &data(&mut receiver)[..] else { panic!("one") };
+    assert_eq!((&reached["pageviews"], &reached["date"]), (&json!(3), &json!("2026-02-25")));
+}
+
+/// ClickHouse has no column of pages for a while.
+#[tokio::test]
+async fn where_pageviews_cannot_be_asked_for_the_look_goes_on_and_they_rest() {
+    let (mut receiver, (clickhouse, rig)) = (Receiver::start().await, counting().await);
+    let spike = json!({"type": "visitor_spike", "unit": "visitors", "threshold": 2, "window_seconds": 300});
+    let triggers = [milestone(json!({"threshold": 2, "page": "/*"})), spike];
+    rig.webhook(json!({"url": receiver.url(), "triggers": triggers})).await;
+    look(&[&rig]).await;
+    look_again(&[&rig]).await;
+    clickhouse.execute("ALTER TABLE events RENAME COLUMN page TO away").await;
+    pass(&[&rig], 5);
+    look(&[&rig]).await;
+    clickhouse.execute("ALTER TABLE events RENAME COLUMN away TO page").await;
+    visits(&rig, 1..3, view("/")).await;
+    look_again(&[&rig]).await;
+    let [spiked] = &data(&mut receiver)[..] else { panic!("one") };
+    assert_eq!(spiked["current_visitors"], 2);
+    pass(&[&rig], 290);
+    look(&[&rig]).await;
+    assert_eq!(told(&mut receiver), []);
+    pass(&[&rig], 5);
+    look(&[&rig]).await;
+    assert_eq!(told(&mut receiver), [(2, 2)]);
 }
 
 /// More triggers than ask with one look ask with the next.

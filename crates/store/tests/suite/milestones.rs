@@ -26,6 +26,9 @@ async fn what_comes_late_does_not_take_back_what_was_told() {
         (milestone(id, 20_000, 3_000_000_000, 10), true),
         (milestone(id, 20_001, 1, 0), true),
         (milestone(id, 20_000, 30, 30), false),
+        // A clock that was ahead, and was set back.
+        (milestone(id, 20_700, 50, 50), true),
+        (milestone(id, 20_001, 4, 0), true),
     ];
     let mut last = steps[0].0;
     for (step, is_kept) in steps {
@@ -50,6 +53,19 @@ async fn what_fires_and_what_a_look_finds_is_kept_with_how_far_it_came() {
     let overtaken = Found { milestones: vec![milestone(looked, 0, 30, 30)], ..Found::default() };
     assert!(rig.store.keep_tick(tick, overtaken).await.is_err());
     assert_eq!(rig.store.milestones_of(vec![looked, other, fired]).await.expect("milestones"), [found, told]);
+}
+
+/// A clock that was a day ahead, or a site whose clocks were set back over midnight.
+#[tokio::test]
+async fn what_fires_on_the_day_before_is_kept_and_what_fired_late_is_not() {
+    let rig = Rig::new().await;
+    let id = TriggerId::new(&rig.ambient);
+    rig.store.keep_milestones(vec![milestone(id, 20_001, 30, 30)]).await.expect("it is written");
+    for (told, is_kept) in [(milestone(id, 20_000, 12, 10), true), (milestone(id, 20_000, 5, 5), false)] {
+        let event = rig.event(&[WebhookId::new(&rig.ambient)]);
+        rig.store.add_events([NewEvent { milestones: vec![told], ..event }].into()).await.expect("an event that is kept");
+        assert_eq!(rig.store.milestones().await.expect("milestones") == [told], is_kept);
+    }
 }
 
 #[tokio::test]
