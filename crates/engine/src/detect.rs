@@ -138,7 +138,9 @@ impl<'a> Arrival<'a> {
 
 impl Fired {
     fn keep(mut self) {
-        self.sites.drain(..).for_each(|(site, firings)| site.keep_told(&firings));
+        let is_milestone = |firing: &Firing| matches!(firing.data, Data::PageviewMilestone(_));
+        let told = self.sites.drain(..).filter(|(_, firings)| firings.iter().any(is_milestone));
+        told.for_each(|(site, firings)| site.keep_told(&firings));
     }
 }
 

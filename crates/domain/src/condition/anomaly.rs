@@ -249,8 +249,8 @@ mod tests {
             window_seconds: 600,
             timing: Timing { for_seconds: 0, cooldown_seconds: 0, notify_resolved: true },
         };
-        let usual = Some(Usually { value: 40, ..Usually::default() });
-        assert_eq!(anomaly(None).usual_range(usual.unwrap_or_default()), (12, 68));
+        let usual = Usually { value: 40, ..Usually::default() };
+        assert_eq!(anomaly(None).usual_range(usual), (12, 68));
         for (current, direction, watched, expected) in [
             (69, None, false, Some(true)),
             (68, None, true, Some(false)),
@@ -261,7 +261,7 @@ mod tests {
             (0, Some(Direction::Above), false, None),
         ] {
             let visitors = Counts { current, previous: 0, watched_once: watched, watched_twice: false };
-            let seen = Seen { visitors, usual, ..Seen::default() };
+            let seen = Seen { visitors, usual: Some(usual), ..Seen::default() };
             assert_eq!(anomaly(direction).judge(&seen), expected, "{current} {direction:?} {watched}");
         }
         let unknown = Seen { usual: None, ..Seen::default() };
