@@ -13,7 +13,6 @@ use bellwether_domain::id::TriggerId;
 use bellwether_domain::milestone::{Ledger, MilestoneCount, PageviewMilestone, Period, Stretch};
 use bellwether_domain::time::{Second, Timestamp};
 use bellwether_store::{Milestone, StoreError};
-use tracing::error;
 
 use crate::Engine;
 use crate::counter::{CountError, Counter};
@@ -33,20 +32,10 @@ impl Engine {
         if !self.inner.settings.counts_here() && (self.inner.settings.counter.is_none() || !self.roles().detect) {
             return;
         }
-        let (engine, shutdown) = (self.clone(), workers.shutdown().clone());
-        let starting = async move {
-            let mut is_failing = false;
-            loop {
-                tokio::time::sleep(INTERVAL).await;
-                let started = engine.start_milestones().await;
-                match (&started, std::mem::replace(&mut is_failing, started.is_err())) {
-                    (Err(error), false) => error!(%error, "triggers on pageviews cannot start"),
-                    (Err(_), true) | (Ok(()), _) => {}
-                }
-            }
-        };
-        workers.spawn("milestones", async move {
-            shutdown.run_until_cancelled(starting).await;
+        let engine = self.clone();
+        workers.spawn_loop("milestones", INTERVAL, "triggers on pageviews cannot start", move || {
+            let engine = engine.clone();
+            async move { engine.start_milestones().await }
         });
     }
 
