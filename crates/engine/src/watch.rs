@@ -37,6 +37,10 @@ const PATIENCE: Duration = Duration::from_secs(12);
 const PATIENCE_WITH_ANSWERS: Duration = Duration::from_secs(40);
 /// How long it may take to find out what there is.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
+/// How long of that it may take to find out what a look can go on without.
+const SHARE: Duration = Duration::from_secs(4);
+/// When it takes longer, or is refused, nothing of the kind is asked for so long: the rest is looked at meanwhile.
+const REST_SECONDS: u32 = 300;
 /// After so long without a look nobody knows whether everything was counted meanwhile.
 const GAP: Duration = Duration::from_secs(60);
 /// How often it is forgotten when triggers fired that are gone.
@@ -356,6 +360,20 @@ impl Engine {
         self.inner.dispatcher.commit_tick(next.tick, events, found).await?;
         *seen = next;
         Ok(())
+    }
+}
+
+/// What is found out within its share of a look; none where that takes longer or is refused, which is said in the words of `failing`.
+async fn within_share<T>(
+    failing: &'static str,
+    finding: impl Future<Output = Result<T, CountError>>,
+) -> Result<Option<T>, CountError> {
+    match tokio::time::timeout(SHARE, finding).await.unwrap_or(Err(CountError::Late)) {
+        Err(error @ (CountError::Late | CountError::Failed(_))) => {
+            error!(%error, "{failing}");
+            Ok(None)
+        }
+        found => found.map(Some),
     }
 }
 

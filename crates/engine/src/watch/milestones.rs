@@ -1,16 +1,14 @@
 //! What pageviews that are counted in shared storage set off: the triggers on them ask for the latest in turn.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bellwether_domain::detector::{Target, fire};
 use bellwether_domain::milestone::{Ledger, PageviewMilestone, Stretch};
 use bellwether_domain::payload::Data;
 use bellwether_domain::time::{Second, Timestamp};
 use bellwether_store::NewEvent;
-use tracing::error;
 
-use super::Seen;
+use super::{REST_SECONDS, Seen, within_share};
 use crate::Engine;
 use crate::counter::{CountError, Counter};
 use crate::registry::ActiveSite;
@@ -19,10 +17,6 @@ use crate::registry::ActiveSite;
 const STEP_SECONDS: u32 = 5;
 /// So many ask with one look; others do with the next, a second later.
 const MAX_ASKED: usize = 500;
-/// How long it may take to ask.
-const TIME_LIMIT: Duration = Duration::from_secs(4);
-/// When it takes longer, or is refused, nothing is asked for so long: the rest is looked at meanwhile.
-const REST_SECONDS: u32 = 300;
 
 /// A trigger that asks.
 struct Asked<'s> {
@@ -47,17 +41,14 @@ impl Engine {
         if !is_begun || now.second() < next.milestones_rest_until {
             return Ok(Vec::new());
         }
-        let told = tokio::time::timeout(TIME_LIMIT, self.tell_of_milestones(counter, sites, now, next)).await;
-        match told.unwrap_or(Err(CountError::Late)) {
-            Err(error @ (CountError::Failed(_) | CountError::Late)) => {
-                error!(%error, "it cannot be asked which numbers pageviews have reached: that is left out for a while");
-                next.milestones_rest_until = now.second().saturating_add(REST_SECONDS);
-                next.turn_of_milestones = 0;
-                next.moved.clear();
-                Ok(Vec::new())
-            }
-            told => told,
-        }
+        let failing = "it cannot be asked which numbers pageviews have reached: that is left out for a while";
+        let told = within_share(failing, self.tell_of_milestones(counter, sites, now, next)).await?;
+        Ok(told.unwrap_or_else(|| {
+            next.milestones_rest_until = now.second().saturating_add(REST_SECONDS);
+            next.turn_of_milestones = 0;
+            next.moved.clear();
+            Vec::new()
+        }))
     }
 
     async fn tell_of_milestones(

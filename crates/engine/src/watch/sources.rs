@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bellwether_domain::id::SiteId;
 use bellwether_domain::new_source::{AWAY_DAYS, KEPT_DAYS, Run, day_of, may_be_told};
@@ -14,9 +13,8 @@ use bellwether_domain::time::{Second, Timestamp};
 use bellwether_domain::watch::SourceCount;
 use bellwether_store::NewEvent;
 use bellwether_store::clickhouse::SourceWindow;
-use tracing::error;
 
-use super::Seen;
+use super::{REST_SECONDS, Seen, within_share};
 use crate::Engine;
 use crate::counter::{CountError, Counter};
 use crate::registry::ActiveSite;
@@ -27,10 +25,6 @@ const MAX_ASKED: usize = 200;
 const MAX_TOLD: usize = 30;
 /// So many days are asked for first.
 const FIRST_DAYS: u32 = 3;
-/// How long it may take to find out.
-const TIME_LIMIT: Duration = Duration::from_secs(4);
-/// When it takes longer, or is refused, nothing is asked for so long: the rest is looked at meanwhile.
-const REST_SECONDS: u32 = 300;
 
 /// A source of a site that brings enough visitors, within one window or several.
 struct Found {
@@ -61,16 +55,13 @@ impl Engine {
             return Ok(Vec::new());
         }
         let known = next.sources.clone();
-        let told = tokio::time::timeout(TIME_LIMIT, self.tell_of_new_sources(counter, wanted, now, next)).await;
-        match told.unwrap_or(Err(CountError::Late)) {
-            Err(error @ (CountError::Late | CountError::Failed(_))) => {
-                error!(%error, "it cannot be found out which sources are new: that is left out for a while");
-                Arc::make_mut(&mut next.sources).take_back_told(&known);
-                next.sources_rest_until = now.second().saturating_add(REST_SECONDS);
-                Ok(Vec::new())
-            }
-            told => told,
-        }
+        let failing = "it cannot be found out which sources are new: that is left out for a while";
+        let told = within_share(failing, self.tell_of_new_sources(counter, wanted, now, next)).await?;
+        Ok(told.unwrap_or_else(|| {
+            Arc::make_mut(&mut next.sources).take_back_told(&known);
+            next.sources_rest_until = now.second().saturating_add(REST_SECONDS);
+            Vec::new()
+        }))
     }
 
     async fn tell_of_new_sources(
